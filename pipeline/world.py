@@ -1,0 +1,39 @@
+"""Which process this is, worked out once."""
+
+import os
+from dataclasses import dataclass
+
+__all__ = ["World"]
+
+
+@dataclass(frozen=True)
+class World:
+    """The processes that share one training job.
+
+    Attributes:
+        rank: number of this process, 0 <= rank < size.
+        size: number of processes on all nodes.
+        local_rank: number of this process on its node; the GPU it uses.
+    """
+
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.rank < self.size:
+            raise ValueError(f"rank {self.rank} is not within the {self.size} processes of the job")
+
+    @classmethod
+    def from_environment(cls) -> "World":
+        """Read RANK, WORLD_SIZE and LOCAL_RANK as torchrun sets them; one process without them."""
+        return cls(
+            rank=int(os.environ.get("RANK", "0")),
+            size=int(os.environ.get("WORLD_SIZE", "1")),
+            local_rank=int(os.environ.get("LOCAL_RANK", "0")),
+        )
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this process speaks, writes and evaluates for all."""
+        return self.rank == 0
