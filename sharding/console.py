@@ -1,7 +1,6 @@
 """What the three command lines share: wrong input ends in one clear line and exit code 2."""
 
 import errno
-import sys
 from typing import Any
 
 import click
@@ -34,5 +33,4 @@ class CleanGroup(click.Group):
                 raise
             where = f" ({error.filename})" if error.filename else ""
             click.echo(f"error: {error.strerror}{where} - {_MENDABLE[error.errno]}", err=True)
-        sys.stderr.flush()
-        ctx.exit(2)
+        raise click.exceptions.Exit(2)
