@@ -1,0 +1,86 @@
+"""A backbone with the two heads of Pretext-Contrastive Learning.
+
+Source: PCL, arXiv 2010.15464. Module names and shapes are those of its published checkpoints.
+"""
+
+from typing import NamedTuple, cast
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from pclkd.training.architecture import Backbone
+
+__all__ = ["PclModel", "PclOutput"]
+
+VIEWS = 3
+
+
+class PclOutput(NamedTuple):
+    """What the network says about B samples. All float32, whatever autocast does.
+
+    A tuple of tensors, so that DistributedDataParallel finds them.
+    """
+
+    features: torch.Tensor
+    """[B, V, F], of the backbone."""
+    pretext_logits: torch.Tensor
+    """[B, pretext classes]."""
+    first: torch.Tensor
+    """[B, D], L2-normalised embedding of the first clip."""
+    third: torch.Tensor
+    """[B, D], L2-normalised embedding of the third clip."""
+
+
+class _Projector(nn.Module):
+    """Linear, ReLU, Linear, then L2."""
+
+    def __init__(self, before: int, after: int) -> None:
+        super().__init__()
+        self.mlp = nn.Sequential(nn.Linear(before, before), nn.ReLU(inplace=True), nn.Linear(before, after))
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        projected = cast(torch.Tensor, self.mlp(features))
+        with torch.autocast(features.device.type, enabled=False):
+            return F.normalize(projected.float(), dim=-1)
+
+
+class PclModel(nn.Module):
+    """Backbone, pretext classifier over the three clips' features, projector for the first and third clip.
+
+    Args:
+        backbone: gives F features a clip.
+        pretext_classes: classes of the pretext task.
+        embedding_dim: length D of an embedding.
+    """
+
+    def __init__(self, backbone: Backbone, pretext_classes: int = 5, embedding_dim: int = 128) -> None:
+        super().__init__()
+        self.pretext_classes = pretext_classes
+        self.embedding_dim = embedding_dim
+        self.base_network = backbone
+        self.fc = nn.Linear(VIEWS * backbone.feature_dim, pretext_classes)
+        self.projector = _Projector(backbone.feature_dim, embedding_dim)
+
+    def forward(self, clips: torch.Tensor) -> PclOutput:
+        """One pass of the backbone over all clips of all samples.
+
+        Args:
+            clips: [B, V, C, T, H, W] with V = 3, normalised.
+
+        Raises:
+            ValueError: another number of dimensions or views.
+        """
+        if clips.ndim != 6 or clips.shape[1] != VIEWS:
+            raise ValueError(f"clips must be [B, {VIEWS}, C, T, H, W], not {list(clips.shape)}")
+        stacked = clips.flatten(0, 1)
+        if not stacked.is_cuda:
+            # Off the GPU conv3d is slower on the channels-last memory that the loader hands over.
+            stacked = stacked.contiguous()
+        features = self.base_network(stacked).unflatten(0, (-1, VIEWS))
+        return PclOutput(
+            features=features.float(),
+            pretext_logits=self.fc(features.flatten(1)).float(),
+            first=self.projector(features[:, 0]),
+            third=self.projector(features[:, 2]),
+        )
