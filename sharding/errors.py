@@ -1,5 +1,9 @@
 """The one exception for mistakes that the caller can mend."""
 
+import functools
+from collections.abc import Callable
+from typing import Any
+
 __all__ = ["InputError"]
 
 
@@ -13,3 +17,7 @@ class InputError(Exception):
         self.problem = problem
         self.remedy = remedy
         super().__init__(f"{problem} - {remedy}")
+
+    def __reduce__(self) -> tuple[Callable[..., "InputError"], tuple[Any, ...]]:
+        """Rebuild by keyword: the default would lose `remedy` on the way out of a worker process."""
+        return functools.partial(InputError, self.problem, remedy=self.remedy), ()
