@@ -1,6 +1,7 @@
 """What the three command lines share: wrong input ends in one clear line and exit code 2."""
 
 import errno
+import os
 from typing import Any
 
 import click
@@ -27,10 +28,16 @@ class CleanGroup(click.Group):
         try:
             return super().invoke(ctx)
         except InputError as error:
-            click.echo(f"error: {error}", err=True)
+            _tell(f"error: {error}")
         except OSError as error:
             if error.errno not in _MENDABLE:
                 raise
             where = f" ({error.filename})" if error.filename else ""
-            click.echo(f"error: {error.strerror}{where} - {_MENDABLE[error.errno]}", err=True)
+            _tell(f"error: {error.strerror}{where} - {_MENDABLE[error.errno]}")
         raise click.exceptions.Exit(2)
+
+
+def _tell(message: str) -> None:
+    # In a job of several processes all of them meet the same mistake; one tells.
+    if os.environ.get("RANK", "0") == "0":
+        click.echo(message, err=True)

@@ -1,0 +1,135 @@
+"""Checkpoints: everything a run needs to go on, in one file that is whole or not there."""
+
+import io
+import json
+import pickle
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pclkd.sharding.atomic import write_bytes
+from pclkd.sharding.errors import InputError
+from pclkd.training.backbones import build_backbone
+from pclkd.training.pcl_model import PclModel
+from pclkd.training.settings import RunSettings
+
+__all__ = ["CHECKPOINT_NAME", "Checkpoint", "load_backbone", "load_checkpoint", "load_model", "save_checkpoint"]
+
+CHECKPOINT_NAME = "last.pt"
+"""The checkpoint's name in a run folder."""
+_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The state of a run between two steps.
+
+    Attributes:
+        settings: of the run.
+        fingerprint: of the shard set it was trained on.
+        rows: training videos, rows of the memory banks.
+        epoch: the epoch under way, or the next one.
+        epoch_step: steps of it that are done.
+        step: steps done in all.
+        epoch_sums: sums of the losses over those steps of the epoch.
+        model: weights.
+        banks: memory banks by owner.
+        optimizer, schedule, scaler: their states.
+    """
+
+    settings: RunSettings
+    fingerprint: str
+    rows: int
+    epoch: int
+    epoch_step: int
+    step: int
+    epoch_sums: dict[str, float]
+    model: dict[str, torch.Tensor]
+    banks: dict[str, dict[str, torch.Tensor]]
+    optimizer: dict[str, Any]
+    schedule: dict[str, Any]
+    scaler: dict[str, Any]
+
+
+def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+    """Write a checkpoint: to a temporary name, synced, renamed."""
+    content = {**checkpoint.__dict__, "settings": checkpoint.settings.model_dump_json(), "format": _FORMAT}
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    write_bytes(path, buffer.getvalue())
+
+
+def load_checkpoint(path: Path | str) -> Checkpoint:
+    """Read a checkpoint to the CPU. Only tensors and plain values are unpickled.
+
+    Args:
+        path: a run folder or a checkpoint file.
+
+    Raises:
+        InputError: nothing there, not a checkpoint of this project, or one of another format.
+    """
+    path = Path(path)
+    file = path / CHECKPOINT_NAME if path.is_dir() else path
+    if not file.is_file():
+        raise InputError(
+            f"no checkpoint at {file}",
+            remedy="give the folder of a run that has saved one (train-kd pretrain or distill), or a checkpoint file",
+        )
+    try:
+        content = torch.load(file, map_location="cpu", weights_only=True)
+        if not isinstance(content, dict) or "format" not in content or "settings" not in content:
+            raise InputError(
+                f"{file} is not a checkpoint of train-kd", remedy="give the run folder that train-kd wrote"
+            )
+        found = content.pop("format")
+        if found != _FORMAT:
+            raise InputError(
+                f"{file} has checkpoint format {found}, this version reads {_FORMAT}",
+                remedy="use the version of pclkd that wrote it",
+            )
+        content["settings"] = RunSettings.model_validate(json.loads(content["settings"]))
+        return Checkpoint(**content)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, TypeError, KeyError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(
+            f"{file} cannot be read as a checkpoint ({reason})", remedy="train again, or take another copy of the file"
+        ) from None
+
+
+def load_model(checkpoint: Checkpoint, source: Path | str) -> PclModel:
+    """The network of a checkpoint, with its heads.
+
+    Args:
+        checkpoint: the checkpoint.
+        source: where it came from, for messages.
+
+    Raises:
+        InputError: the weights do not fit the network that its settings name; missing and unexpected keys are listed.
+    """
+    settings = checkpoint.settings
+    model = PclModel(
+        build_backbone(settings.backbone.name, settings.backbone.width), embedding_dim=settings.pcl.embedding_dim
+    )
+    try:
+        model.load_state_dict(checkpoint.model)
+    except RuntimeError as error:
+        details = "; ".join(line.strip() for line in str(error).splitlines()[1:4])
+        raise InputError(
+            f"{source}: the weights do not fit a {settings.backbone.name} of width {settings.backbone.width} ({details})",
+            remedy="give a checkpoint that train-kd wrote",
+        ) from None
+    return model
+
+
+def load_backbone(path: Path | str) -> torch.nn.Module:
+    """A trained backbone, ready to use: [N, 3, T, H, W] normalised clips -> [N, feature_dim] features, eval mode.
+
+    Args:
+        path: a run folder of train-kd, or its checkpoint file.
+
+    Raises:
+        InputError: there is no readable checkpoint.
+    """
+    return load_model(load_checkpoint(path), path).base_network.eval()

@@ -1,0 +1,135 @@
+"""train-kd: self-supervised training, distillation, evaluation, reports.
+
+One GPU or the CPU:     train-kd pretrain --data SHARDS --out RUN
+One node, 8 GPUs:       torchrun --nproc-per-node 8 -m pclkd.training.cli pretrain --data SHARDS --out RUN
+Two nodes:              torchrun --nnodes 2 --nproc-per-node 8 --rdzv-backend c10d --rdzv-endpoint HOST:29400 \\
+                            -m pclkd.training.cli pretrain --data SHARDS --out RUN
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pclkd.sharding.console import CleanGroup
+
+__all__ = ["main"]
+
+_PROTOCOLS = ["pretext", "linear", "retrieval"]
+
+
+@click.group(cls=CleanGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="pclkd")
+def main() -> None:
+    """Learn video features without labels (PCL), and hand them on to other networks (PCL+KD)."""
+
+
+def _run_options(command: Callable[..., None]) -> Callable[..., None]:
+    """The options that pretrain and distill share."""
+    options = [
+        click.option("--data", type=click.Path(path_type=Path), required=True, help="Shard set of shard-ucf101 pack."),
+        click.option("--out", type=click.Path(path_type=Path), required=True, help="Run folder to write."),
+        click.option("--backbone", default=None, help="c3d, r3d (default), r2plus1d, r3d18 or r2plus1d18."),
+        click.option("--preset", default="pcl", show_default=True, help="pcl: as published; demo: small and quick."),
+        click.option("--set", "assignments", multiple=True, metavar="NAME=VALUE", help="Change any setting."),
+        click.option("--epochs", type=click.IntRange(min=0), default=None, help="Passes over the training videos."),
+        click.option("--max-steps", type=click.IntRange(min=1), default=None, help="Stop after so many steps in all."),
+        click.option("--resume", is_flag=True, help="Go on from the run's checkpoint where there is one."),
+        click.option("--print-config", is_flag=True, help="Print all settings with their meaning, and stop."),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+@main.command()
+@_run_options
+def pretrain(**options: Any) -> None:
+    """Train a network with PCL: pretext classification and contrast, no labels, no teacher."""
+    _train(teacher=None, **options)
+
+
+@main.command()
+@click.option("--teacher", type=click.Path(path_type=Path), required=True, help="Run folder or checkpoint file.")
+@_run_options
+def distill(teacher: Path, **options: Any) -> None:
+    """Train a student with PCL and a frozen teacher's softened outputs, whatever the two architectures."""
+    _train(teacher=teacher, **options)
+
+
+def _train(
+    *,
+    teacher: Path | None,
+    data: Path,
+    out: Path,
+    backbone: str | None,
+    preset: str,
+    assignments: tuple[str, ...],
+    epochs: int | None,
+    max_steps: int | None,
+    resume: bool,
+    print_config: bool,
+) -> None:
+    from pclkd.pipeline.world import World
+    from pclkd.training import settings as all_settings
+
+    flags = [f"backbone.name={backbone}"] if backbone else []
+    flags += [f"epochs={epochs}"] if epochs is not None else []
+    settings = all_settings.override(all_settings.preset(preset), [*assignments, *flags])
+    if print_config:
+        click.echo(all_settings.describe(settings))
+        return
+    from pclkd.training.loop import train
+    from pclkd.training.run import plan_run
+
+    plan = plan_run(
+        out, data, settings, teacher=teacher, resume=resume, max_steps=max_steps, world=World.from_environment()
+    )
+    train(plan)
+
+
+@main.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--data", type=click.Path(path_type=Path), required=True, help="Shard set to measure on.")
+@click.option("--protocol", type=click.Choice(_PROTOCOLS), required=True, help="What to measure.")
+@click.option("--split", type=click.IntRange(min=1), default=None, help="Official split; the run's own by default.")
+@click.option("--clips", type=click.IntRange(min=1), default=10, show_default=True, help="Clips a video.")
+def evaluate(run: Path, data: Path, protocol: str, split: int | None, clips: int) -> None:
+    """Measure a trained network on the test videos; writes RUN/eval-PROTOCOL.json."""
+    import json
+
+    from pclkd.training.evaluate import evaluate_run
+
+    click.echo(json.dumps(evaluate_run(run, data, protocol, split=split, clips=clips), indent=2))
+
+
+@main.command()
+@click.argument("directory", type=click.Path(path_type=Path))
+def report(directory: Path) -> None:
+    """Draw the curves and the table of all runs in DIRECTORY; writes DIRECTORY/report/."""
+    from pclkd.training.report import write_report
+
+    click.echo(f"wrote {write_report(directory)}")
+
+
+@main.command()
+@click.option("--out", type=click.Path(path_type=Path), default=Path("runs/demo"), show_default=True)
+@click.option(
+    "--videos", type=click.Path(path_type=Path), default=None, help="UCF-101 folder; rendered videos if left out."
+)
+@click.option(
+    "--splits", type=click.Path(path_type=Path), default=None, help="ucfTrainTestlist folder of those videos."
+)
+@click.option("--split", type=click.IntRange(min=1), default=1, show_default=True, help="Official split.")
+@click.option("--epochs", type=click.IntRange(min=1), default=None, help="Epochs a run; the demo preset's if left out.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+def demo(out: Path, videos: Path | None, splits: Path | None, split: int, epochs: int | None, seed: int) -> None:
+    """The whole story at laptop size: videos, shards, a teacher, two students, one without a teacher, a report."""
+    from pclkd.training.demo import run_demo
+
+    run_demo(out, videos=videos, splits=splits, split=split, epochs=epochs, seed=seed)
+
+
+if __name__ == "__main__":
+    main()

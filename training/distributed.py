@@ -1,0 +1,50 @@
+"""Joining and leaving a job of several processes."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from pclkd.pipeline.world import World
+
+__all__ = ["choose_device", "joined", "unwrapped", "wrapped"]
+
+
+def choose_device(world: World) -> torch.device:
+    """This process' GPU where there is one, else the CPU."""
+    if torch.cuda.is_available():
+        device = torch.device("cuda", world.local_rank % torch.cuda.device_count())
+        torch.cuda.set_device(device)
+        return device
+    return torch.device("cpu")
+
+
+@contextmanager
+def joined(world: World, device: torch.device) -> Iterator[None]:
+    """A process group around the block where there are several processes.
+
+    Validate all input before: torchrun turns whatever a child raises into exit code 1.
+    """
+    if world.size == 1:
+        yield
+        return
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+def wrapped(model: nn.Module, world: World, device: torch.device) -> nn.Module:
+    """The model for training: in DistributedDataParallel where there are several processes."""
+    if world.size == 1:
+        return model
+    return DistributedDataParallel(model, device_ids=[device.index] if device.type == "cuda" else None)
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The model inside DistributedDataParallel, or the model."""
+    return model.module if isinstance(model, DistributedDataParallel) else model

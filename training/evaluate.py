@@ -1,0 +1,185 @@
+"""Measuring a network on the test part of a split: pretext accuracy, linear probe, retrieval."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Self
+
+import torch
+from torch import nn
+
+from pclkd.pipeline.loader import ClipLoader
+from pclkd.pipeline.recipe import TupleRecipe, UniformRecipe
+from pclkd.pipeline.world import World
+from pclkd.sharding.atomic import write_text
+from pclkd.sharding.index import ShardIndex
+from pclkd.training.checkpoint import load_checkpoint, load_model
+from pclkd.training.distributed import choose_device
+from pclkd.training.pcl_model import PclModel
+from pclkd.training.precision import Precision
+from pclkd.training.probes import linear_probe, retrieval_at_k
+from pclkd.training.settings import RunSettings
+
+__all__ = ["PROTOCOLS", "Evaluator", "VideoFeatures", "evaluate_run"]
+
+Protocol = Literal["pretext", "linear", "retrieval"]
+PROTOCOLS: tuple[Protocol, ...] = ("pretext", "linear", "retrieval")
+_PRETEXT_SEED = 20_201_015  # fixed: every network of every run is asked the same questions
+
+
+@dataclass(frozen=True)
+class VideoFeatures:
+    """Features of the videos of one part of a split.
+
+    Attributes:
+        features: [N, F] float32, mean over the clips of a video.
+        labels: [N] int64 action classes.
+    """
+
+    features: torch.Tensor
+    labels: torch.Tensor
+
+
+class Evaluator:
+    """Measures networks; its loaders stay open, so that measuring each epoch costs no start-up.
+
+    Args:
+        index: the shard set.
+        settings: of the run: split, shapes, modality.
+        device: where the network is.
+        clips: clips a video for features.
+    """
+
+    def __init__(self, index: ShardIndex, settings: RunSettings, device: torch.device, clips: int) -> None:
+        self._settings, self._device, self._classes = settings, device, len(index.classes)
+        self._precision = Precision(settings.precision, device)
+        train = index.split_samples(settings.split, "train")
+        test = index.split_samples(settings.split, "test")
+        uniform = UniformRecipe(views=clips, clip_frames=settings.tuples.clip_frames)
+        tuples = TupleRecipe(seed=_PRETEXT_SEED, tuples=settings.tuples, augment=None)
+        # The same number of clips a batch whatever the recipe, so that evaluation needs no more memory than training.
+        videos = max(1, settings.loader.batch_size * tuples.views // clips)
+        loader = settings.loader.model_copy(update={"batch_size": videos})
+        self._train = ClipLoader(index, train, uniform, loader, device=device, training=False)
+        self._test = ClipLoader(index, test, uniform, loader, device=device, training=False)
+        self._tuples = ClipLoader(index, test, tuples, settings.loader, device=device, training=False)
+
+    def pretext(self, model: PclModel) -> dict[str, float]:
+        """Pretext accuracy in percent, in all and by class."""
+        hits: list[torch.Tensor] = []
+        labels: list[torch.Tensor] = []
+        with _evaluating(model), self._precision.autocast():
+            for number in range(self._settings.evaluation.pretext_passes):
+                for batch in self._tuples.epoch(number):
+                    predicted = model(batch.clips).pretext_logits.argmax(1)
+                    hits.append((predicted == batch.pretext_label)[: batch.valid].cpu())
+                    labels.append(batch.pretext_label[: batch.valid].cpu())
+        hit, label = torch.cat(hits).double(), torch.cat(labels)
+        by_class = {
+            f"pretext_class{number}_pct": 100 * hit[label == number].mean().item() for number in label.unique().tolist()
+        }
+        return {"pretext_top1_pct": 100 * hit.mean().item(), "pretext_samples": len(hit), **by_class}
+
+    def features(self, backbone: nn.Module, part: Literal["train", "test"]) -> VideoFeatures:
+        """Features of all videos of a part, the mean over the clips of each."""
+        found: list[torch.Tensor] = []
+        labels: list[torch.Tensor] = []
+        with _evaluating(backbone), self._precision.autocast():
+            for batch in (self._train if part == "train" else self._test).epoch(0):
+                views = batch.clips.shape[1]
+                features = backbone(batch.clips.flatten(0, 1).contiguous()).float()
+                found.append(features.unflatten(0, (-1, views)).mean(1)[: batch.valid])
+                labels.append(batch.label[: batch.valid])
+        return VideoFeatures(features=torch.cat(found), labels=torch.cat(labels))
+
+    def linear(self, train: VideoFeatures, test: VideoFeatures) -> dict[str, float]:
+        """Accuracy of a linear probe, percent."""
+        accuracy = linear_probe(train.features, train.labels, test.features, test.labels, classes=self._classes)
+        return {"linear_top1_pct": accuracy, "test_videos": len(test.labels)}
+
+    def retrieval(self, train: VideoFeatures, test: VideoFeatures) -> dict[str, float]:
+        """R@1/5/10/20/50, percent."""
+        recalls = retrieval_at_k(train.features, train.labels, test.features, test.labels)
+        return {**{f"retrieval_r{k}_pct": value for k, value in recalls.items()}, "test_videos": len(test.labels)}
+
+    def all(self, model: PclModel) -> dict[str, float]:
+        """The three headline numbers, tagged `val/`."""
+        train, test = self.features(model.base_network, "train"), self.features(model.base_network, "test")
+        return {
+            "val/pretext_top1_pct": self.pretext(model)["pretext_top1_pct"],
+            "val/linear_top1_pct": self.linear(train, test)["linear_top1_pct"],
+            "val/retrieval_r1_pct": self.retrieval(train, test)["retrieval_r1_pct"],
+        }
+
+    def close(self) -> None:
+        """Close the loaders."""
+        for loader in (self._train, self._test, self._tuples):
+            loader.close()
+
+    def __enter__(self) -> Self:
+        """The evaluator itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the loaders."""
+        self.close()
+
+
+@contextmanager
+def _evaluating(network: nn.Module) -> Iterator[None]:
+    """The network is in eval mode, without gradients, within the block; afterwards it is as it was."""
+    was_training = network.training
+    network.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        network.train(was_training)
+
+
+def evaluate_run(
+    run: Path, data: Path, protocol: str, *, split: int | None = None, clips: int = 10
+) -> dict[str, float | str]:
+    """Measure a run's network by one protocol and write `RUN/eval-<protocol>.json`.
+
+    Args:
+        run: a run folder.
+        data: the shard set to measure on; it need not be the one trained on.
+        protocol: one of PROTOCOLS.
+        split: official split; the run's own if None.
+        clips: clips a video for linear probe and retrieval.
+
+    Returns:
+        The figures, with what they were measured on.
+
+    Raises:
+        InputError: no such run, or data that does not fit.
+    """
+    checkpoint = load_checkpoint(run)
+    settings = checkpoint.settings
+    if split is not None:
+        settings = settings.model_copy(update={"split": split})
+    device = choose_device(World())
+    model = load_model(checkpoint, run).to(device)
+    index = ShardIndex.open(data)
+    with Evaluator(index, settings, device, clips) as evaluator:
+        if protocol == "pretext":
+            figures = evaluator.pretext(model)
+        else:
+            train, test = (evaluator.features(model.base_network, part) for part in ("train", "test"))
+            figures = (evaluator.linear if protocol == "linear" else evaluator.retrieval)(train, test)
+    result: dict[str, float | str] = {
+        **figures,
+        "protocol": protocol,
+        "split": settings.split,
+        ("passes" if protocol == "pretext" else "clips"): settings.evaluation.pretext_passes
+        if protocol == "pretext"
+        else clips,
+        "epoch": checkpoint.epoch,
+        "data_fingerprint": index.fingerprint,
+    }
+    folder = run if run.is_dir() else run.parent
+    write_text(folder / f"eval-{protocol}.json", json.dumps(result, indent=2) + "\n")
+    return result

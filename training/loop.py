@@ -1,0 +1,212 @@
+"""The training loop. It knows batches and named losses, and nothing of what is learned."""
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, ReduceLROnPlateau
+
+from pclkd.pipeline.loader import ClipLoader
+from pclkd.sharding.atomic import write_text
+from pclkd.sharding.errors import InputError
+from pclkd.training import distributed
+from pclkd.training.checkpoint import CHECKPOINT_NAME, Checkpoint, save_checkpoint
+from pclkd.training.collective import gather_rows
+from pclkd.training.environment import describe_environment
+from pclkd.training.evaluate import Evaluator
+from pclkd.training.metrics_log import MetricsLog
+from pclkd.training.precision import Precision, check_conv3d
+from pclkd.training.progress import TrainingProgress
+from pclkd.training.run import RunPlan
+from pclkd.training.settings import RunSettings
+from pclkd.training.step import TrainStep
+
+__all__ = ["train"]
+
+
+def train(plan: RunPlan) -> None:
+    """Carry a run out, from its start or from its checkpoint; returns when it is done or `max_steps` are.
+
+    Raises:
+        InputError: this machine cannot compute what the settings ask for.
+    """
+    device = distributed.choose_device(plan.world)
+    precision = Precision(plan.settings.precision, device)
+    check_conv3d(precision)
+    with distributed.joined(plan.world, device), plan.loader(device) as loader:
+        _Trainer(plan, loader, device, precision).run()
+
+
+@dataclass
+class _Position:
+    """Where a run stands."""
+
+    epoch: int = 0
+    epoch_step: int = 0
+    step: int = 0
+    sums: dict[str, float] = field(default_factory=dict)
+
+
+class _Trainer:
+    def __init__(self, plan: RunPlan, loader: ClipLoader, device: torch.device, precision: Precision) -> None:
+        self._plan, self._loader, self._device = plan, loader, device
+        self._settings = plan.settings
+        self._model = plan.student().to(device)
+        if device.type == "cuda":
+            self._model = self._model.to(memory_format=torch.channels_last_3d)
+        student = distributed.wrapped(self._model, plan.world, device)
+        self._objective = plan.objective(student, device)
+        self._step = TrainStep(self._objective, student, plan.settings.optimizer, precision)
+        self._schedule = _schedule(self._step.optimizer, plan.settings)
+        self._at = _Position()
+        if plan.resumed is not None:
+            self._restore(plan.resumed)
+
+    def run(self) -> None:
+        plan, settings = self._plan, self._settings
+        first = plan.world.is_first
+        log = self._open_folder() if first else None
+        progress = TrainingProgress(
+            plan.folder.name, settings.epochs, len(self._loader), self._at.step, quiet=not first
+        )
+        evaluator = (
+            Evaluator(plan.index, settings, self._device, settings.evaluation.clips)
+            if first and settings.evaluation.every
+            else None
+        )
+        try:
+            with progress.showing():
+                if self._at.step == 0:
+                    self._log_epoch(log, evaluator, {})
+                while self._at.epoch < settings.epochs:
+                    speed = self._one_epoch(log, progress)
+                    if speed is None:
+                        break
+                    self._log_epoch(log, evaluator, speed)
+            if first and self._at.epoch_step:
+                self._save()
+        finally:
+            if evaluator is not None:
+                evaluator.close()
+            if log is not None:
+                log.close()
+
+    def _one_epoch(self, log: MetricsLog | None, progress: TrainingProgress) -> dict[str, float] | None:
+        """Train to the end of the epoch; its throughput, or None where `max_steps` stopped it."""
+        at, meter = self._at, _Meter(self._loader)
+        whole = _Meter(self._loader)
+        self._objective.train()
+        for batch in self._loader.epoch(at.epoch, at.epoch_step):
+            if self._plan.max_steps is not None and at.step >= self._plan.max_steps:
+                return None
+            losses = self._step(batch)
+            at.step += 1
+            at.epoch_step += 1
+            # One copy to the host for all figures: each would stop the GPU once more.
+            figures = dict(zip(losses, torch.stack(list(losses.values())).tolist(), strict=True))
+            _refuse_non_finite(figures, at.step)
+            for name, value in figures.items():
+                at.sums[name] = at.sums.get(name, 0.0) + value
+            speed = meter.read(self._plan.world.size)
+            progress.step(at.epoch, at.step, *speed.values())
+            if log is not None and at.step % self._settings.log_every == 0:
+                log.write({"kind": "step", "epoch": at.epoch, "step": at.step, **figures, "lr": self._step.lr, **speed})
+                meter = _Meter(self._loader)
+        return whole.read(self._plan.world.size)
+
+    def _log_epoch(self, log: MetricsLog | None, evaluator: Evaluator | None, speed: Mapping[str, float]) -> None:
+        """Close the epoch (or record the untrained network): averages, evaluation, schedule, checkpoint."""
+        at, settings = self._at, self._settings
+        record: dict[str, Any] = {}
+        if at.epoch_step:
+            # The mean over all ranks, so that every rank's schedule takes the same decision.
+            sums = gather_rows(torch.tensor([list(at.sums.values())], dtype=torch.float64, device=self._device)).mean(0)
+            record = {
+                f"train/{name}": total / at.epoch_step for name, total in zip(at.sums, sums.tolist(), strict=True)
+            }
+            self._advance(record["train/loss"])
+            record |= {**speed, "loader/quarantined": self._loader.statistics.quarantined}
+        if evaluator is not None and (at.epoch % settings.evaluation.every == 0 or at.epoch == settings.epochs):
+            record |= evaluator.all(self._model)
+        if log is not None:
+            log.write({"kind": "epoch", "epoch": at.epoch, "step": at.step, **record})
+            self._save()
+
+    def _advance(self, loss: float) -> None:
+        if isinstance(self._schedule, ReduceLROnPlateau):
+            self._schedule.step(loss)
+        else:
+            self._schedule.step()
+        self._at = _Position(epoch=self._at.epoch + 1, step=self._at.step)
+
+    def _open_folder(self) -> MetricsLog:
+        folder, plan = self._plan.folder, self._plan
+        folder.mkdir(parents=True, exist_ok=True)
+        teacher = None if plan.teacher is None else str(plan.teacher.path)
+        settings = {**self._settings.model_dump(mode="json"), "teacher": teacher, "data": str(plan.index.root)}
+        write_text(folder / "settings.json", json.dumps(settings, indent=2) + "\n")
+        write_text(folder / "env.json", json.dumps(describe_environment(), indent=2) + "\n")
+        if plan.resumed is None:
+            (folder / "metrics.jsonl").unlink(missing_ok=True)  # of a sitting that was killed before it saved anything
+        return MetricsLog(folder, self._at.step)
+
+    def _save(self) -> None:
+        at, plan = self._at, self._plan
+        save_checkpoint(
+            plan.folder / CHECKPOINT_NAME,
+            Checkpoint(
+                settings=plan.settings,
+                fingerprint=plan.index.fingerprint,
+                rows=len(plan.samples),
+                epoch=at.epoch,
+                epoch_step=at.epoch_step,
+                step=at.step,
+                epoch_sums=dict(at.sums),
+                model=self._model.state_dict(),
+                banks=self._objective.bank_state(),
+                optimizer=self._step.optimizer.state_dict(),
+                schedule=self._schedule.state_dict(),
+                scaler=self._step.precision.scaler.state_dict(),
+            ),
+        )
+
+    def _restore(self, checkpoint: Checkpoint) -> None:
+        self._step.optimizer.load_state_dict(checkpoint.optimizer)
+        self._schedule.load_state_dict(checkpoint.schedule)
+        self._step.precision.scaler.load_state_dict(checkpoint.scaler)
+        self._at = _Position(checkpoint.epoch, checkpoint.epoch_step, checkpoint.step, dict(checkpoint.epoch_sums))
+
+
+class _Meter:
+    """Throughput and data wait since it was made."""
+
+    def __init__(self, loader: ClipLoader) -> None:
+        self._loader = loader
+        self._began = time.perf_counter()
+        self._clips, self._wait = loader.statistics.clips, loader.statistics.wait_s
+
+    def read(self, processes: int) -> dict[str, float]:
+        elapsed = time.perf_counter() - self._began
+        statistics = self._loader.statistics
+        return {
+            "throughput/clips_per_s": processes * (statistics.clips - self._clips) / elapsed,
+            "time/data_wait_pct": 100 * (statistics.wait_s - self._wait) / elapsed,
+        }
+
+
+def _schedule(optimizer: torch.optim.Optimizer, settings: RunSettings) -> LRScheduler | ReduceLROnPlateau:
+    if settings.optimizer.schedule == "plateau":
+        return ReduceLROnPlateau(optimizer, factor=0.1, patience=settings.optimizer.patience)
+    return CosineAnnealingLR(optimizer, T_max=max(1, settings.epochs))
+
+
+def _refuse_non_finite(figures: Mapping[str, float], step: int) -> None:
+    bad = [name for name, value in figures.items() if not value - value == 0]
+    if bad:
+        raise InputError(
+            f"step {step}: {', '.join(f'{name} is {figures[name]}' for name in bad)}",
+            remedy="lower --set optimizer.lr, or use --set precision=fp32; the last checkpoint is untouched",
+        )

@@ -1,0 +1,76 @@
+"""How good are frozen features? A linear probe and nearest-neighbour retrieval.
+
+Source: the published protocols of the field; a retrieval hit means that any of the k nearest training videos has the
+query's class. Every test video is scored.
+"""
+
+import torch
+import torch.nn.functional as F
+
+__all__ = ["linear_probe", "retrieval_at_k"]
+
+
+def linear_probe(
+    train_features: torch.Tensor,
+    train_labels: torch.Tensor,
+    test_features: torch.Tensor,
+    test_labels: torch.Tensor,
+    *,
+    classes: int,
+    penalty: float = 1e-3,
+) -> float:
+    """Top-1 accuracy of multinomial logistic regression on standardised features, percent.
+
+    The problem is convex and solved to convergence (L-BFGS in float64 from zero), so the result has no seed and no
+    learning rate.
+
+    Args:
+        train_features: [N, F].
+        train_labels: [N] int64.
+        test_features: [M, F].
+        test_labels: [M] int64.
+        classes: number of classes.
+        penalty: weight of the squared norm of the weights.
+    """
+    mean, std = train_features.double().mean(0), train_features.double().std(0, correction=0)
+    # A feature that never changes says nothing; dividing by its rounding noise would make it shout.
+    scale = torch.where(std > 1e-6 * std.max().clamp(min=1e-12), std, torch.inf)
+    train, test = ((features.double() - mean) / scale for features in (train_features, test_features))
+    weight = torch.zeros(classes, train.shape[1], dtype=torch.float64, device=train.device, requires_grad=True)
+    bias = torch.zeros(classes, dtype=torch.float64, device=train.device, requires_grad=True)
+    solver = torch.optim.LBFGS(
+        [weight, bias], max_iter=200, tolerance_grad=1e-6, history_size=20, line_search_fn="strong_wolfe"
+    )
+
+    def closure() -> torch.Tensor:
+        solver.zero_grad()
+        loss = F.cross_entropy(train @ weight.T + bias, train_labels) + penalty * weight.square().sum()
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss
+
+    with torch.enable_grad():
+        solver.step(closure)  # type: ignore[no-untyped-call]
+    predicted = (test @ weight.detach().T + bias.detach()).argmax(1)
+    return 100 * (predicted == test_labels).double().mean().item()
+
+
+def retrieval_at_k(
+    train_features: torch.Tensor,
+    train_labels: torch.Tensor,
+    test_features: torch.Tensor,
+    test_labels: torch.Tensor,
+    ks: tuple[int, ...] = (1, 5, 10, 20, 50),
+) -> dict[int, float]:
+    """Share of test videos with a video of their class among the k most similar training videos, percent.
+
+    Args:
+        train_features: [N, F], the videos searched.
+        train_labels: [N] int64.
+        test_features: [M, F], the queries; similarity is the cosine.
+        test_labels: [M] int64.
+        ks: numbers of neighbours; those above N count all N.
+    """
+    similarity = F.normalize(test_features.double(), dim=1) @ F.normalize(train_features.double(), dim=1).T
+    nearest = similarity.argsort(dim=1, descending=True, stable=True)
+    hits = (train_labels[nearest] == test_labels[:, None]).cummax(dim=1).values  # [M, N]: a hit so far
+    return {k: 100 * hits[:, min(k, hits.shape[1]) - 1].double().mean().item() for k in ks}

@@ -1,0 +1,81 @@
+"""What a person sees of a running job: a bar on a terminal, a line now and then elsewhere."""
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
+
+__all__ = ["TrainingProgress", "say"]
+
+_console = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def say(text: str) -> None:
+    """Print one line beside the bar."""
+    _console.print(text, markup=False)
+
+
+class TrainingProgress:
+    """Epoch, step, clips/s, data wait and time left of one run.
+
+    Args:
+        name: the run's name.
+        epochs: epochs in all.
+        steps: steps an epoch.
+        done: steps done by earlier sittings of a resumed run.
+        line_seconds: seconds between lines off a terminal.
+        quiet: says nothing (ranks other than the first).
+    """
+
+    def __init__(
+        self, name: str, epochs: int, steps: int, done: int = 0, *, line_seconds: float = 15.0, quiet: bool = False
+    ) -> None:
+        self._name, self._epochs, self._steps = name, epochs, steps
+        self._done_before, self._line_seconds, self._quiet = done, line_seconds, quiet
+        self._began = self._last_line = time.monotonic()
+        self._bar: Progress | None = None
+        self._task = TaskID(0)
+
+    @contextmanager
+    def showing(self) -> Iterator["TrainingProgress"]:
+        """The bar is on the screen within this block."""
+        if self._quiet or not _console.is_terminal:
+            yield self
+            return
+        columns = (TextColumn("{task.description}"), BarColumn(bar_width=None), TextColumn("{task.fields[detail]}"))
+        with Progress(*columns, console=_console, expand=True) as self._bar:
+            self._task = self._bar.add_task(
+                self._name, total=self._epochs * self._steps, completed=self._done_before, detail=""
+            )
+            yield self
+        self._bar = None
+
+    def step(self, epoch: int, done: int, clips_per_s: float, wait_pct: float) -> None:
+        """Tell of a finished step.
+
+        Args:
+            epoch: the epoch under way, from 0.
+            done: steps done in all, earlier sittings included.
+            clips_per_s: clips trained on a second, lately.
+            wait_pct: share of the time spent waiting for data, lately, percent.
+        """
+        if self._quiet:
+            return
+        total = self._epochs * self._steps
+        now = time.monotonic()
+        fresh = done - self._done_before
+        left = (now - self._began) / fresh * (total - done) if fresh else 0.0
+        detail = (
+            f"epoch {epoch + 1}/{self._epochs} step {done - epoch * self._steps}/{self._steps} "
+            f"{clips_per_s:.1f} clips/s data wait {wait_pct:.0f}% ETA {timedelta(seconds=round(left))}"
+        )
+        if self._bar is not None:
+            self._bar.update(self._task, completed=done, detail=detail)
+        elif now - self._last_line >= self._line_seconds or done == total:
+            self._last_line = now
+            sys.stderr.write(f"{self._name}: {detail}\n")
+            sys.stderr.flush()

@@ -1,0 +1,204 @@
+"""Setting up a run: check everything, then build data, networks and objective.
+
+All input is checked before a process group is joined and before a byte is written: torchrun turns whatever a child
+raises into exit code 1, and a half-made run folder must not look like a run.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pclkd.pipeline.loader import ClipLoader
+from pclkd.pipeline.recipe import TupleRecipe
+from pclkd.pipeline.world import World
+from pclkd.sharding.errors import InputError
+from pclkd.sharding.index import ShardIndex
+from pclkd.training.backbones import build_backbone
+from pclkd.training.checkpoint import CHECKPOINT_NAME, Checkpoint, load_checkpoint, load_model
+from pclkd.training.objective import DistillObjective, PclObjective
+from pclkd.training.pcl_model import PclModel
+from pclkd.training.settings import RunSettings
+
+__all__ = ["RunPlan", "Teacher", "load_teacher", "plan_run"]
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A frozen network to learn from.
+
+    Attributes:
+        path: where it came from.
+        model: the network.
+        banks: its memory banks, "first" and "third"; None where it has none for this data.
+    """
+
+    path: Path
+    model: PclModel
+    banks: dict[str, torch.Tensor] | None
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """A run that can start.
+
+    Attributes:
+        folder: where it writes.
+        index: the shard set.
+        samples: [rows] sample ids of the train part.
+        settings: all settings.
+        teacher: or None.
+        resumed: the state to go on from, or None.
+        world: the processes.
+        max_steps: stop after so many steps in all; None goes to the end.
+    """
+
+    folder: Path
+    index: ShardIndex
+    samples: NDArray[np.int64]
+    settings: RunSettings
+    teacher: Teacher | None
+    resumed: Checkpoint | None
+    world: World
+    max_steps: int | None
+
+    def loader(self, device: torch.device) -> ClipLoader:
+        """The loader of training tuples."""
+        settings = self.settings
+        recipe = TupleRecipe(seed=settings.seed, tuples=settings.tuples, augment=settings.augment)
+        return ClipLoader(
+            self.index,
+            self.samples,
+            recipe,
+            settings.loader,
+            seed=settings.seed,
+            world=self.world,
+            device=device,
+            training=True,
+        )
+
+    def student(self) -> PclModel:
+        """The network to train: fresh weights from the run's seed, or the resumed ones."""
+        if self.resumed is not None:
+            return load_model(self.resumed, self.folder)
+        settings = self.settings
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(settings.seed)
+            backbone = build_backbone(settings.backbone.name, settings.backbone.width)
+            return PclModel(backbone, embedding_dim=settings.pcl.embedding_dim)
+
+    def objective(self, student: torch.nn.Module, device: torch.device) -> PclObjective:
+        """PCL, or PCL and distillation where there is a teacher, on the device, with the resumed banks."""
+        settings, rows = self.settings, len(self.samples)
+        if self.teacher is None:
+            objective = PclObjective(student, rows, settings.pcl, settings.seed)
+        else:
+            objective = DistillObjective(
+                student, self.teacher.model, rows, settings.pcl, settings.kd, settings.seed, self.teacher.banks
+            )
+        if self.resumed is not None:
+            objective.load_bank_state(self.resumed.banks)
+        return objective.to(device)
+
+
+def plan_run(
+    folder: Path,
+    data: Path,
+    settings: RunSettings,
+    *,
+    teacher: Path | None = None,
+    resume: bool = False,
+    max_steps: int | None = None,
+    world: World | None = None,
+) -> RunPlan:
+    """Check all input and gather what the run needs.
+
+    Args:
+        folder: where the run writes.
+        data: the shard set.
+        settings: of the run. A resumed run must be given the settings it was started with.
+        teacher: run folder or checkpoint of the teacher.
+        resume: go on from the folder's checkpoint where there is one.
+        max_steps: stop after so many steps in all.
+        world: the processes.
+
+    Raises:
+        InputError: anything that does not fit, with the remedy.
+    """
+    world = world or World()
+    index = ShardIndex.open(data)
+    samples = index.split_samples(settings.split, "train")
+    index.split_samples(settings.split, "test" if settings.evaluation.every else "train")
+    resumed = None
+    if (folder / CHECKPOINT_NAME).exists():
+        if not resume:
+            raise InputError(f"{folder} already holds a run", remedy="add --resume to go on with it, or change --out")
+        resumed = load_checkpoint(folder)
+        _check_data(resumed, index, len(samples), f"the checkpoint in {folder}")
+        _check_unchanged(resumed.settings, settings)
+    plan = RunPlan(
+        folder=folder,
+        index=index,
+        samples=samples,
+        settings=settings,
+        teacher=None if teacher is None else load_teacher(teacher, index, len(samples), settings),
+        resumed=resumed,
+        world=world,
+        max_steps=max_steps,
+    )
+    if resumed is not None and (("teacher" in resumed.banks) != (teacher is not None)):
+        kind = "distill with its --teacher" if "teacher" in resumed.banks else "pretrain"
+        raise InputError(f"{folder} was started by another command", remedy=f"resume it with train-kd {kind}")
+    plan.loader(torch.device("cpu")).close()  # checks crop and number of samples
+    return plan
+
+
+def load_teacher(path: Path, index: ShardIndex, rows: int, settings: RunSettings) -> Teacher:
+    """A teacher for a student with these settings.
+
+    Its memory banks are taken along only where they speak of the same videos.
+
+    Raises:
+        InputError: it saw other inputs than the student will, or its banks belong to other videos.
+    """
+    checkpoint = load_checkpoint(path)
+    theirs, ours = checkpoint.settings, settings
+    if theirs.loader.modality != ours.loader.modality:
+        raise InputError(
+            f"the teacher {path} was trained on {theirs.loader.modality} clips, the student gets {ours.loader.modality}",
+            remedy=f"--set loader.modality={theirs.loader.modality}",
+        )
+    banks = checkpoint.banks.get("student")
+    if ours.kd.contrast_weight > 0:
+        _check_data(
+            checkpoint, index, rows, f"the teacher {path}", "or leave its banks out: --set kd.contrast_weight=0"
+        )
+    else:
+        banks = None
+    return Teacher(path=path, model=load_model(checkpoint, path), banks=banks)
+
+
+def _check_data(checkpoint: Checkpoint, index: ShardIndex, rows: int, what: str, way_out: str = "") -> None:
+    if checkpoint.fingerprint != index.fingerprint or checkpoint.rows != rows:
+        found = f"{index.fingerprint[:12]} with {rows} training videos"
+        wanted = f"{checkpoint.fingerprint[:12]} with {checkpoint.rows}"
+        raise InputError(
+            f"{what} belongs to other data (shard set {wanted}; {index.root} is {found})",
+            remedy=f"give the shards and split it was trained on{', ' + way_out if way_out else ''}",
+        )
+
+
+def _check_unchanged(before: RunSettings, now: RunSettings) -> None:
+    """A resumed run may train longer and log or evaluate otherwise, but not become another run."""
+    free = {"log_every", "evaluation"}
+    if before.optimizer.schedule == "plateau":  # a cosine reaches 0 at the last epoch: its length is part of the run
+        free.add("epochs")
+    old, new = (settings.model_dump(exclude=free) for settings in (before, now))
+    for group, value in old.items():
+        if new[group] != value:
+            raise InputError(
+                f"the run was started with {group} = {value}, not {new[group]}",
+                remedy="resume with the same preset and --set, or start another run in another --out",
+            )

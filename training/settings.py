@@ -1,0 +1,171 @@
+"""All settings of a run, the presets, and overrides from the command line."""
+
+import difflib
+import json
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field, ValidationError
+
+from pclkd.pipeline.augment import AugmentSettings
+from pclkd.pipeline.loader import LoaderSettings
+from pclkd.pipeline.sampling import TupleSettings
+from pclkd.pipeline.settings import Settings
+from pclkd.sharding.errors import InputError
+from pclkd.training.objective import KdSettings, PclSettings
+
+__all__ = ["PRESETS", "BackboneSettings", "RunSettings", "describe", "override", "preset"]
+
+
+class BackboneSettings(Settings):
+    """Which network is trained."""
+
+    name: str = "r3d"
+    """c3d, r3d or r2plus1d (the published ones); r3d18 and r2plus1d18 are deeper."""
+    width: float = Field(default=1.0, gt=0, le=4)
+    """Factor on all channel counts; 1 is the published network."""
+
+
+class OptimizerSettings(Settings):
+    """SGD as published."""
+
+    lr: float = Field(default=0.01, gt=0)
+    """Learning rate at the start."""
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    """SGD momentum."""
+    weight_decay: float = Field(default=5e-4, ge=0)
+    """L2 penalty."""
+    schedule: Literal["plateau", "cosine"] = "plateau"
+    """plateau: the rate falls to a tenth when the training loss rests, as published; cosine: half a cosine to 0."""
+    patience: int = Field(default=50, ge=1)
+    """Epochs without a lower training loss before the rate falls (plateau)."""
+
+
+class EvaluationSettings(Settings):
+    """What is measured while training, on the split's test part."""
+
+    every: int = Field(default=1, ge=0)
+    """Epochs between evaluations; 0 evaluates never."""
+    clips: int = Field(default=2, ge=1)
+    """Clips a video whose features are averaged, for linear probe and retrieval."""
+    pretext_passes: int = Field(default=1, ge=1)
+    """Passes over the test videos with different pretext draws."""
+
+
+class RunSettings(Settings):
+    """Everything that decides a run, beside its data and its teacher."""
+
+    backbone: BackboneSettings = BackboneSettings()
+    tuples: TupleSettings = TupleSettings()
+    augment: AugmentSettings = AugmentSettings()
+    loader: LoaderSettings = LoaderSettings()
+    pcl: PclSettings = PclSettings()
+    kd: KdSettings = KdSettings()
+    optimizer: OptimizerSettings = OptimizerSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
+    epochs: int = Field(default=100, ge=0)
+    """Passes over the training videos."""
+    split: int = Field(default=1, ge=1)
+    """Official split: its train part is learned from, its test part measured on."""
+    seed: int = Field(default=0, ge=0, lt=2**63)
+    """Keys every random number of the run."""
+    precision: Literal["auto", "fp32", "fp16", "bf16"] = "auto"
+    """Arithmetic of the networks; auto: bf16 on GPUs that have it, fp16 on others, fp32 on the CPU."""
+    log_every: int = Field(default=10, ge=1)
+    """Steps between lines in metrics.jsonl, in TensorBoard and off a terminal."""
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "pcl": {},
+    # Small networks and clips, so that a laptop learns something in minutes.
+    "demo": {
+        "backbone": {"width": 0.25},
+        "tuples": {"clip_frames": 8, "clip_stride": 12, "remote_distance": 8},
+        "augment": {"blur_sigma": [0.1, 1.0]},
+        "loader": {"crop": 48, "batch_size": 8},
+        "pcl": {"negatives": 64},
+        "optimizer": {"schedule": "cosine", "lr": 0.02},
+        "epochs": 20,
+    },
+}
+"""Settings by purpose: `pcl` is the published recipe, `demo` the same at the size of a laptop."""
+
+
+def preset(name: str) -> RunSettings:
+    """The settings of a preset.
+
+    Raises:
+        InputError: there is no such preset.
+    """
+    if name not in PRESETS:
+        raise InputError(f"unknown preset {name!r}", remedy=f"take one of: {', '.join(PRESETS)}")
+    return RunSettings.model_validate(PRESETS[name])
+
+
+def override(settings: RunSettings, assignments: Sequence[str]) -> RunSettings:
+    """Settings with `a.b=value` assignments carried out.
+
+    Raises:
+        InputError: not an assignment, an unknown name (the nearest one is told), or a value that is not allowed.
+    """
+    values = settings.model_dump(mode="json")
+    for assignment in assignments:
+        path, equals, text = assignment.partition("=")
+        if not equals:
+            raise InputError(f"--set {assignment!r} is not an assignment", remedy="write it as --set name=value")
+        known = _flat(settings)
+        if path not in known:
+            nearest = difflib.get_close_matches(path, known, n=1, cutoff=0)[0]
+            raise InputError(
+                f"--set {path}: no such setting", remedy=f"did you mean {nearest}? --print-config shows all"
+            )
+        *parents, leaf = path.split(".")
+        place = values
+        for parent in parents:
+            place = place[parent]
+        place[leaf] = _parse(text)
+    try:
+        return RunSettings.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        raise InputError(
+            f"--set {name}={first['input']}: {first['msg'].lower()}", remedy=f"it means: {_help(name) or name}"
+        ) from None
+
+
+def describe(settings: RunSettings) -> str:
+    """Every setting as `name = value  # help`, one a line, ready for --set."""
+    rows = [(name, json.dumps(value), _help(name)) for name, value in _flat(settings).items()]
+    width = max(len(f"{name} = {value}") for name, value, _ in rows)
+    return "\n".join(f"{f'{name} = {value}':<{width}}  # {text}" for name, value, text in rows)
+
+
+def _flat(settings: BaseModel, prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name in type(settings).model_fields:
+        value = getattr(settings, name)
+        if isinstance(value, BaseModel):
+            flat |= _flat(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = value
+    return flat
+
+
+def _help(path: str) -> str:
+    """The docstring under a field."""
+    model: type[BaseModel] = RunSettings
+    *parents, leaf = [part for part in path.split(".") if not part.isdigit()]
+    for parent in parents:
+        annotation = model.model_fields[parent].annotation
+        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+            return model.model_fields[parent].description or ""
+        model = annotation
+    return model.model_fields[leaf].description or ""
+
+
+def _parse(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text
