@@ -116,8 +116,9 @@ def load_model(checkpoint: Checkpoint, source: Path | str) -> PclModel:
         model.load_state_dict(checkpoint.model)
     except RuntimeError as error:
         details = "; ".join(line.strip() for line in str(error).splitlines()[1:4])
+        network = f"{settings.backbone.name} of width {settings.backbone.width}"
         raise InputError(
-            f"{source}: the weights do not fit a {settings.backbone.name} of width {settings.backbone.width} ({details})",
+            f"{source}: the weights do not fit a {network} ({details})",
             remedy="give a checkpoint that train-kd wrote",
         ) from None
     return model

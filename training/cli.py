@@ -1,8 +1,8 @@
-"""train-kd: self-supervised training, distillation, evaluation, reports.
+r"""train-kd: self-supervised training, distillation, evaluation, reports.
 
 One GPU or the CPU:     train-kd pretrain --data SHARDS --out RUN
 One node, 8 GPUs:       torchrun --nproc-per-node 8 -m pclkd.training.cli pretrain --data SHARDS --out RUN
-Two nodes:              torchrun --nnodes 2 --nproc-per-node 8 --rdzv-backend c10d --rdzv-endpoint HOST:29400 \\
+Two nodes:              torchrun --nnodes 2 --nproc-per-node 8 --rdzv-backend c10d --rdzv-endpoint HOST:29400 \
                             -m pclkd.training.cli pretrain --data SHARDS --out RUN
 """
 
@@ -122,7 +122,7 @@ def report(directory: Path) -> None:
     "--splits", type=click.Path(path_type=Path), default=None, help="ucfTrainTestlist folder of those videos."
 )
 @click.option("--split", type=click.IntRange(min=1), default=1, show_default=True, help="Official split.")
-@click.option("--epochs", type=click.IntRange(min=1), default=None, help="Epochs a run; the demo preset's if left out.")
+@click.option("--epochs", type=click.IntRange(min=1), default=None, help="Epochs a run; else the preset's.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 def demo(out: Path, videos: Path | None, splits: Path | None, split: int, epochs: int | None, seed: int) -> None:
     """The whole story at laptop size: videos, shards, a teacher, two students, one without a teacher, a report."""

@@ -78,7 +78,8 @@ class Evaluator:
                     labels.append(batch.pretext_label[: batch.valid].cpu())
         hit, label = torch.cat(hits).double(), torch.cat(labels)
         by_class = {
-            f"pretext_class{number}_pct": 100 * hit[label == number].mean().item() for number in label.unique().tolist()
+            f"pretext_class{number}_pct": 100 * hit[label == number].mean().item()
+            for number in sorted(set(label.tolist()))
         }
         return {"pretext_top1_pct": 100 * hit.mean().item(), "pretext_samples": len(hit), **by_class}
 

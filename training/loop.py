@@ -1,6 +1,7 @@
 """The training loop. It knows batches and named losses, and nothing of what is learned."""
 
 import json
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -204,7 +205,7 @@ def _schedule(optimizer: torch.optim.Optimizer, settings: RunSettings) -> LRSche
 
 
 def _refuse_non_finite(figures: Mapping[str, float], step: int) -> None:
-    bad = [name for name, value in figures.items() if not value - value == 0]
+    bad = [name for name, value in figures.items() if not math.isfinite(value)]
     if bad:
         raise InputError(
             f"step {step}: {', '.join(f'{name} is {figures[name]}' for name in bad)}",

@@ -22,7 +22,7 @@ class MetricsLog:
 
     def __init__(self, run: Path, first_step: int) -> None:
         self._file = run / "metrics.jsonl"
-        self._board = SummaryWriter(str(run / "tensorboard"), purge_step=first_step + 1)  # type: ignore[no-untyped-call]
+        self._board = SummaryWriter(str(run / "tensorboard"), purge_step=first_step + 1)
 
     def write(self, record: dict[str, Any]) -> None:
         """Log a record of kind "step" or "epoch"; its "step" is TensorBoard's step."""
@@ -31,8 +31,8 @@ class MetricsLog:
             if name in {"kind", "epoch", "step"}:
                 continue
             tag = f"step/{name}" if name in _TERMS else name
-            self._board.add_scalar(tag, value, record["step"])  # type: ignore[no-untyped-call]
+            self._board.add_scalar(tag, value, record["step"])
 
     def close(self) -> None:
         """Flush and close."""
-        self._board.close()  # type: ignore[no-untyped-call]
+        self._board.close()

@@ -63,7 +63,8 @@ def check_conv3d(precision: Precision) -> None:
             rough = F.conv3d(clips, weight, padding=1).float()
     error = ((rough - exact).norm() / exact.norm()).item()
     if not error < 0.03:
+        version = torch.backends.cudnn.version()  # type: ignore[no-untyped-call]
         raise InputError(
-            f"conv3d in {precision.name} is off by {100 * error:.1f} % here (cuDNN {torch.backends.cudnn.version()})",
+            f"conv3d in {precision.name} is off by {100 * error:.1f} % here (cuDNN {version})",
             remedy="use --set precision=fp32 or another cuDNN",
         )

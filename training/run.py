@@ -167,7 +167,7 @@ def load_teacher(path: Path, index: ShardIndex, rows: int, settings: RunSettings
     theirs, ours = checkpoint.settings, settings
     if theirs.loader.modality != ours.loader.modality:
         raise InputError(
-            f"the teacher {path} was trained on {theirs.loader.modality} clips, the student gets {ours.loader.modality}",
+            f"the teacher {path} learned from {theirs.loader.modality} clips, the student gets {ours.loader.modality}",
             remedy=f"--set loader.modality={theirs.loader.modality}",
         )
     banks = checkpoint.banks.get("student")
