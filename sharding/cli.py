@@ -122,6 +122,48 @@ def pack(
         ctx.exit(_QUARANTINED)
 
 
+@main.command()
+@click.argument("out", type=_FOLDER)
+@click.option("--json", "as_json", is_flag=True, help="Findings as JSON.")
+@click.pass_context
+def verify(ctx: click.Context, out: Path, as_json: bool) -> None:
+    """Re-read the shard set in OUT against its checksums; name each damaged video.
+
+    Exit code 0: sound. 1: damaged. 2: no shard set, or its manifest cannot be read.
+    """
+    from dataclasses import asdict
+
+    from pclkd.sharding.manifest import Manifest
+    from pclkd.sharding.progress import show_progress
+    from pclkd.sharding.verify import verify as check
+
+    with show_progress("verifying", len(Manifest.read(out).shards), "shards") as step:
+        report = check(out, step=step)
+    if as_json:
+        click.echo(json.dumps({**asdict(report), "damaged_videos": report.damaged_videos}, indent=1))
+    else:
+        for damage in report.damage:
+            click.echo(f"damaged: {damage}")
+        verdict = f"{len(report.damaged_videos)} videos damaged" if report.damage else "all sound"
+        click.echo(f"{report.shards} shards, {report.videos} videos, {report.frames} frames: {verdict}")
+    if report.damage:
+        ctx.exit(_DAMAGED)
+
+
+@main.command()
+@click.argument("out", type=_FOLDER)
+@click.option("--json", "as_json", is_flag=True, help="Figures as JSON.")
+def info(out: Path, as_json: bool) -> None:
+    """Tell what the shard set in OUT holds."""
+    from pclkd.sharding.manifest import Manifest
+
+    manifest = Manifest.read(out)
+    if as_json:
+        click.echo(json.dumps(_summary(manifest), indent=1))
+    else:
+        _print_summary(manifest)
+
+
 def _summary(manifest: "Manifest") -> dict[str, Any]:
     """Return the manifest's figures, with totals in place of long lists."""
     from dataclasses import asdict

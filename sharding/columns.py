@@ -29,7 +29,8 @@ COLUMNS: Mapping[str, str] = {
     "sample_label": "<i4",
     "sample_group": "<i4",  # -1: the file name tells none
     "sample_split": "|u1",  # [S, splits]: 0 in none, 1 train, 2 test
-    "sample_crc32": "<u4",  # over the whole stretch of the tar, headers included
+    "sample_size": "<i8",  # bytes of its whole stretch of the tar, which begins a header before sample_offset
+    "sample_crc32": "<u4",  # over that stretch
     "frame_offset": "<i8",  # byte position in the tar
     "frame_length": "<i4",
     "frame_crc32": "<u4",

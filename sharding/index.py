@@ -28,7 +28,9 @@ class ShardIndex:
         sample_label: 0-based class, int32 [S].
         sample_group: group number, -1 where unknown, int32 [S].
         sample_split: 0 in neither part, 1 train, 2 test; a column for each split, uint8 [S, splits].
-        sample_crc32: checksum of each sample's whole stretch of the tar, uint32 [S].
+        sample_size: bytes of each sample's stretch of the tar, from its first header (512 bytes before
+            `sample_offset`) to the next sample's, int64 [S].
+        sample_crc32: checksum of that stretch, uint32 [S].
         frame_offset: byte position of each frame in its tar, int64 [F].
         frame_length: bytes of each frame, int32 [F].
         frame_crc32: checksum of each frame's bytes, uint32 [F].
@@ -44,6 +46,7 @@ class ShardIndex:
         self.sample_label: npt.NDArray[np.int32] = columns["sample_label"]
         self.sample_group: npt.NDArray[np.int32] = columns["sample_group"]
         self.sample_split: npt.NDArray[np.uint8] = columns["sample_split"]
+        self.sample_size: npt.NDArray[np.int64] = columns["sample_size"]
         self.sample_crc32: npt.NDArray[np.uint32] = columns["sample_crc32"]
         self.frame_offset: npt.NDArray[np.int64] = columns["frame_offset"]
         self.frame_length: npt.NDArray[np.int32] = columns["frame_length"]

@@ -13,11 +13,12 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Track:
-    """Pose of the object in each frame; every field is float64 [T].
+    """Pose of the object in each frame; the arrays are float64 [T].
 
     `x` and `y` are in frame heights from the frame's centre (y downwards), `angle` in radians (clockwise),
     `along` and `across` are the object's half lengths along and across its own axis, in frame heights.
-    `sway_x` and `sway_y` are the camera's own shift, in frame heights.
+    `sway_x` and `sway_y` are the camera's own shift, in frame heights. The shadow lies at height `foot` and reaches
+    `reach` to each side, both in frame heights and the same in all frames.
     """
 
     x: Floats
@@ -27,17 +28,22 @@ class Track:
     across: Floats
     sway_x: Floats
     sway_y: Floats
+    foot: float
+    reach: float
 
 
 @dataclass(frozen=True)
 class _Change:
-    """What an action adds to a resting object: shift in amplitudes, turn in radians, logarithm of the stretch."""
+    """What an action moves, float64 [T]; None for what rests.
 
-    x: Floats | float = 0.0
-    y: Floats | float = 0.0
-    turn: Floats | float = 0.0
-    log_along: Floats | float = 0.0
-    log_across: Floats | float = 0.0
+    `x` and `y` are in amplitudes, `turn` in radians, `zoom` and `squeeze` go from -1 to 1.
+    """
+
+    x: Floats | None = None
+    y: Floats | None = None
+    turn: Floats | None = None
+    zoom: Floats | None = None
+    squeeze: Floats | None = None
 
 
 def _pendulum(phase: Floats) -> _Change:
@@ -57,12 +63,12 @@ def _shake(phase: Floats) -> _Change:
 ACTIONS: dict[str, Callable[[Floats], _Change]] = {
     "TranslateHorizontal": lambda phase: _Change(x=np.sin(phase)),
     "Rotate": lambda phase: _Change(turn=phase),
-    "Zoom": lambda phase: _Change(log_along=0.5 * np.sin(phase), log_across=0.5 * np.sin(phase)),
+    "Zoom": lambda phase: _Change(zoom=np.sin(phase)),
     "Pendulum": _pendulum,
     "Bounce": lambda phase: _Change(y=1.0 - 2.0 * np.abs(np.sin(phase / 2))),
     "Shake": _shake,
     "Orbit": lambda phase: _Change(x=np.cos(phase), y=np.sin(phase)),
-    "Squeeze": lambda phase: _Change(log_along=0.5 * np.sin(phase), log_across=-0.5 * np.sin(phase)),
+    "Squeeze": lambda phase: _Change(squeeze=np.sin(phase)),
     "TranslateVertical": lambda phase: _Change(y=np.sin(phase)),
     "Rock": lambda phase: _Change(turn=0.9 * np.sin(phase)),
 }
@@ -72,7 +78,8 @@ def draw_track(action: str, frames: int, rng: np.random.Generator) -> Track:
     """Draw the pose of an object that performs `action` for `frames` frames.
 
     Place, size, shape, starting angle, starting phase, direction and speed come from the same distributions for every
-    action, so that no single frame tells which one it is.
+    action, and what an action leaves at rest rests at a random point of the way that a moving action would take it:
+    no single frame tells which action it is.
     """
     time = np.arange(frames, dtype=np.float64)
     period = np.exp(rng.uniform(np.log(22.0), np.log(44.0)))
@@ -80,21 +87,26 @@ def draw_track(action: str, frames: int, rng: np.random.Generator) -> Track:
     waver = 0.05 * np.sin(2 * np.pi * time / rng.uniform(50, 90) + rng.uniform(0, 2 * np.pi))
     phase = rng.choice([-1.0, 1.0]) * 2 * np.pi * (time / period + waver) + rng.uniform(0, 2 * np.pi)
     amplitude = rng.uniform(0.14, 0.24)
-    radius = np.exp(rng.uniform(np.log(0.10), np.log(0.20)))
-    aspect = rng.uniform(-0.4, 0.4)
-    x, y = rng.uniform(-0.3, 0.3), rng.uniform(-0.2, 0.2)
+    radius = np.exp(rng.uniform(np.log(0.10), np.log(0.16)))
+    aspect = rng.uniform(-0.25, 0.25)
+    place_x, place_y = rng.uniform(-0.24, 0.24), rng.uniform(-0.12, 0.12)
     angle = rng.uniform(0, 2 * np.pi)
+    rest = np.sin(rng.uniform(0, 2 * np.pi, size=(4, 1))) + np.zeros((4, frames))
+    gap = rng.uniform(0.0, 0.3)
     sway_x, sway_y = _sway(time, rng), _sway(time, rng)
     change = ACTIONS[action](phase)
-    still = np.zeros(frames)
+    zoom = 0.5 * (rest[2] if change.zoom is None else change.zoom)
+    squeeze = aspect + 0.5 * (rest[3] if change.squeeze is None else change.squeeze)
     return Track(
-        x=x + amplitude * change.x + still,
-        y=y + amplitude * change.y + still,
-        angle=angle + change.turn + still,
-        along=radius * np.exp(aspect + change.log_along) + still,
-        across=radius * np.exp(-aspect + change.log_across) + still,
+        x=place_x + amplitude * (rest[0] if change.x is None else change.x),
+        y=place_y + amplitude * (rest[1] if change.y is None else change.y),
+        angle=angle + (np.zeros(frames) if change.turn is None else change.turn),
+        along=radius * np.exp(zoom + squeeze),
+        across=radius * np.exp(zoom - squeeze),
         sway_x=sway_x,
         sway_y=sway_y,
+        foot=float(place_y + radius + gap),
+        reach=float(radius),
     )
 
 

@@ -29,14 +29,11 @@ def render_clip(scene: Scene, track: Track, height: int, width: int, gain: float
     """
     sprite = Image.fromarray(scene.sprite, "RGBa")
     landscape = np.clip(scene.landscape * gain, 0, 255).astype(np.uint8)
-    # A resting foot: the shadow does not jump with the object.
-    foot = float(track.y.max() + track.across.max() + 0.03)
-    reach = float(track.along.mean())
     for t in range(len(track.x)):
         frame = _shift(landscape, track.sway_x[t], track.sway_y[t], height, width)
         x = width / 2 + (track.x[t] + track.sway_x[t]) * height
         y = height / 2 + (track.y[t] + track.sway_y[t]) * height
-        _cast_shadow(frame, x, height / 2 + (foot + track.sway_y[t]) * height, reach * height)
+        _cast_shadow(frame, x, height / 2 + (track.foot + track.sway_y[t]) * height, track.reach * height)
         lengths = track.along[t] * height, track.across[t] * height
         _paint(frame, sprite, (x, y), float(track.angle[t]), lengths, gain)
         yield frame

@@ -41,7 +41,7 @@ def _colour(rng: np.random.Generator, saturation: tuple[float, float], value: tu
 
 
 def _mix(low: Floats, high: Floats, weight: Floats) -> Floats:
-    return low + weight[..., None] * (high - low)
+    return np.asarray(low + weight[..., None] * (high - low))
 
 
 def _waves(u: Floats, v: Floats, rng: np.random.Generator, count: int, frequency: float) -> Floats:
@@ -51,7 +51,7 @@ def _waves(u: Floats, v: Floats, rng: np.random.Generator, count: int, frequency
         direction = rng.uniform(0, np.pi)
         pace = frequency * rng.uniform(0.5, 1.5)
         total += np.sin(2 * np.pi * (pace * (u * np.cos(direction) + v * np.sin(direction)) + rng.uniform()))
-    return 0.5 + 0.5 * total / np.sqrt(count) / 1.5
+    return np.asarray(0.5 + 0.5 * total / np.sqrt(count) / 1.5)
 
 
 def _landscape(height: int, width: int, rng: np.random.Generator) -> Floats:

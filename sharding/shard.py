@@ -37,12 +37,17 @@ class ShardTask:
 
 @dataclass
 class PackedVideo:
-    """Where one video lies in its tar: byte position of its frames, their lengths and CRC-32, CRC-32 of it all."""
+    """Where one video lies in its tar.
+
+    `offset` is the byte position of its frames, `size` and `crc32` are of its whole stretch of the tar, headers
+    included; `lengths` and `frame_crc32` have an entry for each frame.
+    """
 
     video: Video
     offset: int
     lengths: list[int]
     frame_crc32: list[int]
+    size: int
     crc32: int
 
 
@@ -90,18 +95,20 @@ def pack_shard(task: ShardTask, done: Callable[[str], None]) -> ShardResult:
                 result.quarantined.append(Quarantined(video.relative, str(error)))
             else:
                 tally.restart()
+                start = tar.position
                 entry = tar.add(f"{video.key}.mjpeg", b"".join(frames))
                 tar.add(f"{video.key}.json", about)
                 crcs = [zlib.crc32(frame) for frame in frames]
                 lengths = [len(frame) for frame in frames]
-                result.packed.append(PackedVideo(video, entry.offset, lengths, crcs, tally.crc32))
+                size = tar.position - start
+                result.packed.append(PackedVideo(video, entry.offset, lengths, crcs, size, tally.crc32))
             done(video.relative)
-        size = tar.finish()
+        total = tar.finish()
     if not result.packed:
         path.unlink()
         return result
     write_text(path.with_suffix(".idx"), webdataset_index(tar.entries))
-    result.record = ShardRecord(task.name, size, len(result.packed), tally.sha256.hexdigest())
+    result.record = ShardRecord(task.name, total, len(result.packed), tally.sha256.hexdigest())
     return result
 
 

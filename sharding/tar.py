@@ -2,7 +2,7 @@
 
 import tarfile
 from dataclasses import dataclass, field
-from typing import BinaryIO
+from typing import Protocol
 
 __all__ = ["BLOCK", "TarEntry", "TarWriter", "webdataset_index"]
 
@@ -19,6 +19,10 @@ class TarEntry:
     size: int
 
 
+class _Sink(Protocol):
+    def write(self, data: bytes, /) -> int: ...
+
+
 @dataclass
 class TarWriter:
     """Writes members one after another to `file`; `finish` writes the end mark.
@@ -26,7 +30,7 @@ class TarWriter:
     Owner, mode and time are fixed: packing the same input twice must give the same bytes.
     """
 
-    file: BinaryIO
+    file: _Sink
     position: int = 0
     entries: list[TarEntry] = field(default_factory=list)
 
