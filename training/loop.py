@@ -130,10 +130,11 @@ class _Trainer:
             }
             self._advance(record["train/loss"])
             record |= {**speed, "loader/quarantined": self._loader.statistics.quarantined}
-        if evaluator is not None and (at.epoch % settings.evaluation.every == 0 or at.epoch == settings.epochs):
+        finished = self._at.epoch
+        if evaluator is not None and (finished % settings.evaluation.every == 0 or finished == settings.epochs):
             record |= evaluator.all(self._model)
         if log is not None:
-            log.write({"kind": "epoch", "epoch": at.epoch, "step": at.step, **record})
+            log.write({"kind": "epoch", "epoch": finished, "step": self._at.step, **record})
             self._save()
 
     def _advance(self, loss: float) -> None:

@@ -36,7 +36,9 @@ class TrainingProgress:
     ) -> None:
         self._name, self._epochs, self._steps = name, epochs, steps
         self._done_before, self._line_seconds, self._quiet = done, line_seconds, quiet
-        self._began = self._last_line = time.monotonic()
+        self._began: float | None = None
+        self._fresh = 0
+        self._last_line = 0.0
         self._bar: Progress | None = None
         self._task = TaskID(0)
 
@@ -67,11 +69,15 @@ class TrainingProgress:
             return
         total = self._epochs * self._steps
         now = time.monotonic()
-        fresh = done - self._done_before
-        left = (now - self._began) / fresh * (total - done) if fresh else 0.0
+        # The clock starts with the first step: start-up is not paid again. Evaluations are, and so count.
+        if self._began is None:
+            self._began = now
+        left = (now - self._began) / self._fresh * (total - done) if self._fresh else 0.0
+        eta = str(timedelta(seconds=round(left))) if self._fresh else "-"
+        self._fresh += 1
         detail = (
             f"epoch {epoch + 1}/{self._epochs} step {done - epoch * self._steps}/{self._steps} "
-            f"{clips_per_s:.1f} clips/s data wait {wait_pct:.0f}% ETA {timedelta(seconds=round(left))}"
+            f"{clips_per_s:.1f} clips/s data wait {wait_pct:.0f}% ETA {eta}"
         )
         if self._bar is not None:
             self._bar.update(self._task, completed=done, detail=detail)
