@@ -14,6 +14,7 @@ __all__ = ["CleanGroup"]
 _MENDABLE = {
     errno.ENOSPC: "free some space or choose another folder; nothing unfinished was left under a final name",
     errno.EDQUOT: "free some of your quota or choose another folder",
+    errno.EFBIG: "raise the limit on file sizes (ulimit -f) or choose another folder",
     errno.EACCES: "check the permissions or choose another folder",
     errno.EPERM: "check the permissions or choose another folder",
     errno.EROFS: "choose a folder on a writable file system",

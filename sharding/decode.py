@@ -1,7 +1,8 @@
 """Frames of a video file, resized, in the order in which the decoder gives them.
 
 Time stamps are not used: the files that MEncoder wrote carry them out of order (1, 2, 4, 3, 5, ...), and sorting by
-them would scramble the motion. The header's frame count is not used either: it can be wrong by one. Audio is ignored.
+them would scramble the motion. The header's frame count can be wrong by one, so it serves only to notice gross damage.
+Audio is ignored.
 """
 
 import errno
@@ -20,6 +21,7 @@ __all__ = ["UnreadableVideoError", "open_frames"]
 _FORMATS = "avi,mov,matroska"
 # Conditions of the machine, not of the video: they must not put a sound file into quarantine.
 _MACHINE = frozenset({errno.ENOMEM, errno.EMFILE, errno.ENFILE})
+_TOLERATED_LOSS = 0.05
 
 
 class UnreadableVideoError(Exception):
@@ -70,9 +72,13 @@ def _frames(
         raise _unreadable(f"cannot be decoded at frame {count}", error) from error
     if count == 0:
         raise UnreadableVideoError("holds no frame that can be decoded")
-    # Two witnesses: the header alone may be wrong, but with bytes missing as well the file was cut.
-    if count + 1 < stream.frames and _bytes_missing(path) > 0:
+    # The header may be wrong by one. With bytes missing as well, the file was cut; with many frames missing, the
+    # decoder skipped over damage.
+    short = stream.frames - count
+    if short > 1 and _bytes_missing(path) > 0:
         raise UnreadableVideoError(f"is cut short: {count} of {stream.frames} frames")
+    if short > max(1, _TOLERATED_LOSS * stream.frames):
+        raise UnreadableVideoError(f"is damaged: only {count} of {stream.frames} frames can be decoded")
 
 
 def _unreadable(problem: str, error: Exception) -> Exception:

@@ -5,7 +5,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -109,8 +109,10 @@ def pack(
             ]
             results = run_tasks(pack_shard, tasks, workers or available_cpus(), step)
             manifest = _finish(plan, out, results)
-        except BaseException:
+        except BaseException as error:
             _remove_ours(out)
+            if isinstance(error, OSError) and error.filename is None:
+                error.filename = str(out)  # a full disk is told without its place
             raise
     return PackReport(manifest, time.monotonic() - started)
 
@@ -167,6 +169,8 @@ def _remove_ours(out: Path) -> None:
         for path in folder.glob("*"):
             if _OURS.fullmatch(str(path.relative_to(out))):
                 path.unlink(missing_ok=True)
+    with suppress(OSError):
+        (out / "index").rmdir()
 
 
 def _finish(plan: PackPlan, out: Path, results: Sequence[ShardResult]) -> Manifest:

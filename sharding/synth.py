@@ -5,6 +5,7 @@ go to train or to test, as in the real data set.
 """
 
 import functools
+import io
 import re
 import shutil
 from collections.abc import Callable
@@ -124,6 +125,10 @@ def synth(
         _write_lists(staging / LISTS_FOLDER, settings, sorted(clip.name for clip in clips))
         for name in (VIDEOS_FOLDER, LISTS_FOLDER):
             (staging / name).rename(out / name)
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(out)  # a full disk is told without its place
+        raise
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     return len(clips)
@@ -142,7 +147,9 @@ def _render(clip: _Clip, done: Callable[[str], None]) -> None:
     track = draw_track(clip.action, frames, rng)
     scene = _scene(settings.seed, clip.group, settings.height, settings.width)
     gain = float(rng.uniform(0.85, 1.1))
-    with av.open(str(clip.folder / clip.name), "w", format="avi", options={"fflags": "+bitexact"}) as container:
+    # In memory first: the muxer would not tell of a full disk in a way that can be acted on.
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format="avi", options={"fflags": "+bitexact"}) as container:
         stream = container.add_stream("mpeg4", rate=Fraction(_FRAMES_PER_SECOND))
         stream.width, stream.height, stream.pix_fmt = settings.width, settings.height, "yuv420p"
         stream.gop_size = _KEY_FRAME_EVERY
@@ -152,6 +159,7 @@ def _render(clip: _Clip, done: Callable[[str], None]) -> None:
         for pixels in render_clip(scene, track, settings.height, settings.width, gain):
             container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
         container.mux(stream.encode())
+    (clip.folder / clip.name).write_bytes(buffer.getbuffer())
     done(clip.name)
 
 
