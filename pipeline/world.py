@@ -14,11 +14,13 @@ class World:
         rank: number of this process, 0 <= rank < size.
         size: number of processes on all nodes.
         local_rank: number of this process on its node; the GPU it uses.
+        local_size: number of processes on this node; they share its cores.
     """
 
     rank: int = 0
     size: int = 1
     local_rank: int = 0
+    local_size: int = 1
 
     def __post_init__(self) -> None:
         if not 0 <= self.rank < self.size:
@@ -26,12 +28,18 @@ class World:
 
     @classmethod
     def from_environment(cls) -> "World":
-        """Read RANK, WORLD_SIZE and LOCAL_RANK as torchrun sets them; one process without them."""
+        """Read RANK, WORLD_SIZE, LOCAL_RANK and LOCAL_WORLD_SIZE as torchrun sets them; one process without them."""
         return cls(
             rank=int(os.environ.get("RANK", "0")),
             size=int(os.environ.get("WORLD_SIZE", "1")),
             local_rank=int(os.environ.get("LOCAL_RANK", "0")),
+            local_size=int(os.environ.get("LOCAL_WORLD_SIZE", "1")),
         )
+
+    @property
+    def cores(self) -> int:
+        """CPU cores for each process of this node, at least one."""
+        return max(1, len(os.sched_getaffinity(0)) // self.local_size)
 
     @property
     def is_first(self) -> bool:
