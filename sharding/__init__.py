@@ -1,6 +1,7 @@
 """Sharding: UCF101 videos in, shards with an index and a manifest out.
 
 The names below load their modules when first used: `shard-ucf101 --help` must not wait for a video decoder.
+No function is named like its module: once the module is loaded it would hide the function.
 """
 
 import importlib
@@ -11,18 +12,18 @@ from pclkd.sharding.errors import InputError
 if TYPE_CHECKING:
     from pclkd.sharding.index import ShardIndex
     from pclkd.sharding.manifest import Manifest
-    from pclkd.sharding.pack import pack, plan_pack
-    from pclkd.sharding.synth import SynthSettings, synth
+    from pclkd.sharding.pack import pack_videos, plan_packing
+    from pclkd.sharding.synth import SynthSettings, render_dataset
 
-__all__ = ["InputError", "Manifest", "ShardIndex", "SynthSettings", "pack", "plan_pack", "synth"]
+__all__ = ["InputError", "Manifest", "ShardIndex", "SynthSettings", "pack_videos", "plan_packing", "render_dataset"]
 
 _HOME = {
     "Manifest": "manifest",
     "ShardIndex": "index",
     "SynthSettings": "synth",
-    "pack": "pack",
-    "plan_pack": "pack",
-    "synth": "synth",
+    "pack_videos": "pack",
+    "plan_packing": "pack",
+    "render_dataset": "synth",
 }
 
 

@@ -67,12 +67,11 @@ def synth(
     Ten actions that only their motion tells apart, in the folder layout and with the split lists of UCF101.
     """
     from pclkd.sharding.progress import show_progress
-    from pclkd.sharding.synth import LISTS_FOLDER, VIDEOS_FOLDER, SynthSettings
-    from pclkd.sharding.synth import synth as render
+    from pclkd.sharding.synth import LISTS_FOLDER, VIDEOS_FOLDER, SynthSettings, render_dataset
 
     settings = SynthSettings(classes, groups, clips, frames, seed, *size)
     with show_progress("rendering", classes * groups * clips, "videos") as step:
-        count = render(out, settings, workers=workers, step=step)
+        count = render_dataset(out, settings, workers=workers, step=step)
     click.echo(
         f"rendered {count} videos of {classes} classes into {out / VIDEOS_FOLDER}, lists in {out / LISTS_FOLDER}"
     )
@@ -106,13 +105,12 @@ def pack(
     Exit code 0: all packed. 3: packed, but some videos could not be decoded; they are named. 2: wrong input, nothing
     packed.
     """
-    from pclkd.sharding.pack import pack as make
-    from pclkd.sharding.pack import plan_pack
+    from pclkd.sharding.pack import pack_videos, plan_packing
     from pclkd.sharding.progress import show_progress
 
-    plan = plan_pack(videos, splits, height=size[0], width=size[1], quality=quality, strict=strict)
+    plan = plan_packing(videos, splits, height=size[0], width=size[1], quality=quality, strict=strict)
     with show_progress("packing", len(plan.inventory.videos), "videos") as step:
-        report = make(plan, out, workers=workers, overwrite=overwrite, step=step)
+        report = pack_videos(plan, out, workers=workers, overwrite=overwrite, step=step)
     if as_json:
         click.echo(json.dumps({**_summary(report.manifest), "seconds": round(report.seconds, 3)}, indent=1))
     else:
@@ -135,10 +133,10 @@ def verify(ctx: click.Context, out: Path, as_json: bool) -> None:
 
     from pclkd.sharding.manifest import Manifest
     from pclkd.sharding.progress import show_progress
-    from pclkd.sharding.verify import verify as check
+    from pclkd.sharding.verify import verify_shards
 
     with show_progress("verifying", len(Manifest.read(out).shards), "shards") as step:
-        report = check(out, step=step)
+        report = verify_shards(out, step=step)
     if as_json:
         click.echo(json.dumps({**asdict(report), "damaged_videos": report.damaged_videos}, indent=1))
     else:

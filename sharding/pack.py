@@ -21,7 +21,7 @@ from pclkd.sharding.splits import SplitLists
 from pclkd.sharding.videos import Inventory, take_inventory
 from pclkd.sharding.workers import available_cpus, run_tasks
 
-__all__ = ["PackReport", "pack", "plan_pack"]
+__all__ = ["PackPlan", "PackReport", "pack_videos", "plan_packing"]
 
 # What this program may remove from a folder: names that only it gives.
 _OURS = re.compile(r"ucf101-\d{6}\.(tar|idx)(\.part)?|manifest\.json(\.part)?|index/[a-z0-9_]+\.npy(\.part)?")
@@ -46,7 +46,7 @@ class PackPlan:
     settings: PackSettings
 
 
-def plan_pack(
+def plan_packing(
     videos: str | Path,
     splits: str | Path,
     *,
@@ -73,7 +73,7 @@ def plan_pack(
     return PackPlan(Path(videos), lists, inventory, PackSettings(height, width, quality, CHROMA, size))
 
 
-def pack(
+def pack_videos(
     plan: PackPlan,
     out: str | Path,
     *,
@@ -87,7 +87,7 @@ def pack(
     is left out and named in the manifest. On failure nothing of the set stays behind.
 
     Args:
-        plan: from `plan_pack`.
+        plan: from `plan_packing`.
         out: folder to make, or to fill; what a killed run left in it is replaced.
         workers: processes; as many as there are processors when None.
         overwrite: whether a finished set in `out` may be replaced.
@@ -226,3 +226,6 @@ def _columns(made: Sequence[ShardResult], numbers: tuple[int, ...]) -> dict[str,
         "frame_length": np.concatenate(lengths),
         "frame_crc32": np.array([crc for video in packed for crc in video.frame_crc32], dtype=np.uint32),
     }
+
+
+pack, plan_pack = pack_videos, plan_packing  # the names of old, until no caller uses them

@@ -23,7 +23,7 @@ from pclkd.sharding.render import render_clip
 from pclkd.sharding.scene import Scene, draw_scene
 from pclkd.sharding.workers import available_cpus, run_tasks
 
-__all__ = ["LISTS_FOLDER", "VIDEOS_FOLDER", "SynthSettings", "synth"]
+__all__ = ["LISTS_FOLDER", "VIDEOS_FOLDER", "SynthSettings", "render_dataset"]
 
 VIDEOS_FOLDER = "UCF-101"
 LISTS_FOLDER = "ucfTrainTestlist"
@@ -89,7 +89,7 @@ class _Clip:
         return f"{self.action}/v_{self.action}_g{self.group:02d}_c{self.clip:02d}.avi"
 
 
-def synth(
+def render_dataset(
     out: str | Path,
     settings: SynthSettings,
     *,
@@ -180,3 +180,6 @@ def _write_lists(folder: Path, settings: SynthSettings, videos: list[str]) -> No
                 train.append(f"{video} {labels[action]}\n")
         write_text(folder / f"trainlist{split:02d}.txt", "".join(train))
         write_text(folder / f"testlist{split:02d}.txt", "".join(test))
+
+
+synth = render_dataset  # the name of old, until no caller uses it

@@ -18,7 +18,7 @@ from pclkd.sharding.manifest import Manifest, ShardRecord
 from pclkd.sharding.tar import BLOCK, TarEntry, webdataset_index
 from pclkd.sharding.workers import available_cpus
 
-__all__ = ["Damage", "VerifyReport", "verify"]
+__all__ = ["Damage", "VerifyReport", "verify_shards"]
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class VerifyReport:
         return tuple(sorted({damage.video for damage in self.damage if damage.video}))
 
 
-def verify(root: str | Path, *, step: Callable[[str], None] = lambda _: None) -> VerifyReport:
+def verify_shards(root: str | Path, *, step: Callable[[str], None] = lambda _: None) -> VerifyReport:
     """Read every byte of a shard set: columns, shards, tar structure, and each frame.
 
     Args:

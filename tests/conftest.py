@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from pclkd.sharding.pack import pack, plan_pack
-from pclkd.sharding.synth import LISTS_FOLDER, VIDEOS_FOLDER, SynthSettings, synth
+from pclkd.sharding.pack import pack_videos, plan_packing
+from pclkd.sharding.synth import LISTS_FOLDER, VIDEOS_FOLDER, SynthSettings, render_dataset
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,9 @@ def ucf101_sample() -> VideoFolder:
 def synthetic_videos(tmp_path_factory: pytest.TempPathFactory) -> VideoFolder:
     """16 rendered videos of 96 frames, 120x160: 4 classes x 4 groups x 1 clip."""
     root = tmp_path_factory.mktemp("synthetic")
-    synth(root, SynthSettings(classes=4, groups=4, clips=1, frames=96, seed=7, height=120, width=160), workers=1)
+    render_dataset(
+        root, SynthSettings(classes=4, groups=4, clips=1, frames=96, seed=7, height=120, width=160), workers=1
+    )
     return VideoFolder(root / VIDEOS_FOLDER, root / LISTS_FOLDER)
 
 
@@ -38,7 +40,7 @@ def synthetic_videos(tmp_path_factory: pytest.TempPathFactory) -> VideoFolder:
 def synthetic_shards(synthetic_videos: VideoFolder, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The rendered videos as a shard set with 64x86 frames. Read-only: copy it before damaging it."""
     out = tmp_path_factory.mktemp("synthetic-shards") / "shards"
-    pack(plan_pack(synthetic_videos.videos, synthetic_videos.splits, height=64, width=86), out, workers=1)
+    pack_videos(plan_packing(synthetic_videos.videos, synthetic_videos.splits, height=64, width=86), out, workers=1)
     return out
 
 
@@ -46,5 +48,5 @@ def synthetic_shards(synthetic_videos: VideoFolder, tmp_path_factory: pytest.Tem
 def real_shards(ucf101_sample: VideoFolder, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The 71 originals as a shard set with 64x86 frames. Read-only: copy it before damaging it."""
     out = tmp_path_factory.mktemp("real-shards") / "shards"
-    pack(plan_pack(ucf101_sample.videos, ucf101_sample.splits, height=64, width=86), out, workers=2)
+    pack_videos(plan_packing(ucf101_sample.videos, ucf101_sample.splits, height=64, width=86), out, workers=2)
     return out
