@@ -31,7 +31,7 @@ class Metric:
 
 
 METRICS = (
-    Metric("val/pretext_top1_pct", "pretext", "Pretext task: which transform?", "pretext"),
+    Metric("val/pretext_top1_pct", "pretext", "Pretext task", "pretext"),
     Metric("val/linear_top1_pct", "linear", "Action: linear probe", "linear"),
     Metric("val/retrieval_r1_pct", "retrieval", "Action: retrieval R@1", "R@1"),
 )
@@ -50,9 +50,11 @@ class Standing:
         epochs: epochs finished.
         final: by metric key, the last value measured, percent.
         best: by metric key, the highest value, percent.
-        reached: by metric key, the first epoch at or above the final value of the teacher; None where it was not
-            reached. Holds a key only where there is something to reach. For a run alone that is the final value of the
-            only teacher here, because a student's speed says nothing unless the same network's without a teacher is known.
+        goal: name of the run that it is measured against, or None: its teacher, or for a run alone the only teacher
+            here, because a student's speed says little unless the speed without a teacher is known.
+        ahead: by metric key, its final value less the goal's, percentage points.
+        reached: by metric key, the first measured epoch at or above the goal's final value, None where there is none;
+            the same keys as `ahead`.
     """
 
     run: RunRecord
@@ -62,13 +64,15 @@ class Standing:
     epochs: int
     final: dict[str, float]
     best: dict[str, float]
+    goal: str | None
+    ahead: dict[str, float]
     reached: dict[str, int | None]
 
     @property
     def backbone(self) -> str:
         """Name of the backbone, with its width where that is not the published one."""
         name, width = _backbone(self.run)
-        return name if width == 1 else f"{name} x{width:g}"
+        return name if width == 1 else f"{name} ×{width:g}"
 
 
 def curve(run: RunRecord, key: str) -> list[tuple[int, float]]:
@@ -85,37 +89,30 @@ def compare_runs(runs: Sequence[RunRecord]) -> list[Standing]:
     """Put the runs in order: teachers, then students, then runs alone, each by name."""
     teachers = {run.path: _find_teacher(run, runs) for run in runs}
     teaching = [run for run in runs if any(teacher is run for teacher in teachers.values())]
-    standings = []
-    for run in runs:
-        teacher = teachers[run.path]
-        named = _teacher_path(run)
-        role: Role = "student" if named is not None else "teacher" if run in teaching else "alone"
-        goal = teacher or (teaching[0] if role == "alone" and len(teaching) == 1 else None)
-        measured = {metric.key: points for metric in METRICS if (points := curve(run, metric.key))}
-        standings.append(
-            Standing(
-                run=run,
-                role=role,
-                teacher=teacher.name if teacher is not None else named and named.name,
-                parameters=_count_parameters(run),
-                epochs=max((int(line["epoch"]) for line in run.epochs), default=0),
-                final={key: points[-1][1] for key, points in measured.items()},
-                best={key: max(value for _, value in points) for key, points in measured.items()},
-                reached=_reached(measured, goal),
-            )
-        )
+    standings = [_stand(run, teachers[run.path], teaching) for run in runs]
     order: tuple[Role, ...] = ("teacher", "student", "alone")
     return sorted(standings, key=lambda standing: (order.index(standing.role), standing.run.name))
 
 
-def _reached(measured: dict[str, list[tuple[int, float]]], goal: RunRecord | None) -> dict[str, int | None]:
-    if goal is None:
-        return {}
-    return {
-        key: epochs_to_reach(points, wanted[-1][1])
-        for key, points in measured.items()
-        if (wanted := curve(goal, key))
-    }
+def _stand(run: RunRecord, teacher: RunRecord | None, teaching: Sequence[RunRecord]) -> Standing:
+    named = _teacher_path(run)
+    role: Role = "student" if named is not None else "teacher" if run in teaching else "alone"
+    goal = teacher or (teaching[0] if role == "alone" and len(teaching) == 1 else None)
+    measured = {metric.key: points for metric in METRICS if (points := curve(run, metric.key))}
+    final = {key: points[-1][1] for key, points in measured.items()}
+    goals = {key: points[-1][1] for key in measured if goal is not None and (points := curve(goal, key))}
+    return Standing(
+        run=run,
+        role=role,
+        teacher=teacher.name if teacher is not None else named.name if named is not None else None,
+        parameters=_count_parameters(run),
+        epochs=max((int(line["epoch"]) for line in run.epochs), default=0),
+        final=final,
+        best={key: max(value for _, value in points) for key, points in measured.items()},
+        goal=None if goal is None else goal.name,
+        ahead={key: final[key] - value for key, value in goals.items()},
+        reached={key: epochs_to_reach(measured[key], value) for key, value in goals.items()},
+    )
 
 
 def _teacher_path(run: RunRecord) -> Path | None:

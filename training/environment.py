@@ -90,7 +90,7 @@ def _describe_gpu() -> dict[str, str | int | float | None]:
         "gpu_memory_gib": round(properties.total_memory / 2**30, 1),
         "gpu_driver": _first_line("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"),
         "cuda": torch.version.cuda,
-        "cudnn": str(torch.backends.cudnn.version()),
+        "cudnn": str(torch.backends.cudnn.version()),  # type: ignore[no-untyped-call]
     }
 
 
