@@ -5,7 +5,7 @@ form that PCL (arXiv 2010.15464) trains. The module names are those of its publi
 """
 
 from collections.abc import Sequence
-from typing import Protocol, cast
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -89,4 +89,4 @@ class ResidualNetwork(Backbone):
         x = F.relu(self.bn1(self.conv1(clips)), inplace=True)
         for stage in (self.conv2, self.conv3, self.conv4, self.conv5):
             x = stage(x)
-        return cast(torch.Tensor, x.mean(dim=(2, 3, 4)))
+        return x.mean(dim=(2, 3, 4))
