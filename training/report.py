@@ -58,8 +58,8 @@ def run_table(standings: Sequence[Standing]) -> Table:
         what = [standing.run.name, standing.backbone, standing.teacher or _NOTHING, parameters, str(standing.epochs)]
         rows.append(what + [_accuracy(standing, metric.key) for metric in METRICS])
     note = (
-        "Percent of the validation videos after the last epoch; in brackets the best epoch, which was picked by looking "
-        "at those same videos."
+        "Percent of the validation videos after the last epoch; in brackets the best epoch, which was picked by "
+        "looking at those same videos."
     )
     return Table("Runs", note, rows)
 
@@ -72,8 +72,8 @@ def teacher_table(standings: Sequence[Standing]) -> Table | None:
             own = "" if standing.role == "student" else " (not its teacher)"
             rows.append([standing.run.name, standing.goal + own, *(_progress(standing, m.key) for m in METRICS)])
     note = (
-        "Percentage points above or below the teacher's final value, and the first measured epoch at or above it. A run "
-        "that had no teacher is held against the same value, as the yardstick."
+        "Percentage points above or below the teacher's final value, and the first measured epoch at or above it. A "
+        "run that had no teacher is held against the same value, as the yardstick."
     )
     return Table("Against the teacher", note, rows) if len(rows) > 1 else None
 
