@@ -2,7 +2,6 @@
 
 import io
 import json
-import pickle
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,23 +78,28 @@ def load_checkpoint(path: Path | str) -> Checkpoint:
         )
     try:
         content = torch.load(file, map_location="cpu", weights_only=True)
-        if not isinstance(content, dict) or "format" not in content or "settings" not in content:
-            raise InputError(
-                f"{file} is not a checkpoint of train-kd", remedy="give the run folder that train-kd wrote"
-            )
-        found = content.pop("format")
-        if found != _FORMAT:
-            raise InputError(
-                f"{file} has checkpoint format {found}, this version reads {_FORMAT}",
-                remedy="use the version of pclkd that wrote it",
-            )
+    except Exception as error:  # torch's reader raises whatever a damaged file leads it to
+        raise _unreadable(file, error) from None
+    if not isinstance(content, dict) or "format" not in content or "settings" not in content:
+        raise InputError(f"{file} is not a checkpoint of train-kd", remedy="give a run folder of train-kd")
+    found = content.pop("format")
+    if found != _FORMAT:
+        raise InputError(
+            f"{file} has checkpoint format {found}, this version reads {_FORMAT}",
+            remedy="use the version of pclkd that wrote it",
+        )
+    try:
         content["settings"] = RunSettings.model_validate(json.loads(content["settings"]))
         return Checkpoint(**content)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, TypeError, KeyError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(
-            f"{file} cannot be read as a checkpoint ({reason})", remedy="train again, or take another copy of the file"
-        ) from None
+    except (ValueError, TypeError) as error:
+        raise _unreadable(file, error) from None
+
+
+def _unreadable(file: Path, error: Exception) -> InputError:
+    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return InputError(
+        f"{file} cannot be read as a checkpoint ({reason})", remedy="train again, or take another copy of the file"
+    )
 
 
 def load_model(checkpoint: Checkpoint, source: Path | str) -> PclModel:

@@ -1,0 +1,172 @@
+"""Wrong input: one line that names value, place and remedy, exit code 2, no traceback, nothing left behind."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner
+
+from pclkd.training.cli import main
+
+TINY = [
+    "--preset=demo",
+    "--set=backbone.width=0.125",
+    "--set=loader.crop=32",
+    "--set=loader.batch_size=4",
+    "--set=pcl.negatives=8",
+    "--set=evaluation.every=0",
+    "--epochs=1",
+]
+
+
+def refused(message: str, *arguments: object) -> None:
+    result = CliRunner().invoke(main, [str(argument) for argument in arguments])
+    assert result.exit_code == 2, result.output
+    assert isinstance(result.exception, SystemExit), result.exception
+    assert "Traceback" not in result.output
+    lines = [line for line in result.stderr.strip().splitlines() if not line.startswith("run: epoch")]
+    assert len(lines) == 1 and lines[0].startswith("error: "), result.stderr
+    assert re.search(message, lines[0]), lines[0]
+    assert " - " in lines[0]  # the remedy
+
+
+def pretrain(shards: Path, out: Path, *more: object) -> list[object]:
+    return ["pretrain", "--data", shards, "--out", out, *TINY, *more]
+
+
+@pytest.fixture
+def shards(synthetic_shards: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(synthetic_shards, tmp_path / "shards"))
+
+
+@pytest.fixture(scope="module")
+def trained(synthetic_shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("trained") / "run"
+    arguments = pretrain(synthetic_shards, out)
+    result = CliRunner().invoke(main, [str(argument) for argument in arguments])
+    assert result.exit_code == 0, result.output
+    return out
+
+
+def test_no_shards(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    refused("nowhere", *pretrain(tmp_path / "nowhere", out))
+    (tmp_path / "empty").mkdir()
+    refused("empty", *pretrain(tmp_path / "empty", out))
+    assert not out.exists()
+
+
+def test_half_written_shards(shards: Path, tmp_path: Path) -> None:
+    shard = sorted(shards.glob("*.tar"))[-1]
+    with shard.open("r+b") as file:
+        file.truncate(shard.stat().st_size // 2)
+    refused(shard.name, *pretrain(shards, tmp_path / "run"))
+    (shards / "manifest.json").unlink()
+    refused("manifest|unfinished", *pretrain(shards, tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_manifest_of_another_format(shards: Path, tmp_path: Path) -> None:
+    manifest = json.loads((shards / "manifest.json").read_text())
+    manifest["format_version"] = 99
+    (shards / "manifest.json").write_text(json.dumps(manifest))
+    refused("99", *pretrain(shards, tmp_path / "run"))
+
+
+def test_an_unknown_setting_and_backbone_and_split(synthetic_shards: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    refused("did you mean optimizer.lr", *pretrain(synthetic_shards, out, "--set=optimizer.learning_rate=1"))
+    refused("r2plus1d", *pretrain(synthetic_shards, out, "--backbone=r21d"))
+    refused("split", *pretrain(synthetic_shards, out, "--set=split=7"))
+    refused("does not fit the stored frames", *pretrain(synthetic_shards, out, "--set=loader.crop=112"))
+    refused("12 samples do not fill", *pretrain(synthetic_shards, out, "--set=loader.batch_size=64"))
+    assert not out.exists()
+
+
+def test_a_run_is_not_overwritten_nor_changed(trained: Path, synthetic_shards: Path) -> None:
+    refused("--resume", *pretrain(synthetic_shards, trained))
+    refused("was started with seed", *pretrain(synthetic_shards, trained, "--resume", "--set=seed=5"))
+    distill = pretrain(synthetic_shards, trained, "--resume")
+    refused("another command", "distill", "--teacher", trained, *distill[1:])
+
+
+def test_a_shard_set_that_changed_since_the_checkpoint(trained: Path, real_shards: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(trained, tmp_path / "run")
+    refused("belongs to other data", *pretrain(real_shards, run, "--resume"))
+    arguments = pretrain(real_shards, tmp_path / "student")[1:]
+    refused("kd.contrast_weight=0", "distill", "--teacher", trained, *arguments)
+    assert not (tmp_path / "student").exists()
+
+
+def test_a_teacher_that_does_not_fit(trained: Path, synthetic_shards: Path, tmp_path: Path) -> None:
+    arguments = ["--data", synthetic_shards, "--out", tmp_path / "student", *TINY]
+    refused("no checkpoint", "distill", "--teacher", tmp_path / "none", *arguments)
+    text = tmp_path / "text.pt"
+    text.write_text("these are no weights")
+    refused("cannot be read as a checkpoint", "distill", "--teacher", text, *arguments)
+    cut = tmp_path / "cut.pt"
+    cut.write_bytes((trained / "last.pt").read_bytes()[:5000])
+    refused("cannot be read as a checkpoint", "distill", "--teacher", cut, *arguments)
+    foreign = tmp_path / "foreign.pt"
+    torch.save({"state_dict": {"weight": torch.zeros(2)}}, foreign)
+    refused("not a checkpoint of train-kd", "distill", "--teacher", foreign, *arguments)
+    content = torch.load(trained / "last.pt", weights_only=True)
+    content["model"].pop("fc.weight")
+    torch.save(content, tmp_path / "headless.pt")
+    refused("fc.weight", "distill", "--teacher", tmp_path / "headless.pt", *arguments)
+    refused("rgb", "distill", "--teacher", trained, *arguments, "--set=loader.modality=rgb")
+    assert not (tmp_path / "student").exists()
+
+
+class _Gadget:
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.system, ("touch gadget-was-here",)
+
+
+def test_a_checkpoint_cannot_run_code(synthetic_shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.save({"format": 1, "settings": _Gadget()}, tmp_path / "evil.pt")
+    arguments = ["--data", synthetic_shards, "--out", tmp_path / "student", *TINY]
+    refused("cannot be read as a checkpoint", "distill", "--teacher", tmp_path / "evil.pt", *arguments)
+    assert not (tmp_path / "gadget-was-here").exists()
+
+
+def test_a_full_disk_leaves_the_checkpoint_of_before(trained: Path, synthetic_shards: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(trained, tmp_path / "run"))
+    (run / "last.pt.part").symlink_to("/dev/full")  # the kernel answers every write with ENOSPC
+    content = torch.load(run / "last.pt", weights_only=True)
+    content["epoch"] = content["step"] = 0  # one epoch is left to train
+    torch.save(content, run / "last.pt")
+    before = (run / "last.pt").read_bytes()
+    refused("No space left on device", *pretrain(synthetic_shards, run, "--resume"))
+    assert (run / "last.pt").read_bytes() == before
+    assert not (run / "last.pt.part").exists()
+
+
+def test_more_processes_than_samples_is_told_once(synthetic_shards: Path, tmp_path: Path) -> None:
+    command = [
+        *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m"),
+        *map(str, ["pclkd.training.cli", *pretrain(synthetic_shards, tmp_path / "run", "--set=loader.batch_size=7")]),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, cwd=tmp_path)
+    assert done.returncode != 0
+    assert done.stderr.count("12 samples do not fill one step of 2 process(es)") == 1
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("module", ["sharding", "training", "benchmarks"])
+def test_help_loads_neither_torch_nor_dali(module: str, tmp_path: Path) -> None:
+    code = (
+        f"import sys; from pclkd.{module}.cli import main\n"
+        "try: main(['--help'])\n"
+        "except SystemExit: pass\n"
+        "heavy = {'torch', 'nvidia', 'av', 'matplotlib', 'webdataset', 'torchvision'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path, capture_output=True)
