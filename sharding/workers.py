@@ -9,6 +9,7 @@ import signal
 import threading
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -92,14 +93,15 @@ class _Crew:
     def _assign(self, connection: Connection) -> None:
         if self.waiting:
             self.busy[connection] = self.waiting.pop()
-            connection.send(self.tasks[self.busy[connection]])
+            with suppress(BrokenPipeError, ConnectionResetError):  # it died; `_listen` will tell
+                connection.send(self.tasks[self.busy[connection]])
         else:
             del self.busy[connection]
 
     def _listen(self, connection: Connection) -> None:
         try:
             kind, value = connection.recv()
-        except (EOFError, ConnectionResetError):
+        except (EOFError, OSError):
             raise self._obituary(connection) from None
         if kind == "step":
             self.last_step[connection] = value
