@@ -149,10 +149,10 @@ def _train(out: Path, shards: Path, part: _Part, settings: RunSettings) -> None:
 
 def _evaluate(folder: Path, shards: Path) -> dict[str, float]:
     figures: dict[str, float] = {}
+    headline = {"pretext": "pretext_top1_pct", "linear": "linear_top1_pct", "retrieval": "retrieval_r1_pct"}
     for protocol in PROTOCOLS:
         file = folder / f"eval-{protocol}.json"
         fresh = file.exists() and file.stat().st_mtime > (folder / CHECKPOINT_NAME).stat().st_mtime
         result = json.loads(file.read_text()) if fresh else evaluate_run(folder, shards, protocol)
-        headline = {"pretext": "pretext_top1_pct", "linear": "linear_top1_pct", "retrieval": "retrieval_r1_pct"}
-        figures[headline[protocol]] = result[headline[protocol]]
+        figures[headline[protocol]] = float(result[headline[protocol]])
     return figures
