@@ -72,7 +72,7 @@ def run_demo(
         seed: of the teacher; the students take the next one.
 
     Returns:
-        The report's folder.
+        The report's page, index.html.
 
     Raises:
         InputError: only one of `videos` and `splits`, or anything the parts object to.
