@@ -187,9 +187,10 @@ def _print_summary(manifest: "Manifest") -> None:
     settings = manifest.settings
     size = sum(shard.bytes for shard in manifest.shards)
     click.echo(f"source       {manifest.source}")
-    click.echo(f"videos       {manifest.videos} of {len(manifest.classes)} classes, {manifest.frames} frames")
+    click.echo(f"classes      {len(manifest.classes)}")
+    click.echo(f"videos       {manifest.videos}, {manifest.frames} frames")
     click.echo(f"shards       {len(manifest.shards)}, {size / 1e6:.1f} MB")
-    click.echo(f"frames       {settings.height}x{settings.width}, JPEG quality {settings.quality} {settings.chroma}")
+    click.echo(f"stored as    {settings.height}x{settings.width}, JPEG quality {settings.quality} {settings.chroma}")
     for number, count in manifest.splits.items():
         click.echo(f"split {number}      {count.train} train, {count.test} test")
     click.echo(f"fingerprint  {manifest.fingerprint}")

@@ -68,7 +68,7 @@ def test_the_whole_way(tmp_path: Path) -> None:
     assert json.loads(done.stdout) == {name: value for name, value in summary.items() if name != "seconds"}
     text = run("info", tmp_path / "out").stdout
     assert summary["fingerprint"] in text
-    assert "6 of 2 classes, 60 frames" in text
+    assert "videos       6, 60 frames" in text
 
 
 def test_quarantine_is_exit_code_3(synthetic_videos, tmp_path: Path) -> None:
