@@ -226,6 +226,3 @@ def _columns(made: Sequence[ShardResult], numbers: tuple[int, ...]) -> dict[str,
         "frame_length": np.concatenate(lengths),
         "frame_crc32": np.array([crc for video in packed for crc in video.frame_crc32], dtype=np.uint32),
     }
-
-
-pack, plan_pack = pack_videos, plan_packing  # the names of old, until no caller uses them

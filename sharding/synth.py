@@ -180,6 +180,3 @@ def _write_lists(folder: Path, settings: SynthSettings, videos: list[str]) -> No
                 train.append(f"{video} {labels[action]}\n")
         write_text(folder / f"trainlist{split:02d}.txt", "".join(train))
         write_text(folder / f"testlist{split:02d}.txt", "".join(test))
-
-
-synth = render_dataset  # the name of old, until no caller uses it

@@ -13,9 +13,9 @@ from pclkd.pipeline.world import World
 from pclkd.sharding.errors import InputError
 from pclkd.sharding.index import ShardIndex
 from pclkd.sharding.manifest import MANIFEST_NAME
-from pclkd.sharding.pack import pack, plan_pack
+from pclkd.sharding.pack import pack_videos, plan_packing
 from pclkd.sharding.progress import show_progress
-from pclkd.sharding.synth import LISTS_FOLDER, VIDEOS_FOLDER, SynthSettings, synth
+from pclkd.sharding.synth import LISTS_FOLDER, VIDEOS_FOLDER, SynthSettings, render_dataset
 from pclkd.training.checkpoint import CHECKPOINT_NAME, load_checkpoint
 from pclkd.training.evaluate import PROTOCOLS, evaluate_run
 from pclkd.training.loop import train
@@ -112,14 +112,14 @@ def _shards(out: Path, videos: Path | None, splits: Path | None) -> Path:
     if videos is None or splits is None:
         videos, splits = out / "videos" / VIDEOS_FOLDER, out / "videos" / LISTS_FOLDER
         if not splits.exists():
-            synth_settings = SynthSettings()
-            total = synth_settings.classes * synth_settings.groups * synth_settings.clips
+            rendered = SynthSettings()
+            total = rendered.classes * rendered.groups * rendered.clips
             with show_progress("rendering", total, "videos") as step:
-                synth(out / "videos", synth_settings, step=step)
+                render_dataset(out / "videos", rendered, step=step)
     height, width = _FRAME_SIZE
-    plan = plan_pack(videos, splits, height=height, width=width)
+    plan = plan_packing(videos, splits, height=height, width=width)
     with show_progress("packing", len(plan.inventory.videos), "videos") as step:
-        manifest = pack(plan, shards, step=step).manifest
+        manifest = pack_videos(plan, shards, step=step).manifest
     say(
         f"shards: {manifest.videos} videos packed, {len(manifest.quarantined)} quarantined, "
         f"{len(manifest.missing)} listed but not there"
