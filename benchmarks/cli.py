@@ -1,0 +1,95 @@
+"""bench-throughput: how fast data is loaded, how fast a step is, and what is lost between the two."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import click
+
+from pclkd.sharding.console import CleanGroup
+from pclkd.sharding.errors import InputError
+
+if TYPE_CHECKING:
+    from pclkd.benchmarks.result import BenchmarkResult
+
+__all__ = ["main"]
+
+_PATH = click.Path(path_type=Path)
+Command = Callable[..., None]
+
+
+@click.group(cls=CleanGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="pclkd")
+def main() -> None:
+    """Measure throughput: warm-up, interleaved rounds, median and spread, hardware and versions."""
+
+
+def _measuring(command: Command) -> Command:
+    """The options of every benchmark."""
+    for option in (
+        click.option("--json", "json_file", type=_PATH, default=None, help="Write the result to this file as well."),
+        click.option(
+            "--min-seconds", type=click.FloatRange(min=0), default=1.0, show_default=True, help="Shortest turn."
+        ),
+        click.option("--rounds", type=click.IntRange(min=1), default=5, show_default=True, help="Turns of each case."),
+    ):
+        command = option(command)
+    return command
+
+
+@main.command()
+@click.option("--data", type=_PATH, required=True, help="Shard set of shard-ucf101 pack.")
+@click.option("--videos", type=_PATH, default=None, help="The originals, to compare with decoding them.")
+@click.option("--splits", type=_PATH, default=None, help="The split lists that belong to --videos.")
+@click.option("--recipe", type=click.Choice(["plain", "pcl"]), default="plain", show_default=True, help="Work to do.")
+@click.option("--batch-size", type=click.IntRange(min=1), default=16, show_default=True, help="Samples; 3 clips each.")
+@click.option("--frames", type=int, default=16, show_default=True, help="Frames a clip.")
+@click.option("--crop", type=int, default=0, help="Pixels a side.  [default: 112, or what fits]")
+@click.option("--samples", type=click.IntRange(min=1), default=64, show_default=True, help="Samples a pass, at most.")
+@click.option("--workers", type=click.IntRange(min=0), default=0, help="Threads or processes.  [default: one a core]")
+@_measuring
+def load(
+    data: Path,
+    videos: Path | None,
+    splits: Path | None,
+    recipe: Literal["plain", "pcl"],
+    batch_size: int,
+    frames: int,
+    crop: int,
+    samples: int,
+    workers: int,
+    rounds: int,
+    min_seconds: float,
+    json_file: Path | None,
+) -> None:
+    """Clips a second of the loader, of bare range reads, and of torch DataLoaders with other libraries.
+
+    plain: every loader crops, flips and normalises the same clips. pcl: the full augmentation, this loader alone.
+    """
+    if (videos is None) != (splits is None):
+        raise InputError("--videos and --splits belong together, and only one is given", remedy="give both or neither")
+    from pclkd.benchmarks.clip_shape import ClipShape
+    from pclkd.benchmarks.load import LoadBenchmark, find_videos
+
+    _ready(json_file)
+    found = find_videos(videos, splits) if videos is not None and splits is not None else None
+    benchmark = LoadBenchmark(data, found, recipe, ClipShape(batch_size, frames, crop), samples, workers)
+    _finish(benchmark.run(rounds=rounds, min_seconds=min_seconds, on_round=_teller(rounds)), json_file)
+
+
+def _ready(json_file: Path | None) -> None:
+    from pclkd.benchmarks.result import check_writable
+
+    check_writable(json_file)
+
+
+def _teller(rounds: int) -> Callable[[int], None]:
+    return lambda number: click.echo(f"round {number}/{rounds}", err=True)
+
+
+def _finish(result: "BenchmarkResult", json_file: Path | None) -> None:
+    from pclkd.benchmarks.result import show_result, write_result
+
+    click.echo(show_result(result))
+    if json_file is not None:
+        write_result(result, json_file)
