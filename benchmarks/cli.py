@@ -10,7 +10,9 @@ from pclkd.sharding.console import CleanGroup
 from pclkd.sharding.errors import InputError
 
 if TYPE_CHECKING:
+    from pclkd.benchmarks.clip_shape import ClipShape
     from pclkd.benchmarks.result import BenchmarkResult
+    from pclkd.benchmarks.step_case import StepNetworks
 
 __all__ = ["main"]
 
@@ -22,6 +24,20 @@ Command = Callable[..., None]
 @click.version_option(package_name="pclkd")
 def main() -> None:
     """Measure throughput: warm-up, interleaved rounds, median and spread, hardware and versions."""
+
+
+def _networks(command: Command) -> Command:
+    """The options of every benchmark that trains."""
+    for option in (
+        click.option("--crop", type=int, default=0, help="Pixels a side.  [default: 112, or what fits]"),
+        click.option("--frames", type=int, default=16, show_default=True, help="Frames a clip."),
+        click.option("--batch-size", type=click.IntRange(min=1), default=None, help="[default: 16; 4 without a GPU]"),
+        click.option("--width", type=float, default=None, help="Of all channels.  [default: 1; 0.25 without a GPU]"),
+        click.option("--teacher", default=None, help="Backbone of the teacher."),
+        click.option("--backbone", default="r3d", show_default=True, help="Backbone of the student."),
+    ):
+        command = option(command)
+    return command
 
 
 def _measuring(command: Command) -> Command:
@@ -75,6 +91,83 @@ def load(
     found = find_videos(videos, splits) if videos is not None and splits is not None else None
     benchmark = LoadBenchmark(data, found, recipe, ClipShape(batch_size, frames, crop), samples, workers)
     _finish(benchmark.run(rounds=rounds, min_seconds=min_seconds, on_round=_teller(rounds)), json_file)
+
+
+@main.command()
+@_networks
+@_measuring
+def step(
+    backbone: str,
+    teacher: str | None,
+    width: float | None,
+    batch_size: int | None,
+    frames: int,
+    crop: int,
+    rounds: int,
+    min_seconds: float,
+    json_file: Path | None,
+) -> None:
+    """Samples a second of the training step alone, PCL and PCL+KD, on clips that stay on the device.
+
+    Without --teacher the teacher has the student's architecture.
+    """
+    from pclkd.benchmarks.step import StepBenchmark
+
+    _ready(json_file)
+    networks, shape = _sized(backbone, teacher or backbone, width, batch_size, frames, crop or 112)
+    result = StepBenchmark(networks, shape).run(rounds=rounds, min_seconds=min_seconds, on_round=_teller(rounds))
+    _finish(result, json_file)
+
+
+@main.command()
+@click.option("--data", type=_PATH, required=True, help="Shard set of shard-ucf101 pack.")
+@click.option("--split", type=click.IntRange(min=1), default=1, show_default=True, help="Its train part is used.")
+@click.option("--steps", type=click.IntRange(min=1), default=8, show_default=True, help="Steps a pass, at most.")
+@click.option("--workers", type=click.IntRange(min=0), default=0, help="Loader threads.  [default: one a core]")
+@_networks
+@_measuring
+def train(
+    data: Path,
+    split: int,
+    steps: int,
+    workers: int,
+    backbone: str,
+    teacher: str | None,
+    width: float | None,
+    batch_size: int | None,
+    frames: int,
+    crop: int,
+    rounds: int,
+    min_seconds: float,
+    json_file: Path | None,
+) -> None:
+    """Samples a second of training end to end, beside the same step alone and the loader alone.
+
+    Without --teacher it is PCL alone, with one PCL+KD.
+    """
+    from pclkd.benchmarks.train import TrainBenchmark
+
+    _ready(json_file)
+    networks, shape = _sized(backbone, teacher, width, batch_size, frames, crop)
+    benchmark = TrainBenchmark(data, split, networks, shape, steps, workers)
+    _finish(benchmark.run(rounds=rounds, min_seconds=min_seconds, on_round=_teller(rounds)), json_file)
+
+
+def _sized(
+    backbone: str, teacher: str | None, width: float | None, batch_size: int | None, frames: int, crop: int
+) -> "tuple[StepNetworks, ClipShape]":
+    """By default the published size where there is a GPU, and what two cores get through in a minute where not."""
+    import torch
+
+    from pclkd.benchmarks.clip_shape import ClipShape
+    from pclkd.benchmarks.step_case import StepNetworks
+
+    published = torch.cuda.is_available()
+    if width is None:
+        width = 1.0 if published else 0.25
+    if batch_size is None:
+        batch_size = 16 if published else 4
+    return StepNetworks(backbone, teacher, width), ClipShape(batch_size, frames, crop)
 
 
 def _ready(json_file: Path | None) -> None:

@@ -52,7 +52,7 @@ class FrameDecoder:
 
     def __init__(self, graph: FrameGraph) -> None:
         self.graph = graph
-        device_id = graph.device.index if graph.device.type == "cuda" else None
+        device_id = graph.device.index or 0 if graph.device.type == "cuda" else None
         self._pipeline = pipeline_def(
             batch_size=graph.frames,
             num_threads=graph.threads,
