@@ -83,7 +83,7 @@ def words(seed: int, epoch: int, ids: ArrayLike, purpose: Purpose, n: int) -> ND
     counter = (zero + blocks, zero + id_column, zero + epoch, zero + int(purpose))
     with np.errstate(over="ignore"):
         out = philox4x32(counter, (seed & _MASK, (seed >> 32) & _MASK))
-    return np.stack(out, axis=-1).reshape(id_column.shape[0], -1)[:, :n]
+    return np.stack(out, axis=-1).reshape(id_column.shape[0], 4 * blocks.shape[1])[:, :n]
 
 
 def uniform(seed: int, epoch: int, ids: ArrayLike, purpose: Purpose, n: int) -> NDArray[np.float64]:
@@ -122,4 +122,4 @@ def tensor_integers(seed: int, epoch: int, ids: torch.Tensor, purpose: Purpose, 
     zero = torch.zeros_like(id_column + blocks)
     counter = (zero + blocks, zero + id_column, zero + epoch, zero + int(purpose))
     out = philox4x32(counter, (seed & _MASK, (seed >> 32) & _MASK))
-    return (torch.stack(out, dim=-1).reshape(ids.shape[0], -1)[:, :n] * high) >> 32
+    return (torch.stack(out, dim=-1).reshape(ids.shape[0], 4 * blocks.shape[1])[:, :n] * high) >> 32

@@ -120,7 +120,7 @@ def test_each_argument_opens_another_stream(other: tuple[int, int, int, Purpose]
     assert not (here == there).any()
 
 
-@pytest.mark.parametrize("n", [1, 2, 17, 1000])
+@pytest.mark.parametrize("n", [0, 1, 2, 17, 1000])
 def test_permutation_holds_every_number_once(n: int) -> None:
     assert sorted(permutation(1, 4, n).tolist()) == list(range(n))
 
