@@ -29,9 +29,14 @@ def main() -> None:
 def _networks(command: Command) -> Command:
     """The options of every benchmark that trains."""
     for option in (
-        click.option("--crop", type=int, default=0, help="Pixels a side.  [default: 112, or what fits]"),
-        click.option("--frames", type=int, default=16, show_default=True, help="Frames a clip."),
-        click.option("--batch-size", type=click.IntRange(min=1), default=None, help="[default: 16; 4 without a GPU]"),
+        click.option("--crop", type=int, default=None, help="Pixels a side.  [default: 112; 48 without a GPU]"),
+        click.option("--frames", type=int, default=None, help="Frames a clip.  [default: 16; 8 without a GPU]"),
+        click.option(
+            "--batch-size",
+            type=click.IntRange(min=1),
+            default=None,
+            help="Samples; 3 clips each.  [default: 16; 8 without a GPU]",
+        ),
         click.option("--width", type=float, default=None, help="Of all channels.  [default: 1; 0.25 without a GPU]"),
         click.option("--teacher", default=None, help="Backbone of the teacher."),
         click.option("--backbone", default="r3d", show_default=True, help="Backbone of the student."),
@@ -60,7 +65,7 @@ def _measuring(command: Command) -> Command:
 @click.option("--recipe", type=click.Choice(["plain", "pcl"]), default="plain", show_default=True, help="Work to do.")
 @click.option("--batch-size", type=click.IntRange(min=1), default=16, show_default=True, help="Samples; 3 clips each.")
 @click.option("--frames", type=int, default=16, show_default=True, help="Frames a clip.")
-@click.option("--crop", type=int, default=0, help="Pixels a side.  [default: 112, or what fits]")
+@click.option("--crop", type=int, default=None, help="Pixels a side.  [default: 112, or what fits]")
 @click.option("--samples", type=click.IntRange(min=1), default=64, show_default=True, help="Samples a pass, at most.")
 @click.option("--workers", type=click.IntRange(min=0), default=0, help="Threads or processes.  [default: one a core]")
 @_measuring
@@ -71,7 +76,7 @@ def load(
     recipe: Literal["plain", "pcl"],
     batch_size: int,
     frames: int,
-    crop: int,
+    crop: int | None,
     samples: int,
     workers: int,
     rounds: int,
@@ -101,8 +106,8 @@ def step(
     teacher: str | None,
     width: float | None,
     batch_size: int | None,
-    frames: int,
-    crop: int,
+    frames: int | None,
+    crop: int | None,
     rounds: int,
     min_seconds: float,
     json_file: Path | None,
@@ -114,7 +119,7 @@ def step(
     from pclkd.benchmarks.step import StepBenchmark
 
     _ready(json_file)
-    networks, shape = _sized(backbone, teacher or backbone, width, batch_size, frames, crop or 112)
+    networks, shape = _sized(backbone, teacher or backbone, width, batch_size, frames, crop)
     result = StepBenchmark(networks, shape).run(rounds=rounds, min_seconds=min_seconds, on_round=_teller(rounds))
     _finish(result, json_file)
 
@@ -122,21 +127,23 @@ def step(
 @main.command()
 @click.option("--data", type=_PATH, required=True, help="Shard set of shard-ucf101 pack.")
 @click.option("--split", type=click.IntRange(min=1), default=1, show_default=True, help="Its train part is used.")
-@click.option("--steps", type=click.IntRange(min=1), default=8, show_default=True, help="Steps a pass, at most.")
+@click.option(
+    "--steps", type=click.IntRange(min=1), default=None, help="A pass, at most.  [default: 50; 5 without a GPU]"
+)
 @click.option("--workers", type=click.IntRange(min=0), default=0, help="Loader threads.  [default: one a core]")
 @_networks
 @_measuring
 def train(
     data: Path,
     split: int,
-    steps: int,
+    steps: int | None,
     workers: int,
     backbone: str,
     teacher: str | None,
     width: float | None,
     batch_size: int | None,
-    frames: int,
-    crop: int,
+    frames: int | None,
+    crop: int | None,
     rounds: int,
     min_seconds: float,
     json_file: Path | None,
@@ -149,25 +156,31 @@ def train(
 
     _ready(json_file)
     networks, shape = _sized(backbone, teacher, width, batch_size, frames, crop)
-    benchmark = TrainBenchmark(data, split, networks, shape, steps, workers)
+    benchmark = TrainBenchmark(data, split, networks, shape, steps or (50 if _has_gpu() else 5), workers)
     _finish(benchmark.run(rounds=rounds, min_seconds=min_seconds, on_round=_teller(rounds)), json_file)
 
 
 def _sized(
-    backbone: str, teacher: str | None, width: float | None, batch_size: int | None, frames: int, crop: int
+    backbone: str,
+    teacher: str | None,
+    width: float | None,
+    batch_size: int | None,
+    frames: int | None,
+    crop: int | None,
 ) -> "tuple[StepNetworks, ClipShape]":
-    """By default the published size where there is a GPU, and what two cores get through in a minute where not."""
-    import torch
-
+    """By default the published size where there is a GPU, and that of the demo where there is none."""
     from pclkd.benchmarks.clip_shape import ClipShape
     from pclkd.benchmarks.step_case import StepNetworks
 
-    published = torch.cuda.is_available()
-    if width is None:
-        width = 1.0 if published else 0.25
-    if batch_size is None:
-        batch_size = 16 if published else 4
-    return StepNetworks(backbone, teacher, width), ClipShape(batch_size, frames, crop)
+    usual = (1.0, 16, 16, 112) if _has_gpu() else (0.25, 8, 8, 48)
+    networks = StepNetworks(backbone, teacher, usual[0] if width is None else width)
+    return networks, ClipShape(batch_size or usual[1], usual[2] if frames is None else frames, crop, usual[3])
+
+
+def _has_gpu() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
 
 
 def _ready(json_file: Path | None) -> None:

@@ -9,9 +9,7 @@ from pclkd.pipeline.sampling import TupleSettings
 from pclkd.sharding.errors import InputError
 from pclkd.sharding.index import ShardIndex
 
-__all__ = ["ClipShape", "fit_crop", "synchronise"]
-
-_PUBLISHED_CROP = 112
+__all__ = ["ClipShape", "synchronise"]
 
 
 @dataclass(frozen=True)
@@ -21,7 +19,8 @@ class ClipShape:
     Attributes:
         batch_size: B.
         frames: T.
-        crop: H and W in pixels; 0 stands for 112, or what the stored frames allow.
+        crop: H and W in pixels; None takes `usual_crop`, or less where the stored frames are smaller.
+        usual_crop: see `crop`.
 
     Raises:
         InputError: T or the crop is not what the pretext task can take apart.
@@ -29,13 +28,14 @@ class ClipShape:
 
     batch_size: int
     frames: int
-    crop: int
+    crop: int | None = None
+    usual_crop: int = 112
     views: int = 3
 
     def __post_init__(self) -> None:
         if self.frames < 4 or self.frames % 4:
             raise InputError(f"--frames {self.frames}: clips are cut into quarters", remedy="give a multiple of 4")
-        if self.crop and (self.crop < 16 or self.crop % 2):
+        if self.crop is not None and (self.crop < 16 or self.crop % 2):
             raise InputError(
                 f"--crop {self.crop}: clips are cut into quadrants", remedy="give an even number from 16 on"
             )
@@ -45,16 +45,29 @@ class ClipShape:
         """Three clips with gaps of half a clip, as PCL has them (16 frames, 8 between)."""
         return TupleSettings(clip_frames=self.frames, clip_stride=self.frames * 3 // 2, remote_distance=self.frames)
 
+    @property
+    def side(self) -> int:
+        """H and W where nothing is stored that could be smaller."""
+        return self.usual_crop if self.crop is None else self.crop
+
+    def fitted(self, index: ShardIndex) -> "ClipShape":
+        """The shape with its crop chosen.
+
+        Raises:
+            InputError: the crop is larger than the stored frames.
+        """
+        height, width = index.frame_size
+        room = min(height, width) // 2 * 2
+        if self.crop is not None and self.crop > room:
+            raise InputError(
+                f"--crop {self.crop} does not fit the stored frames of {height}x{width} in {index.root}",
+                remedy=f"use {room} or less",
+            )
+        return dataclasses.replace(self, crop=min(self.side, room))
+
     def as_dict(self) -> dict[str, int]:
         """For a result's settings."""
-        return {"batch_size": self.batch_size, "clip_frames": self.frames, "crop": self.crop}
-
-
-def fit_crop(shape: ClipShape, index: ShardIndex) -> ClipShape:
-    """The shape with its crop chosen, if it was left open."""
-    if shape.crop:
-        return shape
-    return dataclasses.replace(shape, crop=min(_PUBLISHED_CROP, min(index.frame_size) // 2 * 2))
+        return {"batch_size": self.batch_size, "clip_frames": self.frames, "crop": self.side}
 
 
 def synchronise(device: torch.device) -> None:

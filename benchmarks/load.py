@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
-from pclkd.benchmarks.clip_shape import ClipShape, fit_crop, synchronise
+from pclkd.benchmarks.clip_shape import ClipShape, synchronise
 from pclkd.benchmarks.plain_recipe import PlainRecipe
 from pclkd.benchmarks.reference_loaders import ShardClips, VideoClips, torch_loader
 from pclkd.benchmarks.result import BenchmarkResult, make_result
@@ -73,7 +73,7 @@ class LoadBenchmark:
                 sample without its video.
         """
         index = ShardIndex.open(self.data)
-        shape = fit_crop(self.shape, index)
+        shape = self.shape.fitted(index)
         batches = min(len(index), self.samples) // shape.batch_size
         if not batches:
             raise InputError(
@@ -117,7 +117,7 @@ class LoadBenchmark:
         recipe: Recipe = plain if self.recipe == "plain" else TupleRecipe(seed=0, tuples=shape.tuples)
         settings = LoaderSettings(
             batch_size=shape.batch_size,
-            crop=shape.crop,
+            crop=shape.side,
             threads=workers,
             modality="rgb" if self.recipe == "plain" else "residual",
         )
@@ -128,11 +128,11 @@ class LoadBenchmark:
         }
         if self.recipe == "plain":
             cases["torch_webdataset"] = _torch(
-                ShardClips(self.data, samples, plain, shape.crop), shape, workers, device
+                ShardClips(self.data, samples, plain, shape.side), shape, workers, device
             )
             if self.videos is not None:
                 _refuse_missing(index, samples, self.videos)
-                videos = VideoClips(self.data, samples, self.videos, plain, shape.crop)
+                videos = VideoClips(self.data, samples, self.videos, plain, shape.side)
                 cases["torch_pyav"] = _torch(videos, shape, workers, device)
         return cases
 
@@ -168,7 +168,7 @@ def _range_reads(
     stack: ExitStack, index: ShardIndex, samples: NDArray[np.int64], recipe: Recipe, shape: ClipShape, workers: int
 ) -> Work:
     height, width = index.frame_size
-    room = (height - shape.crop, width - shape.crop)
+    room = (height - shape.side, width - shape.side)
     preparer = stack.enter_context(
         closing(BatchPreparer(index, samples, recipe, room, 0, shape.batch_size, replace=True))
     )

@@ -1,0 +1,110 @@
+"""How fast a training step is when its batch lies on the device already: PCL, and PCL with a teacher."""
+
+import statistics
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+
+from pclkd.benchmarks.arithmetic import count_operations, peak_tflop_per_s
+from pclkd.benchmarks.clip_shape import ClipShape, synchronise
+from pclkd.benchmarks.result import BenchmarkResult, make_result
+from pclkd.benchmarks.rounds import Work, interleave
+from pclkd.benchmarks.step_case import StepNetworks, random_batch
+from pclkd.pipeline.batch import ClipBatch
+from pclkd.pipeline.world import World
+from pclkd.training.distributed import choose_device
+from pclkd.training.precision import Precision, check_conv3d
+from pclkd.training.step import TrainStep
+
+__all__ = ["StepBenchmark"]
+
+_ROWS = 9537  # training videos of UCF101's split 1
+_GPU_STEPS = 10  # steps between two waits for the GPU, so that it always has the next one
+
+
+@dataclass(frozen=True)
+class StepBenchmark:
+    """What is measured: the networks, and the shape of the batch."""
+
+    networks: StepNetworks
+    shape: ClipShape
+
+    def run(
+        self, *, rounds: int, min_seconds: float, on_round: Callable[[int], None] = lambda _: None
+    ) -> BenchmarkResult:
+        """Measure.
+
+        Raises:
+            InputError: an unknown backbone, or arithmetic that this device gets wrong.
+        """
+        device = choose_device(World())
+        precision = Precision(self.networks.precision, device)
+        check_conv3d(precision)
+        rows = max(_ROWS, self.shape.batch_size)
+        batch = random_batch(self.shape, rows, device)
+        cases: dict[str, Work] = {}
+        facts: dict[str, dict[str, float]] = {}
+        for name in ("pcl", "pcl_kd") if self.networks.teacher else ("pcl",):
+            resident = _resident(device)
+            step = self.networks.build(rows, device, distil=name == "pcl_kd")
+            facts[name] = {"tflop_per_step": count_operations(step, batch)}
+            step(batch)  # the optimiser has its state by now, so this one shows the peak
+            synchronise(device)
+            if device.type == "cuda":
+                facts[name]["memory/peak_gib"] = (torch.cuda.max_memory_allocated(device) - resident) / 2**30
+            cases[name] = _repeated(step, batch, device)
+        rates = interleave(cases, rounds=rounds, warmup=1, min_seconds=min_seconds, on_round=on_round)
+        peak = peak_tflop_per_s(device, precision.name)
+        notes = ["noise on the device: no data is loaded", "memory beside the batch, of one case alone"]
+        if peak is not None:
+            notes.append(f"MFU: of {peak:.0f} TFLOP/s, the GPU's dense peak in {precision.name}")
+        return make_result(
+            "step",
+            "samples/s",
+            rates,
+            "pcl",
+            {
+                "backbone": self.networks.backbone,
+                "teacher": self.networks.teacher,
+                "width": self.networks.width,
+                **self.shape.as_dict(),
+                "precision": precision.name,
+                "device": device.type,
+                "memory_bank_rows": rows,
+            },
+            extra={
+                name: facts[name] | self._speed(statistics.median(rates[name]), facts[name], peak) for name in cases
+            },
+            notes=notes if device.type == "cuda" else notes[:1],
+        )
+
+    def _speed(self, rate: float, facts: Mapping[str, float], peak: float | None) -> dict[str, float]:
+        """The median rate (samples/s) in other units."""
+        steps = rate / self.shape.batch_size
+        speed = {
+            "clips_per_s": rate * self.shape.views,
+            "ms_per_step": 1000 / steps,
+            "tflop_per_s": facts["tflop_per_step"] * steps,
+        }
+        return speed if peak is None else {**speed, "mfu_pct": 100 * speed["tflop_per_s"] / peak}
+
+
+def _resident(device: torch.device) -> int:
+    """Bytes in use now; the peak is counted from here on."""
+    if device.type != "cuda":
+        return 0
+    torch.cuda.reset_peak_memory_stats(device)
+    return int(torch.cuda.memory_allocated(device))
+
+
+def _repeated(step: TrainStep, batch: ClipBatch, device: torch.device) -> Work:
+    steps = _GPU_STEPS if device.type == "cuda" else 1
+
+    def work() -> float:
+        for _ in range(steps):
+            step(batch)
+        synchronise(device)
+        return float(steps * len(batch.sample_index))
+
+    return work
