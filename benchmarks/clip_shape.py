@@ -33,8 +33,11 @@ class ClipShape:
     views: int = 3
 
     def __post_init__(self) -> None:
-        if self.frames < 4 or self.frames % 4:
-            raise InputError(f"--frames {self.frames}: clips are cut into quarters", remedy="give a multiple of 4")
+        if self.frames < 8 or self.frames % 4:
+            raise InputError(
+                f"--frames {self.frames}: the pretext task quarters clips, and the networks halve them 3 times",
+                remedy="give a multiple of 4 from 8 on",
+            )
         if self.crop is not None and (self.crop < 16 or self.crop % 2):
             raise InputError(
                 f"--crop {self.crop}: clips are cut into quadrants", remedy="give an even number from 16 on"

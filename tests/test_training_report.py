@@ -1,9 +1,10 @@
 import base64
 import json
 import re
-import shutil
 import subprocess
+import sys
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -217,7 +218,7 @@ def test_a_pipe_in_a_name_does_not_break_the_table():
 
 
 def test_the_command_line_writes_it(runs):
-    program = shutil.which("train-kd")
+    program = Path(sys.executable).with_name("train-kd")
     done = subprocess.run([program, "report", str(runs)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert str(runs / "report" / "index.html") in done.stdout

@@ -1,0 +1,141 @@
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner
+
+from pclkd.benchmarks.arithmetic import count_operations
+from pclkd.benchmarks.cli import main
+from pclkd.benchmarks.clip_shape import ClipShape
+from pclkd.benchmarks.result import BenchmarkResult
+from pclkd.benchmarks.step_case import StepNetworks, random_batch
+
+TINY = ["--rounds", "2", "--min-seconds", "0"]
+SMALL_NETWORKS = ["--width", "0.05", "--batch-size", "2", "--frames", "8", "--crop", "16"]
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """On busy cores several threads on tiny tensors spend their time waiting for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def measure(tmp_path, *command):
+    file = tmp_path / "result.json"
+    done = CliRunner().invoke(main, [*map(str, command), *TINY, "--json", str(file)], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    result = BenchmarkResult.model_validate_json(file.read_text())
+    for name, case in result.cases.items():
+        assert len(case.rates) == 2
+        assert all(rate > 0 for rate in case.rates)
+        assert name in done.output
+    assert result.cases[result.base].ratio == 1
+    assert result.environment["torch"]
+    return result
+
+
+def test_load_beside_the_other_loaders(tmp_path, synthetic_shards, synthetic_videos):
+    result = measure(
+        tmp_path,
+        *("load", "--data", synthetic_shards, "--videos", synthetic_videos.videos, "--splits", synthetic_videos.splits),
+        *("--batch-size", 2, "--frames", 8, "--samples", 5, "--workers", 1),
+    )
+    assert (result.benchmark, result.unit, result.base) == ("load", "clips/s", "torch_pyav")
+    assert list(result.cases) == ["pclkd", "range_reads", "torch_webdataset", "torch_pyav"]
+    # 5 samples are two whole batches of 2, 3 clips each; 112 pixels do not fit 64x86.
+    assert result.settings["clips_per_pass"] == 12
+    assert result.settings["crop"] == 64
+
+
+def test_load_with_the_full_augmentation_is_compared_with_nothing_else(tmp_path, synthetic_shards):
+    command = ("load", "--data", synthetic_shards, "--recipe", "pcl", "--batch-size", 4, "--frames", 8, "--samples", 8)
+    result = measure(tmp_path, *command)
+    assert list(result.cases) == ["pclkd", "range_reads"]
+    assert any("none is compared" in note for note in result.notes)
+
+
+def test_step_with_and_without_a_teacher(tmp_path):
+    result = measure(tmp_path, "step", "--backbone", "r3d", "--teacher", "c3d", *SMALL_NETWORKS)
+    assert (result.unit, result.base) == ("samples/s", "pcl")
+    assert list(result.cases) == ["pcl", "pcl_kd"]
+    for case in result.cases.values():
+        assert case.extra["clips_per_s"] == pytest.approx(3 * case.median)
+        assert case.extra["ms_per_step"] == pytest.approx(1000 * 2 / case.median)
+        assert case.extra["tflop_per_s"] == pytest.approx(case.extra["tflop_per_step"] * case.median / 2)
+        assert "mfu_pct" not in case.extra or torch.cuda.is_available()
+    assert result.settings["teacher"] == "c3d"
+    assert result.settings["crop"] == 16
+
+
+def test_train_end_to_end(tmp_path, synthetic_shards):
+    result = measure(tmp_path, "train", "--data", synthetic_shards, "--steps", 2, *SMALL_NETWORKS)
+    assert result.base == "step_alone"
+    assert list(result.cases) == ["end_to_end", "step_alone", "loader_alone"]
+    assert 0 <= result.cases["end_to_end"].extra["time/data_wait_pct"] <= 100
+    assert result.settings["steps_per_pass"] == 2
+
+
+def test_the_teacher_costs_one_forward_pass_and_no_backward():
+    """What torch counts against multiply-adds counted by hand, for a C3D of 8 channels throughout."""
+    shape, device = ClipShape(2, 8, 16), torch.device("cpu")
+    networks = StepNetworks("r3d", "c3d", 0.01)
+    batch = random_batch(shape, 9, device)
+    pcl, kd = (count_operations(networks.build(9, device, distil=distil), batch) for distil in (False, True))
+    # Frames x height x width at each of C3D's convolutions: pooling halves them, the first one space alone.
+    voxels = [8 * 16 * 16, 8 * 8 * 8, 4 * 4 * 4, 4 * 4 * 4, 2 * 2 * 2, 2 * 2 * 2, 1, 1]
+    inputs = [3] + 7 * [8]
+    convolutions = sum(27 * 8 * channels * places for channels, places in zip(inputs, voxels, strict=True))
+    clips, samples = 6, 2
+    heads = samples * (3 * 8 * 5 + 2 * (8 * 8 + 8 * 128))
+    banks = samples * 2 * (1 + 1024) * 128
+    assert (kd - pcl) * 1e12 == pytest.approx(2 * (clips * convolutions + heads + banks), rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        (["load", "--data", "{none}"], "none"),
+        (["load", "--data", "{shards}", "--videos", "{none}"], "--splits"),
+        (["load", "--data", "{shards}", "--videos", "{none}", "--splits", "{none}"], "none"),
+        (["load", "--data", "{shards}", "--crop", "200"], "--crop 200"),
+        (["load", "--data", "{shards}", "--crop", "17"], "--crop 17"),
+        (["load", "--data", "{shards}", "--frames", "6"], "--frames 6"),
+        (["step", "--frames", "4"], "--frames 4"),
+        (["load", "--data", "{shards}", "--batch-size", "99"], "--batch-size"),
+        (["train", "--data", "{shards}", "--split", "9"], "no split 9"),
+        (["train", "--data", "{shards}", "--batch-size", "99"], "--batch-size"),
+        (["step", "--backbone", "r3e"], "did you mean 'r3d'"),
+        (["step", "--width", "0"], "width"),
+        (["step", "--json", "{none}/x.json"], "x.json"),
+    ],
+)
+def test_wrong_input_ends_in_one_line(tmp_path, synthetic_shards, command, told):
+    command = [part.format(shards=synthetic_shards, none=tmp_path / "none") for part in command]
+    done = CliRunner().invoke(main, command, catch_exceptions=False)
+    assert done.exit_code == 2
+    assert told in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_help_is_quick():
+    program = Path(sys.executable).with_name("bench-throughput")
+    best = 9.0
+    for command in (["--help"], ["load", "--help"], ["--help"]):
+        began = time.perf_counter()
+        done = subprocess.run([program, *command], capture_output=True, text=True, check=True)
+        best = min(best, time.perf_counter() - began)
+        assert "Usage" in done.stdout
+    assert best < 0.5
+
+
+def test_json_is_nothing_but_json(tmp_path):
+    measure(tmp_path, "step", *SMALL_NETWORKS)
+    content = json.loads((tmp_path / "result.json").read_text())
+    assert set(content) == {"format_version", "benchmark", "unit", "base", "environment", "settings", "cases", "notes"}

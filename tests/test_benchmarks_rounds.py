@@ -1,0 +1,92 @@
+import itertools
+import statistics
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pclkd.benchmarks.rounds import interleave, summarise
+
+RATES = st.integers(1, 6).flatmap(
+    lambda rounds: st.lists(st.lists(st.floats(0.1, 1e6), min_size=rounds, max_size=rounds), min_size=1, max_size=4)
+)
+
+
+class Bench:
+    """Cases that take a known time on a clock of their own, and a record of who was called."""
+
+    def __init__(self):
+        self.now = 0.0
+        self.calls = []
+
+    def clock(self):
+        return self.now
+
+    def case(self, name, seconds, units):
+        durations = itertools.cycle(seconds)
+
+        def work():
+            self.calls.append(name)
+            self.now += next(durations)
+            return units
+
+        return work
+
+
+def test_rates_are_units_over_seconds_of_whole_turns():
+    bench = Bench()
+    cases = {"quick": bench.case("quick", [0.25], 3), "slow": bench.case("slow", [2.0], 8)}
+    rates = interleave(cases, rounds=2, warmup=0, min_seconds=1.0, clock=bench.clock)
+    assert rates == {"quick": [12.0, 12.0], "slow": [4.0, 4.0]}
+    # 4 x 0.25 s fill a turn; the second round runs backwards.
+    assert bench.calls == ["quick"] * 4 + ["slow"] * 2 + ["quick"] * 4
+
+
+def test_warmup_is_not_measured():
+    bench = Bench()
+    told = []
+    first = bench.case("a", [100.0, 1.0, 1.0], 5)
+    rates = interleave({"a": first}, rounds=2, warmup=1, min_seconds=0, clock=bench.clock, on_round=told.append)
+    assert rates == {"a": [5.0, 5.0]}
+    assert told == [1, 2]
+
+
+def test_no_rounds_are_refused():
+    with pytest.raises(ValueError, match="0 rounds"):
+        interleave({"a": lambda: 1.0}, rounds=0, warmup=0, min_seconds=0)
+
+
+@given(RATES)
+def test_summary_against_numpy(table):
+    rates = {f"case{i}": values for i, values in enumerate(table)}
+    found = summarise(rates, "case0")
+    for name, values in rates.items():
+        low, middle, high = np.percentile(values, [25, 50, 75])
+        assert found[name].median == pytest.approx(middle)
+        assert found[name].spread_pct == pytest.approx(100 * (high - low) / middle, abs=1e-6)
+        assert (found[name].low, found[name].high) == (min(values), max(values))
+        assert found[name].ratio == pytest.approx(np.median(np.array(values) / np.array(rates["case0"])))
+    assert found["case0"].ratio == 1
+
+
+@given(st.lists(st.floats(0.1, 10), min_size=3, max_size=9), st.floats(0.1, 10))
+def test_a_drift_that_hits_both_cases_leaves_the_ratio(drift, factor):
+    base = [100 * value for value in drift]
+    found = summarise({"base": base, "case": [factor * value for value in base]}, "base")
+    assert found["case"].ratio == pytest.approx(factor)
+
+
+def test_ratios_are_taken_within_rounds():
+    rates = {"base": [1.0, 10.0, 100.0], "case": [3.0, 20.0, 100.0]}
+    assert summarise(rates, "base")["case"].ratio == 2.0  # of 3, 2, 1
+    assert statistics.median(rates["case"]) / statistics.median(rates["base"]) == 2.0
+    skewed = {"base": [1.0, 10.0, 100.0], "case": [50.0, 5.0, 50.0]}
+    assert summarise(skewed, "base")["case"].ratio == 0.5  # of 50, 0.5, 0.5; the medians' ratio would be 5
+
+
+def test_unknown_base_and_uneven_rounds_are_refused():
+    with pytest.raises(ValueError, match="'x' is none of a"):
+        summarise({"a": [1.0]}, "x")
+    with pytest.raises(ValueError):
+        summarise({"a": [1.0, 2.0], "b": [1.0]}, "a")
