@@ -79,13 +79,13 @@ def teacher_table(standings: Sequence[Standing]) -> Table | None:
 
 
 def evaluation_table(standings: Sequence[Standing]) -> Table | None:
-    """A row a run: every percentage in its eval-<protocol>.json files."""
+    """A row a run: every percentage in its eval-<protocol>.json files, but those of single classes."""
     found = {
         standing.run.name: {
             (protocol, name): float(value)
             for protocol, content in standing.run.evals.items()
             for name, value in content.items()
-            if name.endswith("_pct") and isinstance(value, int | float)
+            if name.endswith("_pct") and "_class" not in name and isinstance(value, int | float)
         }
         for standing in standings
     }
