@@ -85,6 +85,9 @@ def test_an_unknown_setting_and_backbone_and_split(synthetic_shards: Path, tmp_p
     refused("r2plus1d", *pretrain(synthetic_shards, out, "--backbone=r21d"))
     refused("split", *pretrain(synthetic_shards, out, "--set=split=7"))
     refused("does not fit the stored frames", *pretrain(synthetic_shards, out, "--set=loader.crop=112"))
+    refused(
+        "c3d needs clips of 8 frames", *pretrain(synthetic_shards, out, "--backbone=c3d", "--set=tuples.clip_frames=4")
+    )
     refused("12 samples do not fill", *pretrain(synthetic_shards, out, "--set=loader.batch_size=64"))
     assert not out.exists()
 

@@ -17,9 +17,11 @@ class Backbone(nn.Module):
 
     Attributes:
         feature_dim: length of a feature vector; 512 at width 1.
+        least_frames: the shortest clip that its pooling leaves something of.
     """
 
     feature_dim: int
+    least_frames: int = 1
 
     def forward(self, clips: torch.Tensor) -> torch.Tensor:
         """Features [N, feature_dim] of clips [N, 3, T, H, W]."""

@@ -34,6 +34,8 @@ class C3D(Backbone):
         width: factor on every channel count; 1.0 has 27,661,440 parameters.
     """
 
+    least_frames = 8
+
     def __init__(self, width: float = 1.0) -> None:
         super().__init__()
         before = 3

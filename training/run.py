@@ -131,6 +131,7 @@ def plan_run(
     index = ShardIndex.open(data)
     samples = index.split_samples(settings.split, "train")
     index.split_samples(settings.split, "test" if settings.evaluation.every else "train")
+    _check_clips(settings)
     resumed = None
     if (folder / CHECKPOINT_NAME).exists():
         if not resume:
@@ -178,6 +179,18 @@ def load_teacher(path: Path, index: ShardIndex, rows: int, settings: RunSettings
     else:
         banks = None
     return Teacher(path=path, model=load_model(checkpoint, path), banks=banks)
+
+
+def _check_clips(settings: RunSettings) -> None:
+    """Refuse a backbone that does not exist, or whose pooling leaves nothing of these clips."""
+    with torch.device("meta"):  # the shape of a network without its numbers
+        backbone = build_backbone(settings.backbone.name, settings.backbone.width)
+    if settings.tuples.clip_frames < backbone.least_frames:
+        raise InputError(
+            f"{settings.backbone.name} needs clips of {backbone.least_frames} frames, "
+            f"tuples.clip_frames is {settings.tuples.clip_frames}",
+            remedy=f"--set tuples.clip_frames={backbone.least_frames}, or another backbone",
+        )
 
 
 def _check_data(checkpoint: Checkpoint, index: ShardIndex, rows: int, what: str, way_out: str = "") -> None:
