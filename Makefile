@@ -10,6 +10,7 @@ UCF101 ?=
 SPLITS ?=
 SPLIT ?= 1
 EPOCHS ?=
+DEMO_OPTIONS := $(if $(UCF101),--videos '$(UCF101)') $(if $(SPLITS),--splits '$(SPLITS)') $(if $(EPOCHS),--epochs $(EPOCHS))
 # pytest's workers; each test of several processes or threads stays small
 WORKERS ?= 2
 
@@ -34,8 +35,7 @@ endef
 
 demo: $(VENV)/.dependencies
 	$(install_wheel)
-	$(BIN)/train-kd demo --out $(DEMO) --split $(SPLIT) \
-	    $(if $(UCF101),--videos '$(UCF101)') $(if $(SPLITS),--splits '$(SPLITS)') $(if $(EPOCHS),--epochs $(EPOCHS))
+	$(BIN)/train-kd demo --out $(DEMO) --split $(SPLIT) $(DEMO_OPTIONS)
 
 test: $(VENV)/.dependencies
 	$(install_wheel)

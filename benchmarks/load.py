@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from pclkd.benchmarks.clip_shape import ClipShape, synchronise
-from pclkd.benchmarks.plain_recipe import PlainRecipe
 from pclkd.benchmarks.reference_loaders import ShardClips, VideoClips, torch_loader
 from pclkd.benchmarks.result import BenchmarkResult, make_result
 from pclkd.benchmarks.rounds import Work, interleave
+from pclkd.pipeline.augment import AugmentSettings
 from pclkd.pipeline.loader import ClipLoader, LoaderSettings
 from pclkd.pipeline.order import sequential_positions
 from pclkd.pipeline.prepare import BatchPreparer
@@ -35,6 +35,8 @@ from pclkd.training.distributed import choose_device
 
 __all__ = ["LoadBenchmark", "find_videos"]
 
+# Crop and flip alone, so that a few lines around another library can do the very same work.
+_NO_COLOURS = AugmentSettings(jitter_probability=0, grayscale_probability=0, blur_probability=0)
 _NOTES = (
     "range_reads plans, reads and checks the bytes, and decodes nothing: the loader can never be faster",
     "shards and videos are in the page cache: the warm-up read them",
@@ -113,8 +115,8 @@ class LoadBenchmark:
         device: torch.device,
         workers: int,
     ) -> dict[str, Work]:
-        plain = PlainRecipe(tuples=shape.tuples)
-        recipe: Recipe = plain if self.recipe == "plain" else TupleRecipe(seed=0, tuples=shape.tuples)
+        plain = TupleRecipe(seed=0, tuples=shape.tuples, augment=_NO_COLOURS, transform=False)
+        recipe = plain if self.recipe == "plain" else TupleRecipe(seed=0, tuples=shape.tuples)
         settings = LoaderSettings(
             batch_size=shape.batch_size,
             crop=shape.side,

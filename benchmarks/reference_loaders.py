@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset, IterableDataset, get_worker_info
 
-from pclkd.benchmarks.plain_recipe import PlainRecipe
 from pclkd.pipeline.dali import MEAN, STD
+from pclkd.pipeline.recipe import ClipPlan, Recipe
 from pclkd.sharding.index import ShardIndex
 
 __all__ = ["ShardClips", "VideoClips", "read_window", "torch_loader"]
@@ -32,7 +32,7 @@ Frames = Mapping[int, NDArray[np.uint8]]
 class _ClipMaker:
     """Turns decoded frames into the clips of a sample; the index is opened in each worker, not sent to it."""
 
-    def __init__(self, root: Path, recipe: PlainRecipe, crop: int) -> None:
+    def __init__(self, root: Path, recipe: Recipe, crop: int) -> None:
         self.index = ShardIndex.open(root, check_shards=False)
         self._recipe, self._crop = recipe, crop
         height, width = self.index.frame_size
@@ -55,7 +55,7 @@ class _ClipMaker:
         pixels = torch.from_numpy(np.stack(views)).permute(0, 4, 1, 2, 3)
         return pixels.float().sub_(self._mean).mul_(self._scale)
 
-    def _plan(self, sample: int):  # type: ignore[no-untyped-def]
+    def _plan(self, sample: int) -> ClipPlan:
         return self._recipe.plan(0, np.array([sample]), np.array([self.index.frame_count(sample)]), self._room)
 
 
@@ -69,7 +69,7 @@ class ShardClips(IterableDataset[tuple[int, torch.Tensor]]):
         crop: their height and width in pixels.
     """
 
-    def __init__(self, root: Path, samples: NDArray[np.int64], recipe: PlainRecipe, crop: int) -> None:
+    def __init__(self, root: Path, samples: NDArray[np.int64], recipe: Recipe, crop: int) -> None:
         self._arguments = (root, recipe, crop)
         self._samples = samples
 
@@ -101,7 +101,7 @@ class VideoClips(Dataset[tuple[int, torch.Tensor]]):
     """
 
     def __init__(
-        self, root: Path, samples: NDArray[np.int64], videos: Mapping[str, Path], recipe: PlainRecipe, crop: int
+        self, root: Path, samples: NDArray[np.int64], videos: Mapping[str, Path], recipe: Recipe, crop: int
     ) -> None:
         self._arguments = (root, recipe, crop)
         self._samples, self._videos = samples, videos

@@ -42,6 +42,11 @@ class AugmentSettings(Settings):
     blur_sigma: tuple[float, float] = (0.1, 2.0)
     """Smallest and largest standard deviation of the blur, in pixels."""
 
+    @property
+    def changes_colours(self) -> bool:
+        """Whether any clip's colours or sharpness may change."""
+        return max(self.jitter_probability, self.grayscale_probability, self.blur_probability) > 0
+
 
 @dataclass(frozen=True)
 class ClipAugment:

@@ -63,17 +63,19 @@ class Recipe(Protocol):
 
 @dataclass(frozen=True)
 class TupleRecipe:
-    """PCL tuples with the VCP pretext task.
+    """PCL tuples: three consecutive clips, with the VCP pretext task.
 
     Attributes:
         seed: the run's seed.
         tuples: how the clips lie in the video.
         augment: random augmentation, or None for the centre crop (validation).
+        transform: whether the middle clip is transformed; False leaves three plain clips.
     """
 
     seed: int
     tuples: TupleSettings = field(default_factory=TupleSettings)
     augment: AugmentSettings | None = field(default_factory=AugmentSettings)
+    transform: bool = True
     views: int = 3
 
     @property
@@ -83,16 +85,18 @@ class TupleRecipe:
 
     @property
     def colours(self) -> bool:
-        """Training clips are jittered, validation clips are not."""
-        return self.augment is not None
+        """Training clips are jittered and blurred, validation clips are not."""
+        return self.augment is not None and self.augment.changes_colours
 
     def plan(self, epoch: int, sample_ids: Ints, frames: Ints, room: tuple[int, int]) -> ClipPlan:
         """Place the tuples, draw pretext and augmentation; class 4 takes the remote clip for the middle one."""
         draws = uniform(self.seed, epoch, sample_ids, Purpose.CLIP_START, 2)
         places = sampling.sample_tuples(frames, draws, self.tuples)
-        pretext = vcp.draw(self.seed, epoch, sample_ids, places.has_remote)
         starts = places.start[:, None] + self.tuples.clip_stride * np.arange(self.views)
-        starts[:, 1] = np.where(pretext.label == vcp.CLASS_NAMES.index("remote"), places.remote, starts[:, 1])
+        pretext = None
+        if self.transform:
+            pretext = vcp.draw(self.seed, epoch, sample_ids, places.has_remote)
+            starts[:, 1] = np.where(pretext.label == vcp.CLASS_NAMES.index("remote"), places.remote, starts[:, 1])
         if self.augment is None:
             parameters = augment.centre_crop(len(sample_ids), self.views, room)
         else:

@@ -4,14 +4,20 @@ import pytest
 import torch
 
 from pclkd.benchmarks.load import find_videos
-from pclkd.benchmarks.plain_recipe import PlainRecipe
 from pclkd.benchmarks.reference_loaders import ShardClips, VideoClips, read_window
+from pclkd.pipeline.augment import AugmentSettings
 from pclkd.pipeline.loader import ClipLoader, LoaderSettings
+from pclkd.pipeline.recipe import TupleRecipe
 from pclkd.pipeline.sampling import TupleSettings
 from pclkd.sharding.index import ShardIndex
 
 CROP = 48
-RECIPE = PlainRecipe(seed=3, tuples=TupleSettings(clip_frames=8, clip_stride=12))
+RECIPE = TupleRecipe(
+    seed=3,
+    tuples=TupleSettings(clip_frames=8, clip_stride=12),
+    augment=AugmentSettings(jitter_probability=0, grayscale_probability=0, blur_probability=0),
+    transform=False,
+)
 LEVEL = 1 / (255 * 0.225)  # one grey level after normalisation
 
 
