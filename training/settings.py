@@ -85,7 +85,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         "loader": {"crop": 48, "batch_size": 8},
         "pcl": {"negatives": 64},
         "optimizer": {"schedule": "cosine", "lr": 0.02},
-        "epochs": 20,
+        "evaluation": {"pretext_passes": 2},
+        "epochs": 16,
     },
 }
 """Settings by purpose: `pcl` is the published recipe, `demo` the same at the size of a laptop."""
