@@ -205,3 +205,12 @@ def test_print_config_starts_nothing(tmp_path: Path) -> None:
     result = cli("pretrain", "--data", tmp_path / "none", "--out", tmp_path / "run", "--print-config", "--preset=demo")
     assert result.exit_code == 0 and "backbone.width = 0.25" in result.output
     assert not (tmp_path / "run").exists()
+
+
+def test_bf16_trains_close_to_float32(synthetic_shards: Path, tmp_path: Path) -> None:
+    for name in ("fp32", "bf16"):
+        out = tmp_path / name
+        run("pretrain", "--data", synthetic_shards, "--out", out, "--max-steps=2", f"--set=precision={name}", *TINY)
+    fp32, bf16 = (steps(tmp_path / name)[1] for name in ("fp32", "bf16"))
+    assert fp32 != bf16
+    assert bf16["pretext"] == pytest.approx(fp32["pretext"], rel=0.05)

@@ -1,0 +1,36 @@
+import pytest
+import torch
+
+from pclkd.sharding.errors import InputError
+from pclkd.training.precision import Precision, check_conv3d
+
+CPU = torch.device("cpu")
+
+
+def test_the_cpu_computes_in_float32_unless_told() -> None:
+    precision = Precision("auto", CPU)
+    assert precision.name == "fp32" and not precision.scaler.is_enabled()
+    with precision.autocast():
+        assert (torch.randn(4, 4) @ torch.randn(4, 4)).dtype == torch.float32
+
+
+def test_bf16_autocasts_and_needs_no_scaler() -> None:
+    precision = Precision("bf16", CPU)
+    assert not precision.scaler.is_enabled()
+    with precision.autocast():
+        assert (torch.randn(4, 4) @ torch.randn(4, 4)).dtype == torch.bfloat16
+
+
+def test_fp16_without_a_gpu_is_refused() -> None:
+    with pytest.raises(InputError, match="needs a GPU"):
+        Precision("fp16", CPU)
+
+
+def test_the_convolution_check_has_nothing_to_object_to_on_a_cpu() -> None:
+    check_conv3d(Precision("bf16", CPU))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("name", ["bf16", "fp16"])
+def test_conv3d_in_half_precision_is_right_on_this_gpu(name: str) -> None:
+    check_conv3d(Precision(name, torch.device("cuda", 0)))
