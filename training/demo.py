@@ -27,7 +27,7 @@ from pclkd.training.settings import RunSettings, override, preset
 __all__ = ["run_demo"]
 
 _FRAME_SIZE = (56, 75)  # stored frames: a little more than the demo preset's crop of 48 pixels
-_LEAST_STEPS = 700  # a data set of a few videos gets more epochs, or nothing is learned
+_LEAST_STEPS = 560  # a data set of a few videos gets more epochs, or nothing is learned
 _MOST_EVALUATIONS = 25
 
 
