@@ -60,7 +60,7 @@ class ClipLoader:
             samples in order, once, and leaves damaged ones out.
 
     Raises:
-        InputError: the crop does not fit the stored frames, or too few samples for one step.
+        InputError: the crop does not fit the stored frames, too few samples for one step, or nvJPEG without a GPU.
     """
 
     def __init__(
@@ -81,13 +81,16 @@ class ClipLoader:
                 f"loader.crop {settings.crop} does not fit the stored frames of {height}x{width} in {index.root}",
                 remedy=f"--set loader.crop={min(height, width) // 2 * 2} or less, or pack with a larger --size",
             )
+        device = device or torch.device("cpu")
+        if settings.decode == "mixed" and device.type != "cuda":
+            raise InputError("loader.decode=mixed needs a GPU, and this process has none", remedy="use decode=auto")
         self.settings = settings
         self.recipe = recipe
         self.statistics = LoaderStatistics()
         self._index, self._samples = index, samples
         self._seed, self._training = seed, training
         self._world = world or World()
-        self._device = device or torch.device("cpu")
+        self._device = device
         self._steps = (order.shuffled_steps if training else order.sequential_steps)(
             len(samples), settings.batch_size, self._world
         )
@@ -155,8 +158,6 @@ class ClipLoader:
                 device=self._device,
                 threads=self._threads,
             )
-            if self.settings.decode == "mixed" and self._device.type != "cuda":
-                raise InputError("loader.decode=mixed needs a GPU, and this process has none", remedy="use decode=auto")
             probe = None
             if self.settings.decode == "auto" and self._device.type == "cuda":
                 probe = self._preparer.read(self._positions(0)[0], 0)

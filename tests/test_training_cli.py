@@ -92,6 +92,20 @@ def test_an_unknown_setting_and_backbone_and_split(synthetic_shards: Path, tmp_p
     assert not out.exists()
 
 
+@pytest.mark.parametrize("given", [["--out=run"], ["--data=shards"], ["--data=shards", "--out=run"]])
+def test_a_missing_option_is_named(given: list[str]) -> None:
+    result = CliRunner().invoke(main, ["distill", *given, *([] if len(given) == 2 else ["--teacher=run"])])
+    assert result.exit_code == 2
+    missing = {"--out=run": "--data", "--data=shards": "--out"}[given[0]] if len(given) == 1 else "--teacher"
+    assert f"Missing option '{missing}'" in result.output
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="nvJPEG is welcome on a GPU")
+def test_nvjpeg_without_a_gpu_is_refused_before_anything_is_written(synthetic_shards: Path, tmp_path: Path) -> None:
+    refused("decode=auto", *pretrain(synthetic_shards, tmp_path / "run", "--set=loader.decode=mixed"))
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_run_is_not_overwritten_nor_changed(trained: Path, synthetic_shards: Path) -> None:
     refused("--resume", *pretrain(synthetic_shards, trained))
     refused("was started with seed", *pretrain(synthetic_shards, trained, "--resume", "--set=seed=5"))

@@ -202,8 +202,9 @@ def test_evaluation_writes_its_figures(synthetic_shards: Path, teacher: Path, tm
 
 
 def test_print_config_starts_nothing(tmp_path: Path) -> None:
-    result = cli("pretrain", "--data", tmp_path / "none", "--out", tmp_path / "run", "--print-config", "--preset=demo")
-    assert result.exit_code == 0 and "backbone.width = 0.25" in result.output
+    for command in ("pretrain", "distill"):
+        result = cli(command, "--print-config", "--preset=demo", "--out", tmp_path / "run")
+        assert result.exit_code == 0 and "backbone.width = 0.25" in result.output
     assert not (tmp_path / "run").exists()
 
 

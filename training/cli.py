@@ -28,8 +28,8 @@ def main() -> None:
 def _run_options(command: Callable[..., None]) -> Callable[..., None]:
     """The options that pretrain and distill share."""
     options = [
-        click.option("--data", type=click.Path(path_type=Path), required=True, help="Shard set of shard-ucf101 pack."),
-        click.option("--out", type=click.Path(path_type=Path), required=True, help="Run folder to write."),
+        click.option("--data", type=click.Path(path_type=Path), help="Shard set of shard-ucf101 pack.  [required]"),
+        click.option("--out", type=click.Path(path_type=Path), help="Run folder to write.  [required]"),
         click.option("--backbone", default=None, help="c3d, r3d (default), r2plus1d, r3d18 or r2plus1d18."),
         click.option("--preset", default="pcl", show_default=True, help="pcl: as published; demo: small and quick."),
         click.option("--set", "assignments", multiple=True, metavar="NAME=VALUE", help="Change any setting."),
@@ -51,18 +51,20 @@ def pretrain(**options: Any) -> None:
 
 
 @main.command()
-@click.option("--teacher", type=click.Path(path_type=Path), required=True, help="Run folder or checkpoint file.")
+@click.option("--teacher", type=click.Path(path_type=Path), help="Run folder or checkpoint file.  [required]")
 @_run_options
-def distill(teacher: Path, **options: Any) -> None:
+def distill(teacher: Path | None, **options: Any) -> None:
     """Train a student with PCL and a frozen teacher's softened outputs, whatever the two architectures."""
+    if teacher is None and not options["print_config"]:
+        raise click.UsageError("Missing option '--teacher'.")
     _train(teacher=teacher, **options)
 
 
 def _train(
     *,
     teacher: Path | None,
-    data: Path,
-    out: Path,
+    data: Path | None,
+    out: Path | None,
     backbone: str | None,
     preset: str,
     assignments: tuple[str, ...],
@@ -80,6 +82,8 @@ def _train(
     if print_config:
         click.echo(all_settings.describe(settings))
         return
+    if data is None or out is None:  # not click's "required": printing the settings needs neither
+        raise click.UsageError(f"Missing option '--{'data' if data is None else 'out'}'.")
     from pclkd.training.loop import train
     from pclkd.training.run import plan_run
 

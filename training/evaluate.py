@@ -83,15 +83,13 @@ class Evaluator:
         }
         return {"pretext_top1_pct": 100 * hit.mean().item(), "pretext_samples": len(hit), **by_class}
 
-    def features(self, backbone: nn.Module, part: Literal["train", "test"]) -> VideoFeatures:
+    def features(self, model: PclModel, part: Literal["train", "test"]) -> VideoFeatures:
         """Features of all videos of a part, the mean over the clips of each."""
         found: list[torch.Tensor] = []
         labels: list[torch.Tensor] = []
-        with _evaluating(backbone), self._precision.autocast():
+        with _evaluating(model), self._precision.autocast():
             for batch in (self._train if part == "train" else self._test).epoch(0):
-                views = batch.clips.shape[1]
-                features = backbone(batch.clips.flatten(0, 1).contiguous()).float()
-                found.append(features.unflatten(0, (-1, views)).mean(1)[: batch.valid])
+                found.append(model.features(batch.clips).float().mean(1)[: batch.valid])
                 labels.append(batch.label[: batch.valid])
         return VideoFeatures(features=torch.cat(found), labels=torch.cat(labels))
 
@@ -107,7 +105,7 @@ class Evaluator:
 
     def all(self, model: PclModel) -> dict[str, float]:
         """The three headline numbers, tagged `val/`."""
-        train, test = self.features(model.base_network, "train"), self.features(model.base_network, "test")
+        train, test = self.features(model, "train"), self.features(model, "test")
         return {
             "val/pretext_top1_pct": self.pretext(model)["pretext_top1_pct"],
             "val/linear_top1_pct": self.linear(train, test)["linear_top1_pct"],
@@ -169,7 +167,7 @@ def evaluate_run(
         if protocol == "pretext":
             figures = evaluator.pretext(model)
         else:
-            train, test = (evaluator.features(model.base_network, part) for part in ("train", "test"))
+            train, test = (evaluator.features(model, part) for part in ("train", "test"))
             figures = (evaluator.linear if protocol == "linear" else evaluator.retrieval)(train, test)
     result: dict[str, float | str] = {
         **figures,

@@ -62,6 +62,15 @@ class PclModel(nn.Module):
         self.fc = nn.Linear(VIEWS * backbone.feature_dim, pretext_classes)
         self.projector = _Projector(backbone.feature_dim, embedding_dim)
 
+    def features(self, clips: torch.Tensor) -> torch.Tensor:
+        """One pass of the backbone over all clips of all samples: [B, V, C, T, H, W], any V -> [B, V, F]."""
+        stacked = clips.flatten(0, 1)
+        if not stacked.is_cuda:
+            # Off the GPU conv3d is slower on the channels-last memory that the loader hands over.
+            stacked = stacked.contiguous()
+        features: torch.Tensor = self.base_network(stacked)
+        return features.reshape(*clips.shape[:2], -1)
+
     def forward(self, clips: torch.Tensor) -> PclOutput:
         """One pass of the backbone over all clips of all samples.
 
@@ -73,11 +82,7 @@ class PclModel(nn.Module):
         """
         if clips.ndim != 6 or clips.shape[1] != VIEWS:
             raise ValueError(f"clips must be [B, {VIEWS}, C, T, H, W], not {list(clips.shape)}")
-        stacked = clips.flatten(0, 1)
-        if not stacked.is_cuda:
-            # Off the GPU conv3d is slower on the channels-last memory that the loader hands over.
-            stacked = stacked.contiguous()
-        features = self.base_network(stacked).unflatten(0, (-1, VIEWS))
+        features = self.features(clips)
         return PclOutput(
             features=features.float(),
             pretext_logits=self.fc(features.flatten(1)).float(),

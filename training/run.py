@@ -18,6 +18,7 @@ from pclkd.sharding.errors import InputError
 from pclkd.sharding.index import ShardIndex
 from pclkd.training.backbones import build_backbone
 from pclkd.training.checkpoint import CHECKPOINT_NAME, Checkpoint, load_checkpoint, load_model
+from pclkd.training.distributed import choose_device
 from pclkd.training.objective import DistillObjective, PclObjective
 from pclkd.training.pcl_model import PclModel
 from pclkd.training.settings import RunSettings
@@ -152,7 +153,7 @@ def plan_run(
     if resumed is not None and (("teacher" in resumed.banks) != (teacher is not None)):
         kind = "distill with its --teacher" if "teacher" in resumed.banks else "pretrain"
         raise InputError(f"{folder} was started by another command", remedy=f"resume it with train-kd {kind}")
-    plan.loader(torch.device("cpu")).close()  # checks crop and number of samples
+    plan.loader(choose_device(world)).close()  # checks crop, number of samples and decoder
     return plan
 
 
