@@ -1,0 +1,56 @@
+"""`shard-ucf101 pack`."""
+
+import json
+from pathlib import Path
+
+import click
+
+from pclkd.sharding.options import FOLDER, SIZE
+from pclkd.sharding.summary import print_summary, summarise
+
+__all__ = ["pack"]
+
+_QUARANTINED = 3
+
+
+@click.command()
+@click.argument("videos", type=FOLDER)
+@click.argument("out", type=FOLDER)
+@click.option("--splits", type=FOLDER, required=True, help="Folder of classInd.txt and the train and test lists.")
+@click.option("--workers", type=click.IntRange(min=1), help="Processes.  [default: one a processor]")
+@click.option("--size", type=SIZE, default="128x171", show_default=True, help="Stored frame size, pixels.")
+@click.option("--quality", default=90, show_default=True, help="JPEG quality, 1 to 95.")
+@click.option("--strict", is_flag=True, help="Refuse videos that are missing or that no list names.")
+@click.option("--overwrite", is_flag=True, help="Replace a finished set in OUT.")
+@click.option("--json", "as_json", is_flag=True, help="Summary as JSON.")
+@click.pass_context
+def pack(
+    ctx: click.Context,
+    videos: Path,
+    out: Path,
+    splits: Path,
+    workers: int | None,
+    size: tuple[int, int],
+    quality: int,
+    strict: bool,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    """Pack the videos in VIDEOS (the folder of class folders) into shards in OUT.
+
+    Exit code 0: all packed. 3: packed, but some videos could not be decoded; they are named. 2: wrong input, nothing
+    packed.
+    """
+    from pclkd.sharding.pack import pack_videos, plan_packing
+    from pclkd.sharding.progress import show_progress
+
+    plan = plan_packing(videos, splits, height=size[0], width=size[1], quality=quality, strict=strict)
+    with show_progress("packing", len(plan.inventory.videos), "videos") as step:
+        report = pack_videos(plan, out, workers=workers, overwrite=overwrite, step=step)
+    if as_json:
+        click.echo(json.dumps({**summarise(report.manifest), "seconds": round(report.seconds, 3)}, indent=1))
+    else:
+        print_summary(report.manifest)
+        click.echo(f"packed in {report.seconds:.1f} s into {out}")
+    if report.manifest.quarantined:
+        ctx.exit(_QUARANTINED)
