@@ -38,4 +38,5 @@ def synth(
     settings = SynthSettings(classes, groups, clips, frames, seed, *size)
     with show_progress("rendering", classes * groups * clips, "videos") as step:
         count = render_dataset(out, settings, workers=workers, step=step)
-    click.echo(f"rendered {count} videos of {classes} classes into {out / VIDEOS_FOLDER}, lists in {out / LISTS_FOLDER}")
+    place = f"{out / VIDEOS_FOLDER}, lists in {out / LISTS_FOLDER}"
+    click.echo(f"rendered {count} videos of {classes} classes into {place}")
