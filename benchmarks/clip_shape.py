@@ -59,7 +59,7 @@ class ClipShape:
         Raises:
             InputError: the crop is larger than the stored frames.
         """
-        height, width = index.frame_size
+        height, width = index.smallest_frame
         room = min(height, width) // 2 * 2
         if self.crop is not None and self.crop > room:
             raise InputError(

@@ -98,7 +98,7 @@ class LoadBenchmark:
                 "recipe": self.recipe,
                 "clips_per_pass": shape.views * len(samples),
                 **shape.as_dict(),
-                "stored_frames": "x".join(map(str, index.frame_size)),
+                "stored_frames": "x".join(map(str, index.smallest_frame)),
                 "workers": workers,
                 "device": device.type,
                 "data_fingerprint": index.fingerprint[:16],
@@ -169,10 +169,8 @@ def _drain(batches: Iterator[torch.Tensor], device: torch.device) -> float:
 def _range_reads(
     stack: ExitStack, index: ShardIndex, samples: NDArray[np.int64], recipe: Recipe, shape: ClipShape, workers: int
 ) -> Work:
-    height, width = index.frame_size
-    room = (height - shape.side, width - shape.side)
     preparer = stack.enter_context(
-        closing(BatchPreparer(index, samples, recipe, room, 0, shape.batch_size, replace=True))
+        closing(BatchPreparer(index, samples, recipe, shape.side, 0, shape.batch_size, replace=True))
     )
     pool = stack.enter_context(ThreadPoolExecutor(workers))
     positions = sequential_positions(len(samples), shape.batch_size, World())

@@ -35,8 +35,6 @@ class _ClipMaker:
     def __init__(self, root: Path, recipe: Recipe, crop: int) -> None:
         self.index = ShardIndex.open(root, check_shards=False)
         self._recipe, self._crop = recipe, crop
-        height, width = self.index.frame_size
-        self._room = (height - crop, width - crop)
         self._mean = 255 * torch.tensor(MEAN).view(3, 1, 1, 1)
         self._scale = 1 / (255 * torch.tensor(STD).view(3, 1, 1, 1))
 
@@ -56,7 +54,9 @@ class _ClipMaker:
         return pixels.float().sub_(self._mean).mul_(self._scale)
 
     def _plan(self, sample: int) -> ClipPlan:
-        return self._recipe.plan(0, np.array([sample]), np.array([self.index.frame_count(sample)]), self._room)
+        sizes = np.array([self.index.smallest_frame])
+        counts = np.array([self.index.frame_count(sample)])
+        return self._recipe.plan(0, np.array([sample]), counts, sizes, self._crop)
 
 
 class ShardClips(IterableDataset[tuple[int, torch.Tensor]]):
@@ -82,7 +82,7 @@ class ShardClips(IterableDataset[tuple[int, torch.Tensor]]):
         worker = get_worker_info()
         mine = slice(worker.id, None, worker.num_workers) if worker else slice(None)
         for shard, count in zip(shards[mine].tolist(), counts[mine].tolist(), strict=True):
-            url = str(index.shard_path(shard))
+            url = index.shard_url(shard)
             stored = webdataset.DataPipeline(webdataset.SimpleShardList([url]), webdataset.tarfile_to_samples())
             for entry in itertools.islice(stored, count):
                 sample = ids[entry["__key__"]]
@@ -116,7 +116,7 @@ class VideoClips(Dataset[tuple[int, torch.Tensor]]):
             self._maker = _ClipMaker(*self._arguments)
         maker, sample = self._maker, int(self._samples[position])
         path = self._videos[maker.index.key(sample)]
-        return sample, maker.clips(sample, read_window(path, maker.wanted(sample).tolist(), maker.index.frame_size))
+        return sample, maker.clips(sample, read_window(path, maker.wanted(sample).tolist(), maker.index.smallest_frame))
 
 
 def read_window(path: Path, wanted: Sequence[int], size: tuple[int, int]) -> dict[int, NDArray[np.uint8]]:

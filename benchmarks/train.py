@@ -114,7 +114,7 @@ class TrainBenchmark:
                 "width": self.networks.width,
                 **shape.as_dict(),
                 "steps_per_pass": steps,
-                "stored_frames": "x".join(map(str, index.frame_size)),
+                "stored_frames": "x".join(map(str, index.smallest_frame)),
                 "loader_threads": self.workers or World().cores,
                 "precision": precision.name,
                 "device": device.type,

@@ -1,0 +1,46 @@
+"""`bench-throughput train`."""
+
+from pathlib import Path
+
+import click
+
+from pclkd.benchmarks.console import finish, ready, teller
+from pclkd.benchmarks.options import PATH, has_gpu, measuring, networks, sized
+
+__all__ = ["train"]
+
+
+@click.command()
+@click.option("--data", type=PATH, required=True, help="Shard set of shard-ucf101 pack.")
+@click.option("--split", type=click.IntRange(min=1), default=1, show_default=True, help="Its train part is used.")
+@click.option(
+    "--steps", type=click.IntRange(min=1), default=None, help="A pass, at most.  [default: 50; 5 without a GPU]"
+)
+@click.option("--workers", type=click.IntRange(min=0), default=0, help="Loader threads.  [default: one a core]")
+@networks
+@measuring
+def train(
+    data: Path,
+    split: int,
+    steps: int | None,
+    workers: int,
+    backbone: str,
+    teacher: str | None,
+    width: float | None,
+    batch_size: int | None,
+    frames: int | None,
+    crop: int | None,
+    rounds: int,
+    min_seconds: float,
+    json_file: Path | None,
+) -> None:
+    """Samples a second of training end to end, beside the same step alone and the loader alone.
+
+    Without --teacher it is PCL alone, with one PCL+KD.
+    """
+    from pclkd.benchmarks.train import TrainBenchmark
+
+    ready(json_file)
+    trained, shape = sized(backbone, teacher, width, batch_size, frames, crop)
+    benchmark = TrainBenchmark(data, split, trained, shape, steps or (50 if has_gpu() else 5), workers)
+    finish(benchmark.run(rounds=rounds, min_seconds=min_seconds, on_round=teller(rounds)), json_file)
