@@ -54,7 +54,7 @@ class _ClipMaker:
         return pixels.float().sub_(self._mean).mul_(self._scale)
 
     def _plan(self, sample: int) -> ClipPlan:
-        sizes = np.array([self.index.smallest_frame])
+        sizes = self.index.sample_sizes(np.array([sample]))
         counts = np.array([self.index.frame_count(sample)])
         return self._recipe.plan(0, np.array([sample]), counts, sizes, self._crop)
 

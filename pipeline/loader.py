@@ -75,7 +75,7 @@ class ClipLoader:
         device: torch.device | None = None,
         training: bool = True,
     ) -> None:
-        height, width = index.frame_size
+        height, width = index.smallest_frame
         if settings.crop > min(height, width):
             raise InputError(
                 f"loader.crop {settings.crop} does not fit the stored frames of {height}x{width} in {index.root}",
@@ -95,8 +95,9 @@ class ClipLoader:
             len(samples), settings.batch_size, self._world
         )
         self._threads = settings.threads or self._world.cores
-        room = (height - settings.crop, width - settings.crop)
-        self._preparer = BatchPreparer(index, samples, recipe, room, seed, settings.batch_size, replace=training)
+        self._preparer = BatchPreparer(
+            index, samples, recipe, settings.crop, seed, settings.batch_size, replace=training
+        )
         self._readers = ThreadPoolExecutor(self._threads, thread_name_prefix="pclkd-read")
         self._decoder: FrameDecoder | None = None
         self._running: Stages | None = None

@@ -43,7 +43,7 @@ class BatchPreparer:
         index: the shard set.
         samples: [n] sample ids of the split.
         recipe: what to do with a sample.
-        room: (height, width) of the stored frames less the crop, in pixels.
+        crop: height and width of a clip, in pixels.
         seed: keys the choice of replacements.
         batch_size: B.
         replace: whether a damaged sample is replaced (training) or left out (evaluation).
@@ -54,13 +54,13 @@ class BatchPreparer:
         index: ShardIndex,
         samples: NDArray[np.int64],
         recipe: Recipe,
-        room: tuple[int, int],
+        crop: int,
         seed: int,
         batch_size: int,
         *,
         replace: bool,
     ) -> None:
-        self._index, self._samples, self._recipe, self._room = index, samples, recipe, room
+        self._index, self._samples, self._recipe, self._crop = index, samples, recipe, crop
         self._seed, self._batch_size, self._replace = seed, batch_size, replace
         self._reader = FrameReader(index)
 
@@ -96,7 +96,7 @@ class BatchPreparer:
     def _plan(self, positions: NDArray[np.int64], epoch: int) -> ClipPlan:
         samples = self._samples[positions]
         counts = self._index.sample_frames[samples + 1] - self._index.sample_frames[samples]
-        return self._recipe.plan(epoch, samples, counts, self._room)
+        return self._recipe.plan(epoch, samples, counts, self._index.sample_sizes(samples), self._crop)
 
     def _intact(
         self,

@@ -50,14 +50,15 @@ class Recipe(Protocol):
     def colours(self) -> bool:
         """Whether plans may change colours or blur; the decoder leaves those operators out otherwise."""
 
-    def plan(self, epoch: int, sample_ids: Ints, frames: Ints, room: tuple[int, int]) -> ClipPlan:
+    def plan(self, epoch: int, sample_ids: Ints, frames: Ints, sizes: Ints, crop: int) -> ClipPlan:
         """Decide everything about the samples.
 
         Args:
             epoch: the epoch.
             sample_ids: [B] sample ids.
             frames: [B] frame counts of those videos.
-            room: (height, width) of the stored frames less the crop, in pixels.
+            sizes: [B, 2] stored (height, width) of those videos, in pixels.
+            crop: height and width of a clip, in pixels.
         """
 
 
@@ -88,7 +89,7 @@ class TupleRecipe:
         """Training clips are jittered and blurred, validation clips are not."""
         return self.augment is not None and self.augment.changes_colours
 
-    def plan(self, epoch: int, sample_ids: Ints, frames: Ints, room: tuple[int, int]) -> ClipPlan:
+    def plan(self, epoch: int, sample_ids: Ints, frames: Ints, sizes: Ints, crop: int) -> ClipPlan:
         """Place the tuples, draw pretext and augmentation; class 4 takes the remote clip for the middle one."""
         draws = uniform(self.seed, epoch, sample_ids, Purpose.CLIP_START, 2)
         places = sampling.sample_tuples(frames, draws, self.tuples)
@@ -98,9 +99,9 @@ class TupleRecipe:
             pretext = vcp.draw(self.seed, epoch, sample_ids, places.has_remote)
             starts[:, 1] = np.where(pretext.label == vcp.CLASS_NAMES.index("remote"), places.remote, starts[:, 1])
         if self.augment is None:
-            parameters = augment.centre_crop(len(sample_ids), self.views, room)
+            parameters = augment.centre_crop(sizes, self.views, crop)
         else:
-            parameters = augment.draw(self.seed, epoch, sample_ids, self.views, room, self.augment)
+            parameters = augment.draw(self.seed, epoch, sample_ids, self.views, sizes, crop, self.augment)
         return ClipPlan(
             frames=sampling.clip_frames(starts, self.tuples.clip_frames, frames), augment=parameters, pretext=pretext
         )
@@ -119,11 +120,11 @@ class UniformRecipe:
     clip_frames: int = 16
     colours: bool = False
 
-    def plan(self, epoch: int, sample_ids: Ints, frames: Ints, room: tuple[int, int]) -> ClipPlan:  # noqa: ARG002
+    def plan(self, epoch: int, sample_ids: Ints, frames: Ints, sizes: Ints, crop: int) -> ClipPlan:  # noqa: ARG002
         """The same clips in every epoch."""
         starts = sampling.uniform_starts(frames, self.views, self.clip_frames)
         return ClipPlan(
             frames=sampling.clip_frames(starts, self.clip_frames, frames),
-            augment=augment.centre_crop(len(sample_ids), self.views, room),
+            augment=augment.centre_crop(sizes, self.views, crop),
             pretext=None,
         )

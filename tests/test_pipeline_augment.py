@@ -3,10 +3,12 @@ import numpy as np
 from pclkd.pipeline.augment import AugmentSettings, centre_crop, draw
 
 N, V = 4000, 3
+SIZES = np.tile([64, 107], (N, 1))
+CROP = 48
 
 
 def test_draws_follow_the_published_probabilities_and_ranges() -> None:
-    drawn = draw(7, 3, np.arange(N), V, (16, 59), AugmentSettings())
+    drawn = draw(7, 3, np.arange(N), V, SIZES, CROP, AugmentSettings())
     assert drawn.top.min() == 0 and drawn.top.max() == 16
     assert drawn.left.min() == 0 and drawn.left.max() == 59
     assert abs(drawn.flip.mean() - 0.5) < 0.02
@@ -25,7 +27,7 @@ def test_draws_follow_the_published_probabilities_and_ranges() -> None:
 
 
 def test_clips_of_a_sample_are_drawn_independently() -> None:
-    drawn = draw(0, 0, np.arange(N), V, (16, 59), AugmentSettings())
+    drawn = draw(0, 0, np.arange(N), V, SIZES, CROP, AugmentSettings())
     for values in (drawn.top, drawn.flip, drawn.brightness, drawn.sigma):
         correlation = np.corrcoef(values.T.astype(float))
         assert np.abs(correlation[~np.eye(V, dtype=bool)]).max() < 0.06
@@ -36,15 +38,15 @@ def test_clips_of_a_sample_are_drawn_independently() -> None:
 
 
 def test_a_draw_depends_on_the_sample_alone_not_on_its_batch() -> None:
-    whole = draw(5, 2, np.arange(10), V, (16, 59), AugmentSettings())
-    part = draw(5, 2, np.array([7, 3]), V, (16, 59), AugmentSettings())
+    whole = draw(5, 2, np.arange(10), V, SIZES[:10], CROP, AugmentSettings())
+    part = draw(5, 2, np.array([7, 3]), V, SIZES[:2], CROP, AugmentSettings())
     np.testing.assert_array_equal(part.hue, whole.hue[[7, 3]])
     np.testing.assert_array_equal(part.top, whole.top[[7, 3]])
-    assert not np.array_equal(draw(5, 3, np.arange(10), V, (16, 59), AugmentSettings()).top, whole.top)
+    assert not np.array_equal(draw(5, 3, np.arange(10), V, SIZES[:10], CROP, AugmentSettings()).top, whole.top)
 
 
 def test_evaluation_takes_the_centre_and_changes_nothing() -> None:
-    plain = centre_crop(2, 10, (16, 59))
+    plain = centre_crop(SIZES[:2], 10, CROP)
     assert plain.top.shape == (2, 10)
     assert set(plain.top.ravel()) == {8} and set(plain.left.ravel()) == {29}
     assert not plain.flip.any() and not plain.sigma.any() and not plain.hue.any()

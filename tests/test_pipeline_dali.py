@@ -46,7 +46,7 @@ def run(augment: ClipAugment, *, colours: bool) -> np.ndarray:
 
 
 def plain(**changes: list[float]) -> ClipAugment:
-    augment = centre_crop(CLIPS, 1, (HEIGHT - CROP, WIDTH - CROP))
+    augment = centre_crop(np.tile([HEIGHT, WIDTH], (CLIPS, 1)), 1, CROP)
     return dataclasses.replace(
         augment,
         **{name: np.array(values, getattr(augment, name).dtype).reshape(CLIPS, 1) for name, values in changes.items()},

@@ -60,9 +60,9 @@ def test_a_validation_tuple_equals_one_made_by_hand(index: ShardIndex, modality:
     recipe = TupleRecipe(seed=11, tuples=TUPLES, augment=None)
     settings = LoaderSettings.model_validate({**SMALL, "modality": modality})
     found = batches(ClipLoader(index, samples, recipe, settings, training=False))
-    height, width = index.frame_size
+    height, width = index.smallest_frame
     counts = np.array([index.frame_count(int(s)) for s in samples])
-    plan = recipe.plan(0, samples, counts, (height - 48, width - 48))
+    plan = recipe.plan(0, samples, counts, np.array([(height, width)] * len(samples)), 48)
     assert plan.pretext is not None
     checked = set()
     for row in range(len(samples)):
@@ -131,7 +131,7 @@ def test_evaluation_sees_every_video_once_in_order(index: ShardIndex) -> None:
 def damage(shards: Path, sample: int) -> None:
     index = ShardIndex.open(shards)
     for row in range(int(index.sample_frames[sample]), int(index.sample_frames[sample + 1])):
-        with index.shard_path(int(index.sample_shard[sample])).open("r+b") as file:
+        with Path(index.shard_url(int(index.sample_shard[sample]))).open("r+b") as file:
             file.seek(int(index.frame_offset[row]) + 50)
             file.write(b"damage")
 
