@@ -9,8 +9,9 @@ import torchvision
 from torch.utils.flop_counter import FlopCounterMode
 
 from pclkd.sharding.errors import InputError
+from pclkd.training import backbones
 from pclkd.training.architecture import scaled
-from pclkd.training.backbones import BACKBONE_NAMES, build_backbone
+from pclkd.training.backbones import BACKBONE_NAMES, build_backbone, register_backbone
 from pclkd.training.pcl_model import PclModel
 from pclkd.training.r2plus1d import channels_between
 
@@ -21,7 +22,13 @@ PUBLISHED = {
     "r2plus1d": (14_365_303, 21.36),
     "r3d18": (33_166_272, 40.70),
     "r2plus1d18": (33_178_423, 42.17),
+    "r3d_18": (33_166_272, 40.70),
+    "mc3_18": (11_490_240, 43.34),
+    "r2plus1d_18": (31_300_125, 40.52),
+    # torchvision's own state dict without its classifier; the GMACs are counted here, no source gives them.
+    "s3d": (8_320_048 - 400 * 1025, 4.47),
 }
+OURS = ("c3d", "r3d", "r2plus1d", "r3d18", "r2plus1d18")
 
 State = dict[str, torch.Tensor]
 
@@ -35,8 +42,8 @@ def test_size_and_work_are_the_published_ones(name: str) -> None:
     assert sum(p.numel() for p in backbone.parameters()) == parameters
     with FlopCounterMode(display=False) as counter:
         features = backbone(clips)
-    assert features.shape == (1, 512)
-    assert backbone.feature_dim == 512
+    assert features.shape == (1, backbone.feature_dim)
+    assert backbone.feature_dim == (1024 if name == "s3d" else 512)
     # The counter counts multiplications and additions.
     assert round(counter.get_total_flops() / 2e9, 2) == gmacs
 
@@ -54,7 +61,7 @@ def test_state_dict_has_the_keys_order_and_shapes_of_published_checkpoints(name:
     assert list(own) == list(published)
 
 
-@pytest.mark.parametrize("name", BACKBONE_NAMES)
+@pytest.mark.parametrize("name", OURS)
 @pytest.mark.parametrize("width", [0.125, 0.3])
 def test_narrow_backbones_run_and_every_parameter_learns(name: str, width: float) -> None:
     backbone = build_backbone(name, width)
@@ -82,7 +89,7 @@ def test_a_width_that_is_no_positive_number_is_refused(width: float) -> None:
 
 
 @pytest.mark.parametrize(
-    ("wrong", "nearest"), [("r3", "r3d"), ("R2Plus1", "r2plus1d"), ("C3", "c3d"), ("r3d_18", "r3d18")]
+    ("wrong", "nearest"), [("r3", "r3d"), ("R2Plus1", "r2plus1d"), ("C3", "c3d"), ("mc3_1", "mc3_18")]
 )
 def test_an_unknown_name_is_answered_with_the_known_and_the_nearest(wrong: str, nearest: str) -> None:
     with pytest.raises(InputError, match=wrong) as caught:
@@ -97,7 +104,7 @@ def test_channels_between_by_the_formula_of_the_paper() -> None:
     assert channels_between(256, 512, (3, 3, 3)) == math.floor(27 * 256 * 512 / (9 * 256 + 3 * 512)) == 921
 
 
-@pytest.mark.parametrize("name", BACKBONE_NAMES)
+@pytest.mark.parametrize("name", OURS)
 def test_activations_neither_vanish_nor_explode_at_the_start(name: str) -> None:
     torch.manual_seed(0)
     backbone = build_backbone(name, 0.25)
@@ -209,3 +216,39 @@ def test_r3d18_is_the_r3d_18_of_torchvision() -> None:
     clips = torch.randn(1, 3, 8, 32, 32)
     with torch.no_grad():
         torch.testing.assert_close(ours.eval()(clips), theirs.eval()(clips), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["r3d_18", "mc3_18", "r2plus1d_18", "s3d"])
+def test_torchvision_backbones_are_torchvisions_without_the_classifier(name: str) -> None:
+    torch.manual_seed(2)
+    theirs = getattr(torchvision.models.video, name)().eval()
+    ours = build_backbone(name).eval()
+    assert isinstance(ours, backbones.TorchvisionBackbone)
+    ours.load_torchvision(theirs.state_dict())
+    if name == "s3d":  # its own pooling needs 224 x 224; the mean over the same maps stands for it
+        clips = torch.randn(1, 3, 8, 64, 64)
+        expected = theirs.features(clips).mean(dim=(2, 3, 4))
+    else:
+        clips = torch.randn(1, 3, 8, 32, 32)
+        theirs.fc = torch.nn.Identity()
+        expected = theirs(clips)
+    with torch.no_grad():
+        torch.testing.assert_close(ours(clips), expected)
+    with pytest.raises(InputError, match=f"width 0.5 of torchvision's {name}"):
+        build_backbone(name, 0.5)
+
+
+def test_a_registered_network_is_a_backbone_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backbones, "_BUILDERS", dict(backbones._BUILDERS))
+    register_backbone("one_conv", lambda: torch.nn.Conv3d(3, 6, 3), feature_dim=6, least_frames=3)
+    backbone = build_backbone("one_conv")
+    clips = torch.randn(2, 3, 4, 8, 8)
+    assert (backbone.feature_dim, backbone.least_frames) == (6, 3)
+    torch.testing.assert_close(backbone(clips), backbone.network(clips).mean(dim=(2, 3, 4)))
+    with pytest.raises(InputError, match="'one_conv' exists already"):
+        register_backbone("one_conv", torch.nn.Identity, feature_dim=1)
+    with pytest.raises(InputError, match="width"):
+        build_backbone("one_conv", 0.5)
+    register_backbone("a_liar", lambda: torch.nn.Conv3d(3, 6, 3), feature_dim=7)
+    with pytest.raises(InputError, match=r"'a_liar' gave features \[2, 6\]"):
+        build_backbone("a_liar")(clips)
