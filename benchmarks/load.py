@@ -145,7 +145,7 @@ def find_videos(videos: Path, splits: Path) -> dict[str, Path]:
     Raises:
         InputError: a folder or a list that cannot be used.
     """
-    return {video.key: video.path for video in take_inventory(videos, SplitLists.read(splits)).videos}
+    return {video.key: Path(video.path) for video in take_inventory(videos, SplitLists.read(splits)).videos}
 
 
 def _refuse_missing(index: ShardIndex, samples: NDArray[np.int64], videos: Mapping[str, Path]) -> None:

@@ -20,7 +20,7 @@ class Video:
     """One video file on disk.
 
     Attributes:
-        path: where it is.
+        path: where it is: a local path, or a URL that fsspec reads.
         relative: `Class/file.avi`, as on disk.
         key: its name in the shards: the stem, without dots or other characters that tar readers trip over.
         label: 0-based class, taken from the folder.
@@ -28,7 +28,7 @@ class Video:
         parts: its part in each split that names it.
     """
 
-    path: Path
+    path: str
     relative: str
     key: str
     label: int
@@ -72,7 +72,7 @@ def take_inventory(root: str | Path, lists: SplitLists) -> Inventory:
         else:
             parts.setdefault(on_disk, {}).update(membership)
     videos = tuple(
-        Video(path, relative, _UNSAFE.sub("_", path.stem), label, _group(path.stem), parts.get(relative, {}))
+        Video(str(path), relative, _UNSAFE.sub("_", path.stem), label, _group(path.stem), parts.get(relative, {}))
         for relative, label, path in found
     )
     _refuse_shared_keys(videos)

@@ -1,5 +1,3 @@
-from pathlib import Path
-
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -8,7 +6,7 @@ from pclkd.sharding.videos import Video
 
 
 def named(keys: list[str]) -> list[Video]:
-    return [Video(Path(key), key, key, 0, 0, {}) for key in keys]
+    return [Video(key, key, key, 0, 0, {}) for key in keys]
 
 
 @given(st.integers(1, 200_000))
