@@ -100,17 +100,17 @@ class FrameReader:
         try:
             data = os.pread(self._shard(shard).descriptor, size, start)
         except OSError as error:
-            where = self.index.shard_path(shard)
+            where = Path(self.index.shard_url(shard))
             raise DamagedSampleError(f"{self.index.key(sample)}: cannot read {where}: {error.strerror}") from error
         if len(data) != size:
-            where = self.index.shard_path(shard)
+            where = Path(self.index.shard_url(shard))
             raise DamagedSampleError(f"{self.index.key(sample)}: {where} ends before byte {start + size}")
         return np.frombuffer(data, np.uint8)
 
     def _shard(self, shard: int) -> _OpenShard:
         with self._lock:
             if shard not in self._open:
-                self._open[shard] = _OpenShard(self.index.shard_path(shard))
+                self._open[shard] = _OpenShard(Path(self.index.shard_url(shard)))
                 if len(self._open) > _OPEN_SHARDS:
                     self._open.popitem(last=False)
             self._open.move_to_end(shard)

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from pclkd.sharding import storage
 from pclkd.sharding.columns import COLUMNS, Column, map_column
 from pclkd.sharding.errors import InputError
 from pclkd.sharding.manifest import Manifest
@@ -19,7 +20,7 @@ class ShardIndex:
     """The index of a shard set with S samples (videos) and F frames; its columns are memory-mapped.
 
     Attributes:
-        root: folder of the shard set.
+        root: folder or URL of the shard set.
         manifest: what the set holds.
         sample_key: name of each sample, bytes [S].
         sample_shard: shard of each sample, int32 [S].
@@ -31,12 +32,14 @@ class ShardIndex:
         sample_size: bytes of each sample's stretch of the tar, from its first header (512 bytes before
             `sample_offset`) to the next sample's, int64 [S].
         sample_crc32: checksum of that stretch, uint32 [S].
+        sample_height: of the stored frames, pixels, int32 [S].
+        sample_width: of the stored frames, pixels, int32 [S].
         frame_offset: byte position of each frame in its tar, int64 [F].
         frame_length: bytes of each frame, int32 [F].
         frame_crc32: checksum of each frame's bytes, uint32 [F].
     """
 
-    def __init__(self, root: Path, manifest: Manifest, columns: dict[str, Column]) -> None:
+    def __init__(self, root: str, manifest: Manifest, columns: dict[str, Column]) -> None:
         self.root = root
         self.manifest = manifest
         self.sample_key: npt.NDArray[np.bytes_] = columns["sample_key"]
@@ -48,6 +51,8 @@ class ShardIndex:
         self.sample_split: npt.NDArray[np.uint8] = columns["sample_split"]
         self.sample_size: npt.NDArray[np.int64] = columns["sample_size"]
         self.sample_crc32: npt.NDArray[np.uint32] = columns["sample_crc32"]
+        self.sample_height: npt.NDArray[np.int32] = columns["sample_height"]
+        self.sample_width: npt.NDArray[np.int32] = columns["sample_width"]
         self.frame_offset: npt.NDArray[np.int64] = columns["frame_offset"]
         self.frame_length: npt.NDArray[np.int32] = columns["frame_length"]
         self.frame_crc32: npt.NDArray[np.uint32] = columns["frame_crc32"]
@@ -57,16 +62,16 @@ class ShardIndex:
         """Open a finished shard set.
 
         Args:
-            root: folder of the shard set.
+            root: folder or URL of the shard set; the columns behind a URL are copied into a local cache.
             check_shards: whether every tar must be there with the length that the manifest tells.
 
         Raises:
             InputError: no finished shard set, columns that do not fit the manifest, or a shard that is missing or of
                 another length.
         """
-        root = Path(root)
+        root = str(root) if storage.is_remote(root) else str(storage.local_path(root))
         manifest = Manifest.read(root)
-        columns = {name: map_column(root, name) for name in COLUMNS}
+        columns = {name: map_column(root, name, manifest.columns.get(name)) for name in COLUMNS}
         _check_lengths(root, manifest, columns)
         if check_shards:
             _check_shards(root, manifest)
@@ -86,13 +91,18 @@ class ShardIndex:
         return self.manifest.fingerprint
 
     @property
-    def frame_size(self) -> tuple[int, int]:
-        """Height and width of the stored frames, in pixels."""
-        return self.manifest.settings.height, self.manifest.settings.width
+    def smallest_frame(self) -> tuple[int, int]:
+        """The smallest height and the smallest width of any stored video, in pixels."""
+        return int(self.sample_height.min()), int(self.sample_width.min())
 
-    def shard_path(self, shard: int) -> Path:
-        """Return the path of a shard."""
-        return self.root / self.manifest.shards[shard].name
+    def sample_sizes(self, samples: npt.ArrayLike) -> npt.NDArray[np.int64]:
+        """Return height and width of the stored frames of each of the B samples, pixels, int64 [B, 2]."""
+        ids = np.asarray(samples)
+        return np.stack([self.sample_height[ids], self.sample_width[ids]], axis=-1).astype(np.int64)
+
+    def shard_url(self, shard: int) -> str:
+        """Return the path or URL of a shard."""
+        return storage.join(self.root, self.manifest.shards[shard].name)
 
     def frame_count(self, sample: int) -> int:
         """Return how many frames a sample has."""
@@ -123,7 +133,7 @@ class ShardIndex:
         return chosen.astype(np.int64, copy=False)
 
 
-def _check_lengths(root: Path, manifest: Manifest, columns: dict[str, Column]) -> None:
+def _check_lengths(root: str, manifest: Manifest, columns: dict[str, Column]) -> None:
     samples, frames = manifest.videos, manifest.frames
     for name, column in columns.items():
         shape: tuple[int, ...] = (samples,) if name.startswith("sample_") else (frames,)
@@ -140,13 +150,11 @@ def _check_lengths(root: Path, manifest: Manifest, columns: dict[str, Column]) -
         raise InputError(f"index column sample_frames of {root} does not cover {frames} frames", remedy=_PACK_AGAIN)
 
 
-def _check_shards(root: Path, manifest: Manifest) -> None:
+def _check_shards(root: str, manifest: Manifest) -> None:
+    found = storage.sizes(root)
     for shard in manifest.shards:
-        try:
-            size = (root / shard.name).stat().st_size
-        except FileNotFoundError:
-            raise InputError(
-                f"shard {root / shard.name} is missing (expected {shard.bytes} bytes)", remedy=_PACK_AGAIN
-            ) from None
-        if size != shard.bytes:
-            raise InputError(f"shard {root / shard.name} has {size} bytes, expected {shard.bytes}", remedy=_PACK_AGAIN)
+        url = storage.join(root, shard.name)
+        if shard.name not in found:
+            raise InputError(f"shard {url} is missing (expected {shard.bytes} bytes)", remedy=_PACK_AGAIN)
+        if found[shard.name] != shard.bytes:
+            raise InputError(f"shard {url} has {found[shard.name]} bytes, expected {shard.bytes}", remedy=_PACK_AGAIN)

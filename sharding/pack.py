@@ -6,14 +6,13 @@ import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from pclkd.sharding.columns import Column, write_columns
 from pclkd.sharding.errors import InputError
-from pclkd.sharding.jpeg import CHROMA
 from pclkd.sharding.manifest import FORMAT_VERSION, MANIFEST_NAME, Manifest, PackSettings, SplitCount
 from pclkd.sharding.plan import plan_shards, videos_per_shard
 from pclkd.sharding.shard import ShardResult, ShardTask, pack_shard
@@ -61,16 +60,13 @@ def plan_packing(
         InputError: anything wrong with the folder or the lists; with `strict` also any listed video that is not on
             disk and any video on disk that is not listed.
     """
-    if min(height, width) < 16 or max(height, width) > 4096:
-        raise InputError(f"a frame size of {height}x{width} pixels", remedy="use 16 to 4096 a side")
-    if not 1 <= quality <= 95:
-        raise InputError(f"a JPEG quality of {quality}", remedy="use 1 to 95")
+    settings = PackSettings(height=height, width=width, quality=quality)
     lists = SplitLists.read(splits)
     inventory = take_inventory(videos, lists)
     if strict:
         _refuse_disagreement(Path(videos), Path(splits), inventory)
     size = videos_per_shard(len(inventory.videos))
-    return PackPlan(Path(videos), lists, inventory, PackSettings(height, width, quality, CHROMA, size))
+    return PackPlan(Path(videos), lists, inventory, replace(settings, videos_per_shard=size))
 
 
 def pack_videos(
@@ -222,6 +218,8 @@ def _columns(made: Sequence[ShardResult], numbers: tuple[int, ...]) -> dict[str,
         "sample_split": np.array(codes, dtype=np.uint8),
         "sample_size": np.array([video.size for video in packed], dtype=np.int64),
         "sample_crc32": np.array([video.crc32 for video in packed], dtype=np.uint32),
+        "sample_height": np.array([video.height for video in packed], dtype=np.int32),
+        "sample_width": np.array([video.width for video in packed], dtype=np.int32),
         "frame_offset": np.concatenate(offsets),
         "frame_length": np.concatenate(lengths),
         "frame_crc32": np.array([crc for video in packed for crc in video.frame_crc32], dtype=np.uint32),

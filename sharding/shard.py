@@ -37,7 +37,7 @@ class ShardTask:
 
 @dataclass
 class PackedVideo:
-    """Where one video lies in its tar.
+    """Where one video lies in its tar, and how large its frames are stored (pixels).
 
     `offset` is the byte position of its frames, `size` and `crc32` are of its whole stretch of the tar, headers
     included; `lengths` and `frame_crc32` have an entry for each frame.
@@ -49,6 +49,8 @@ class PackedVideo:
     frame_crc32: list[int]
     size: int
     crc32: int
+    height: int
+    width: int
 
 
 @dataclass
@@ -101,7 +103,11 @@ def pack_shard(task: ShardTask, done: Callable[[str], None]) -> ShardResult:
                 crcs = [zlib.crc32(frame) for frame in frames]
                 lengths = [len(frame) for frame in frames]
                 size = tar.position - start
-                result.packed.append(PackedVideo(video, entry.offset, lengths, crcs, size, tally.crc32))
+                result.packed.append(
+                    PackedVideo(
+                        video, entry.offset, lengths, crcs, size, tally.crc32, task.settings.height, task.settings.width
+                    )
+                )
             done(video.relative)
         total = tar.finish()
     if not result.packed:
@@ -115,9 +121,9 @@ def pack_shard(task: ShardTask, done: Callable[[str], None]) -> ShardResult:
 def _read_video(video: Video, task: ShardTask) -> tuple[list[bytes], bytes]:
     """Return the JPEG frames of a video and the JSON that goes beside them."""
     settings = task.settings
-    with open_frames(video.path, settings.height, settings.width) as (fps, decoded):
+    with open_frames(Path(video.path), settings.height, settings.width) as (fps, decoded):
         frames = [encode_jpeg(frame, settings.quality) for frame in decoded]
-    with video.path.open("rb") as file:
+    with Path(video.path).open("rb") as file:
         source_sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     about = {
         "key": video.key,

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from pclkd.sharding.columns import COLUMNS, column_path
+from pclkd.sharding import storage
+from pclkd.sharding.columns import COLUMNS, column_url
 from pclkd.sharding.errors import InputError
 from pclkd.sharding.index import ShardIndex
 from pclkd.sharding.manifest import Manifest, ShardRecord
@@ -52,13 +53,13 @@ def verify_shards(root: str | Path, *, step: Callable[[str], None] = lambda _: N
     """Read every byte of a shard set: columns, shards, tar structure, and each frame.
 
     Args:
-        root: folder of the shard set.
+        root: folder or URL of the shard set; shards behind a URL are copied one after another to be read.
         step: called with the name of each shard that is through.
 
     Raises:
         InputError: no finished shard set, or a manifest that cannot be read: then nothing can be checked.
     """
-    root = Path(root)
+    root = str(root)
     manifest = Manifest.read(root)
     damage = list(_check_columns(root, manifest))
     if damage:
@@ -83,23 +84,25 @@ def _report(manifest: Manifest, damage: list[Damage]) -> VerifyReport:
     return VerifyReport(len(manifest.shards), manifest.videos, manifest.frames, tuple(damage))
 
 
-def _check_columns(root: Path, manifest: Manifest) -> Iterator[Damage]:
+def _check_columns(root: str, manifest: Manifest) -> Iterator[Damage]:
     for name in COLUMNS:
-        path = column_path(root, name)
         try:
-            with path.open("rb") as file:
-                found = hashlib.file_digest(file, "sha256").hexdigest()
+            found = _sha256(column_url(root, name))
         except OSError as error:
-            yield Damage(f"index/{path.name}", None, f"cannot be read ({error.strerror})")
+            yield Damage(f"index/{name}.npy", None, f"cannot be read ({error.strerror})")
             continue
         if found != manifest.columns.get(name):
-            yield Damage(f"index/{path.name}", None, "differs from its SHA-256 in the manifest")
+            yield Damage(f"index/{name}.npy", None, "differs from its SHA-256 in the manifest")
 
 
-def _check_sum(root: Path, shard: ShardRecord) -> Iterator[Damage]:
+def _sha256(url: str) -> str:
+    with storage.local_copy(url) as path, path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _check_sum(root: str, shard: ShardRecord) -> Iterator[Damage]:
     try:
-        with (root / shard.name).open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
+        found = _sha256(storage.join(root, shard.name))
     except OSError as error:
         yield Damage(shard.name, None, f"cannot be read ({error.strerror})")
         return
@@ -111,13 +114,16 @@ def _check_shard(index: ShardIndex, number: int) -> Iterator[Damage]:
     """Check one shard video by video; every byte of a video's stretch is under a CRC, so the blame is exact."""
     shard = index.manifest.shards[number]
     samples = [int(sample) for sample in np.flatnonzero(index.sample_shard == number)]
-    path = index.shard_path(number)
     try:
-        handle = os.open(path, os.O_RDONLY)
+        with storage.local_copy(index.shard_url(number)) as path:
+            yield from _check_file(index, shard, samples, path)
     except OSError as error:
         for sample in samples:
             yield Damage(shard.name, index.key(sample), f"the shard cannot be read ({error.strerror})")
-        return
+
+
+def _check_file(index: ShardIndex, shard: ShardRecord, samples: list[int], path: Path) -> Iterator[Damage]:
+    handle = os.open(path, os.O_RDONLY)
     entries: list[TarEntry] = []
     blamed = False
     try:
@@ -131,10 +137,11 @@ def _check_shard(index: ShardIndex, number: int) -> Iterator[Damage]:
     if size != shard.bytes:
         yield Damage(shard.name, None, f"has {size} bytes, expected {shard.bytes}")
     elif not blamed:
-        for found in _check_sum(index.root, shard):
-            yield Damage(found.file, None, f"{found.problem}, outside of all videos")
+        with path.open("rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() != shard.sha256:
+                yield Damage(shard.name, None, "differs from its SHA-256 in the manifest, outside of all videos")
     if not blamed:
-        yield from _check_webdataset_index(path.with_suffix(".idx"), entries)
+        yield from _check_webdataset_index(index.root, Path(shard.name).with_suffix(".idx").name, entries)
 
 
 def _check_video(index: ShardIndex, sample: int, handle: int, entries: list[TarEntry]) -> str | None:
@@ -184,11 +191,11 @@ def _members(stretch: bytes, start: int) -> Iterator[TarEntry]:
         position += BLOCK + header.size + -header.size % BLOCK
 
 
-def _check_webdataset_index(path: Path, entries: list[TarEntry]) -> Iterator[Damage]:
+def _check_webdataset_index(root: str, name: str, entries: list[TarEntry]) -> Iterator[Damage]:
     try:
-        found = path.read_bytes()
+        found = storage.read_bytes(storage.join(root, name))
     except OSError as error:
-        yield Damage(path.name, None, f"cannot be read ({error.strerror})")
+        yield Damage(name, None, f"cannot be read ({error.strerror})")
         return
     if found != webdataset_index(entries).encode():
-        yield Damage(path.name, None, "does not fit its shard: make it again with DALI's wds2idx")
+        yield Damage(name, None, "does not fit its shard: make it again with DALI's wds2idx")

@@ -17,7 +17,7 @@ def shards(synthetic_shards: Path, tmp_path: Path) -> Path:
 
 def stored_frames(index: ShardIndex, sample: int) -> list[bytes]:
     """The frames of a sample by Python's own tar reader, split at the JPEG start markers."""
-    with tarfile.open(index.shard_path(int(index.sample_shard[sample]))) as tar:
+    with tarfile.open(Path(index.shard_url(int(index.sample_shard[sample])))) as tar:
         member = tar.extractfile(f"{index.key(sample)}.mjpeg")
         assert member is not None
         stream = member.read()
@@ -50,7 +50,7 @@ def test_frames_are_those_of_the_tar_in_any_order_with_repeats(shards: Path) -> 
 def test_a_flipped_byte_damages_its_frame_and_no_other(shards: Path) -> None:
     index = ShardIndex.open(shards)
     row = int(index.sample_frames[1]) + 4
-    flip_byte(index.shard_path(int(index.sample_shard[1])), int(index.frame_offset[row]) + 100)
+    flip_byte(Path(index.shard_url(int(index.sample_shard[1]))), int(index.frame_offset[row]) + 100)
     reader = FrameReader(index)
     with pytest.raises(DamagedSampleError, match=f"{index.key(1)}: frame 4 fails its checksum"):
         reader.read(1, np.arange(8))
@@ -61,7 +61,7 @@ def test_a_flipped_byte_damages_its_frame_and_no_other(shards: Path) -> None:
 def test_a_shortened_or_vanished_shard_is_told(shards: Path) -> None:
     index = ShardIndex.open(shards)
     last = len(index) - 1
-    path = index.shard_path(int(index.sample_shard[last]))
+    path = Path(index.shard_url(int(index.sample_shard[last])))
     with path.open("r+b") as file:
         file.truncate(int(index.sample_offset[last]) + 10)
     with pytest.raises(DamagedSampleError, match=f"{path.name} ends before byte"):

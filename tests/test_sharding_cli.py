@@ -61,7 +61,16 @@ def test_the_whole_way(tmp_path: Path) -> None:
     assert done.exit_code == 0, done.output
     summary = json.loads(done.stdout)
     assert (summary["videos"], summary["frames"], summary["source"]) == (6, 60, "UCF-101")
-    assert summary["settings"] == {"height": 32, "width": 43, "quality": 90, "chroma": "4:2:0", "videos_per_shard": 1}
+    assert summary["settings"] == {
+        "height": 32,
+        "width": 43,
+        "short_side": 0,
+        "fps": 0.0,
+        "max_frames": 0,
+        "quality": 90,
+        "chroma": "4:2:0",
+        "videos_per_shard": 1,
+    }
     assert summary["splits"]["1"] == {"train": 4, "test": 2}
     assert run("verify", tmp_path / "out").exit_code == 0
     done = run("info", tmp_path / "out", "--json")

@@ -20,6 +20,8 @@ def test_columns_are_plain_arrays_of_the_promised_types(synthetic_shards: Path) 
         "sample_offset": (np.int64, (16,)),
         "sample_size": (np.int64, (16,)),
         "sample_crc32": (np.uint32, (16,)),
+        "sample_height": (np.int32, (16,)),
+        "sample_width": (np.int32, (16,)),
         "sample_frames": (np.int64, (17,)),
         "sample_label": (np.int32, (16,)),
         "sample_group": (np.int32, (16,)),
@@ -34,7 +36,8 @@ def test_columns_are_plain_arrays_of_the_promised_types(synthetic_shards: Path) 
         assert (column.dtype, column.shape) == (dtype, shape), name
         assert not column.flags.writeable
     assert index.sample_key.dtype.kind == "S"
-    assert index.frame_size == (64, 86)
+    assert index.smallest_frame == (64, 86)
+    assert index.sample_sizes([3, 0]).tolist() == [[64, 86], [64, 86]]
     assert len(index) == 16
     assert index.fingerprint == index.manifest.fingerprint
 

@@ -10,9 +10,9 @@ from pclkd.sharding.manifest import MANIFEST_NAME, PackSettings, Quarantined, Sh
 
 def example() -> Manifest:
     return Manifest(
-        format_version=1,
+        format_version=2,
         source="UCF-101",
-        settings=PackSettings(128, 171, 90, "4:2:0", 5),
+        settings=PackSettings(128, 171, videos_per_shard=5),
         classes=("Archery", "Épée"),
         splits={"1": SplitCount(2, 1)},
         videos=3,
@@ -58,8 +58,8 @@ def test_any_changed_field_is_noticed(tmp_path: Path, field: str) -> None:
         (b"\xff\xfe", "is damaged"),
         (b"[]", "format version None"),
         (b"{}", "format version None"),
-        (b'{"format_version": 2}', "format version 2, this program reads version 1"),
-        (b'{"format_version": 1}', "fingerprint does not fit"),
+        (b'{"format_version": 3}', "format version 3, this program reads version 2"),
+        (b'{"format_version": 2}', "fingerprint does not fit"),
     ],
 )
 def test_damaged_manifest(tmp_path: Path, text: bytes, told: str) -> None:

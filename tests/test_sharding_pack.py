@@ -121,7 +121,7 @@ def test_index_columns_point_at_the_frames(synthetic_shards: Path) -> None:
     index = ShardIndex.open(synthetic_shards)
     found = members(synthetic_shards)
     for sample in range(len(index)):
-        data = index.shard_path(int(index.sample_shard[sample])).read_bytes()
+        data = Path(index.shard_url(int(index.sample_shard[sample]))).read_bytes()
         frames = frames_of(found[f"{index.key(sample)}.mjpeg"])
         rows = range(index.sample_frames[sample], index.sample_frames[sample + 1])
         assert len(rows) == len(frames)

@@ -55,7 +55,7 @@ def test_the_frames_of_a_sample_play_as_motion_jpeg(synthetic_shards: Path, tmp_
 
     index = ShardIndex.open(synthetic_shards)
     rows = slice(index.sample_frames[0], index.sample_frames[1])
-    data = index.shard_path(0).read_bytes()
+    data = Path(index.shard_url(0)).read_bytes()
     start = int(index.sample_offset[0])
     path = tmp_path / "sample.mjpeg"
     path.write_bytes(data[start : start + int(index.frame_length[rows].sum())])

@@ -40,7 +40,7 @@ def test_one_flipped_byte_names_its_video_among_those_of_the_shard(real_shards: 
     sample = 7
     assert index.manifest.shards[index.sample_shard[sample]].samples > 1
     row = int(index.sample_frames[sample]) + 20
-    flip(index.shard_path(int(index.sample_shard[sample])), int(index.frame_offset[row]) + 100)
+    flip(Path(index.shard_url(int(index.sample_shard[sample]))), int(index.frame_offset[row]) + 100)
     report = verify_shards(shards)
     assert report.damaged_videos == (index.key(sample),)
     (damage,) = report.damage
@@ -50,7 +50,7 @@ def test_one_flipped_byte_names_its_video_among_those_of_the_shard(real_shards: 
 @pytest.mark.parametrize("sample", [0, 9, 15])
 def test_damaged_header_or_json_names_its_video(shards: Path, sample: int) -> None:
     index = ShardIndex.open(shards)
-    path = index.shard_path(int(index.sample_shard[sample]))
+    path = Path(index.shard_url(int(index.sample_shard[sample])))
     start = int(index.sample_offset[sample]) - 512
     size = int(index.sample_size[sample])
     text = path.read_bytes()[start : start + size].rindex(b'"source_sha256": "') + 20
@@ -72,7 +72,7 @@ def test_byte_outside_of_all_videos_blames_none(shards: Path) -> None:
 
 def test_missing_shard_names_it_and_its_videos(shards: Path) -> None:
     index = ShardIndex.open(shards)
-    index.shard_path(4).unlink()
+    Path(index.shard_url(4)).unlink()
     report = verify_shards(shards)
     inside = sorted(index.key(int(sample)) for sample in np.flatnonzero(index.sample_shard == 4))
     assert list(report.damaged_videos) == inside
@@ -81,7 +81,7 @@ def test_missing_shard_names_it_and_its_videos(shards: Path) -> None:
 
 def test_cut_shard_names_it_and_the_videos_that_are_cut(shards: Path) -> None:
     index = ShardIndex.open(shards)
-    path = index.shard_path(4)
+    path = Path(index.shard_url(4))
     path.write_bytes(path.read_bytes()[: int(index.sample_offset[4]) + 1000])
     report = verify_shards(shards)
     assert report.damaged_videos == (index.key(4),)
