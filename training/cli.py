@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from pclkd.sharding.console import CleanGroup
+from pclkd.training.models_command import models
 
 __all__ = ["main"]
 
@@ -21,8 +22,23 @@ _PROTOCOLS = ["pretext", "linear", "retrieval"]
 
 @click.group(cls=CleanGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="pclkd")
-def main() -> None:
+@click.option(
+    "--import",
+    "modules",
+    multiple=True,
+    metavar="MODULE",
+    help="Import this module or .py file first: it registers networks of yours (register_backbone).",
+)
+def main(modules: tuple[str, ...]) -> None:
     """Learn video features without labels (PCL), and hand them on to other networks (PCL+KD)."""
+    if modules:
+        from pclkd.training.user_modules import import_user_module
+
+        for module in modules:
+            import_user_module(module)
+
+
+main.add_command(models)
 
 
 def _run_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -30,7 +46,7 @@ def _run_options(command: Callable[..., None]) -> Callable[..., None]:
     options = [
         click.option("--data", type=click.Path(path_type=Path), help="Shard set of shard-ucf101 pack.  [required]"),
         click.option("--out", type=click.Path(path_type=Path), help="Run folder to write.  [required]"),
-        click.option("--backbone", default=None, help="c3d, r3d (default), r2plus1d, r3d18 or r2plus1d18."),
+        click.option("--backbone", default=None, help="r3d (default), c3d, r2plus1d, ...: see train-kd models."),
         click.option("--preset", default="pcl", show_default=True, help="pcl: as published; demo: small and quick."),
         click.option("--set", "assignments", multiple=True, metavar="NAME=VALUE", help="Change any setting."),
         click.option("--epochs", type=click.IntRange(min=0), default=None, help="Passes over the training videos."),

@@ -13,6 +13,7 @@ from pclkd.training.architecture import Backbone
 __all__ = ["TORCHVISION_NAMES", "TorchvisionBackbone"]
 
 TORCHVISION_NAMES = ("r3d_18", "mc3_18", "r2plus1d_18", "s3d")
+_STAGES = ("stem", "layer1", "layer2", "layer3", "layer4")
 _CLASSIFIERS = ("fc.", "classifier.")
 
 
@@ -29,6 +30,7 @@ class TorchvisionBackbone(Backbone):
 
     def __init__(self, name: str, width: float = 1.0) -> None:
         super().__init__()
+        self.trunk: nn.Module
         if width != 1:
             raise InputError(
                 f"backbone width {width} of torchvision's {name}",
@@ -39,12 +41,10 @@ class TorchvisionBackbone(Backbone):
         network: nn.Module = getattr(video, name)(weights=None)
         if name == "s3d":
             # Its pooling window fits 224 x 224 clips alone; the mean over what is left is the same there.
-            self.trunk = network.features
+            self.trunk = network.get_submodule("features")
             self.feature_dim, self.least_frames = 1024, 8
         else:
-            self.trunk = nn.Sequential(
-                *[network.stem, network.layer1, network.layer2, network.layer3, network.layer4]  # type: ignore[list-item]
-            )
+            self.trunk = nn.Sequential(*(network.get_submodule(stage) for stage in _STAGES))
             self.feature_dim = 512
         self.name = name
 
@@ -67,5 +67,4 @@ class TorchvisionBackbone(Backbone):
         if self.name == "s3d":
             return key.removeprefix("features.")
         stage, _, rest = key.partition(".")
-        stages = ("stem", "layer1", "layer2", "layer3", "layer4")
-        return f"{stages.index(stage)}.{rest}" if stage in stages else key
+        return f"{_STAGES.index(stage)}.{rest}" if stage in _STAGES else key
