@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from pclkd.sharding.errors import InputError
 from pclkd.training.backbones import build_backbone
 from pclkd.training.precision import Precision
 
