@@ -12,24 +12,36 @@ from pclkd.sharding.atomic import write_text
 from pclkd.sharding.errors import InputError
 from pclkd.training.environment import describe_environment
 
-__all__ = ["BenchmarkResult", "CaseFigures", "check_writable", "make_result", "show_result", "write_result"]
+__all__ = ["BenchmarkResult", "Figure", "check_writable", "make_result", "show_result", "write_result"]
 
 
-class CaseFigures(Settings):
+class Figure(Settings):
     """One case."""
 
-    rates: list[float] = Field(min_length=1)
-    """One rate a round, in the result's unit."""
+    name: str
+    """Of the case."""
+    unit: str
+    """Of median, low, high and values."""
     median: float
-    """Of the rates."""
+    """Over the rounds."""
     low: float
-    """Lowest rate."""
+    """Lower end of the median's interval."""
     high: float
-    """Highest rate."""
+    """Upper end of the median's interval."""
+    confidence_pct: float
+    """How sure that interval is; at least 95 where there are 6 rounds or more."""
+    rounds: int = Field(ge=1)
+    """Measured rounds."""
     spread_pct: float
     """Interquartile range, percent of the median."""
     ratio: float
-    """Rate over that of the base case in the same round, median over the rounds."""
+    """Value over that of the base case in the same round, median over the rounds."""
+    ratio_low: float
+    """Lower end of that median's interval."""
+    ratio_high: float
+    """Upper end of that median's interval."""
+    values: list[float] = Field(min_length=1)
+    """One value a round."""
     extra: dict[str, float]
     """Further figures, with their units in their names."""
 
@@ -37,83 +49,116 @@ class CaseFigures(Settings):
 class BenchmarkResult(Settings):
     """A finished benchmark."""
 
-    format_version: Literal[1] = 1
+    format_version: Literal[2] = 2
     """Of this file."""
     benchmark: str
-    """load, step or train."""
-    unit: str
-    """Of all rates."""
+    """The command: load, peers, scale, step or train."""
     base: str
     """The case that ratios refer to."""
-    environment: dict[str, str | int | float | None]
+    results: list[Figure] = Field(min_length=1)
+    """Figures, in the order in which they are told."""
+    missing: dict[str, str]
+    """Cases that could not be measured here, and why."""
+    env: dict[str, str | int | float | None]
     """Hardware, versions, commit and date."""
     settings: dict[str, Any]
     """What was measured."""
-    cases: dict[str, CaseFigures]
-    """Figures by case."""
     notes: list[str]
     """What a reader has to know to compare the cases."""
+
+    def __getitem__(self, name: str) -> Figure:
+        """The figure of that case.
+
+        Raises:
+            KeyError: there is none.
+        """
+        for figure in self.results:
+            if figure.name == name:
+                return figure
+        raise KeyError(name)
 
 
 def make_result(
     benchmark: str,
-    unit: str,
-    rates: Mapping[str, Sequence[float]],
+    unit: str | Mapping[str, str],
+    values: Mapping[str, Sequence[float]],
     base: str,
     settings: Mapping[str, Any],
     *,
     extra: Mapping[str, Mapping[str, float]] | None = None,
+    missing: Mapping[str, str] | None = None,
     notes: Sequence[str] = (),
 ) -> BenchmarkResult:
-    """Sum up rates and add hardware, versions and date."""
+    """Sum up the rounds and add hardware, versions and date.
+
+    Args:
+        benchmark: the command.
+        unit: of all values, or of each case's.
+        values: one value a round, by case.
+        base: the case that ratios refer to.
+        settings: what was measured.
+        extra: further figures of some cases.
+        missing: cases that could not be measured, and why.
+        notes: what a reader has to know.
+    """
     return BenchmarkResult(
         benchmark=benchmark,
-        unit=unit,
         base=base,
-        environment=describe_environment(),
-        settings=dict(settings),
-        cases={
-            name: CaseFigures(
-                rates=list(rates[name]),
+        results=[
+            Figure(
+                name=name,
+                unit=unit if isinstance(unit, str) else unit[name],
                 median=summary.median,
-                low=summary.low,
-                high=summary.high,
+                low=summary.interval.low,
+                high=summary.interval.high,
+                confidence_pct=summary.interval.confidence_pct,
+                rounds=len(values[name]),
                 spread_pct=summary.spread_pct,
                 ratio=summary.ratio,
+                ratio_low=summary.ratio_interval.low,
+                ratio_high=summary.ratio_interval.high,
+                values=list(values[name]),
                 extra=dict((extra or {}).get(name, {})),
             )
-            for name, summary in summarise(rates, base).items()
-        },
+            for name, summary in summarise(values, base).items()
+        ],
+        missing=dict(missing or {}),
+        env=describe_environment(),
+        settings=dict(settings),
         notes=list(notes),
     )
 
 
 def show_result(result: BenchmarkResult) -> str:
-    """The result as text: hardware, settings, a table, notes."""
-    machine = result.environment
+    """The result as text: hardware, settings, a table, what is missing, notes."""
+    machine, figures = result.env, result.results
     hardware = [str(machine["gpu"] or "no GPU"), str(machine["cpu"]), f"{machine['cores']} cores"]
     versions = [f"{name} {machine[name]}" for name in ("torch", "dali", "pclkd")]
-    rows = [["", result.unit, "low", "high", "spread", f"x {result.base}"]]
-    for name, case in result.cases.items():
-        numbers = [_number(value) for value in (case.median, case.low, case.high)]
-        rows.append([name, *numbers, f"{case.spread_pct:.0f} %", f"{case.ratio:.2f}"])
-    names = list(dict.fromkeys(name for case in result.cases.values() for name in case.extra))
+    units = {figure.unit for figure in figures}
+    rows = [["", *(["unit"] if len(units) > 1 else []), *(units if len(units) == 1 else ["median"])]]
+    rows[0] += ["low", "high", "spread", f"x {result.base}"]
+    for figure in figures:
+        numbers = [_number(value) for value in (figure.median, figure.low, figure.high)]
+        unit = [figure.unit] if len(units) > 1 else []
+        rows.append([figure.name, *unit, *numbers, f"{figure.spread_pct:.0f} %", f"{figure.ratio:.3g}"])
+    tables = _columns(rows)
+    names = list(dict.fromkeys(name for figure in figures for name in figure.extra))
     if names:
         more = [["", *names]]
-        for name, case in result.cases.items():
-            more.append([name, *(_number(case.extra[key]) if key in case.extra else "" for key in names)])
-        tables = _columns(rows) + "\n\n" + _columns(more)
-    else:
-        tables = _columns(rows)
-    rounds = len(next(iter(result.cases.values())).rates)
+        for figure in figures:
+            more.append([figure.name, *(_number(figure.extra[name]) if name in figure.extra else "" for name in names)])
+        tables += "\n\n" + _columns(more)
+    first = figures[0]
     return "\n".join(
         [
             f"{result.benchmark}: {', '.join(hardware)} ({', '.join(versions)}; {machine['date_utc']})",
             ", ".join(f"{name} {value}" for name, value in result.settings.items()),
-            f"median of {rounds} interleaved round(s); spread is the interquartile range",
+            f"median of {first.rounds} interleaved round(s); low and high: its {first.confidence_pct:.0f} % interval; "
+            "spread: the interquartile range",
             "",
             tables,
             "",
+            *(f"- missing: {name} ({reason})" for name, reason in result.missing.items()),
             *(f"- {note}" for note in result.notes),
         ]
     ).rstrip()

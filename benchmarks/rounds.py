@@ -4,15 +4,33 @@ A round times every case once. Slow drifts (heat, a neighbour's job) then hit al
 within a round is steadier than either rate; the median over rounds forgets a round that was disturbed.
 """
 
+import math
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-__all__ = ["Summary", "Work", "interleave", "summarise"]
+__all__ = ["Interval", "Summary", "Work", "interleave", "median_interval", "summarise"]
+
+_CONFIDENCE = 0.95
 
 Work = Callable[[], float]
 """Does a piece of work and says how much it was, in units such as clips."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """Where the median of all rounds that could have been measured lies.
+
+    Attributes:
+        low, high: the bounds.
+        confidence_pct: how often such bounds hold the true median, in percent; below 95 where there were too few rounds
+            for more.
+    """
+
+    low: float
+    high: float
+    confidence_pct: float
 
 
 @dataclass(frozen=True)
@@ -20,16 +38,18 @@ class Summary:
     """The rates of a case over the rounds, in units a second.
 
     Attributes:
-        median, low, high: over the rounds.
+        median: over the rounds.
+        interval: of the median.
         spread_pct: interquartile range, percent of the median.
         ratio: this rate over the base case's, median of the rounds' ratios.
+        ratio_interval: of that median.
     """
 
     median: float
-    low: float
-    high: float
+    interval: Interval
     spread_pct: float
     ratio: float
+    ratio_interval: Interval
 
 
 def interleave(
@@ -79,16 +99,43 @@ def summarise(rates: Mapping[str, Sequence[float]], base: str) -> dict[str, Summ
     """
     if base not in rates:
         raise ValueError(f"base {base!r} is none of {', '.join(rates)}")
-    return {
-        name: Summary(
+    summaries = {}
+    for name, values in rates.items():
+        ratios = [value / reference for value, reference in zip(values, rates[base], strict=True)]
+        summaries[name] = Summary(
             median=statistics.median(values),
-            low=min(values),
-            high=max(values),
+            interval=median_interval(values),
             spread_pct=100 * _interquartile_range(values) / statistics.median(values),
-            ratio=statistics.median(value / reference for value, reference in zip(values, rates[base], strict=True)),
+            ratio=statistics.median(ratios),
+            ratio_interval=median_interval(ratios),
         )
-        for name, values in rates.items()
-    }
+    return summaries
+
+
+def median_interval(values: Sequence[float]) -> Interval:
+    """The narrowest pair of order statistics that holds the true median in at least 95 % of all cases.
+
+    Each value is below the median with chance 1/2, whatever the distribution, so the k-th smallest of n values is above
+    it only if fewer than k are below: with sum_{i<k} C(n, i) / 2^n on either side. Fewer than 6 values cannot reach
+    95 %; the whole range is taken then, and the interval tells how sure it is. (David and Nagaraja, Order Statistics,
+    section 7.1.)
+
+    Raises:
+        ValueError: no values.
+    """
+    n = len(values)
+    if not n:
+        raise ValueError("the median of no values")
+    ranked = sorted(values)
+    rank = 1
+    while 2 * rank < n and _confidence(n, rank + 1) >= _CONFIDENCE:
+        rank += 1
+    return Interval(ranked[rank - 1], ranked[n - rank], 100 * _confidence(n, rank))
+
+
+def _confidence(n: int, rank: int) -> float:
+    """How often the true median lies between the `rank`-th smallest and the `rank`-th largest of n values."""
+    return 1 - 2 * sum(math.comb(n, i) for i in range(rank)) / 2**n
 
 
 def _time(work: Work, min_seconds: float, clock: Callable[[], float]) -> float:

@@ -10,44 +10,62 @@ from pclkd.sharding.errors import InputError
 @pytest.fixture(scope="module")
 def result():
     rates = {"ours": [100.0, 300.0, 200.0], "theirs": [50.0, 100.0, 50.0]}
-    extra = {"ours": {"memory/peak_gib": 1.5}}
-    return make_result("load", "clips/s", rates, "theirs", {"batch_size": 4}, extra=extra, notes=["a note"])
+    about = {"extra": {"ours": {"memory/peak_gib": 1.5}}, "missing": {"nobody": "not installed"}, "notes": ["a note"]}
+    return make_result("load", "clips/s", rates, "theirs", {"batch_size": 4}, **about)
 
 
 def test_json_reads_back_as_it_was(result, tmp_path):
     write_result(result, tmp_path / "r.json")
     assert list(tmp_path.iterdir()) == [tmp_path / "r.json"]
     content = json.loads((tmp_path / "r.json").read_text())
-    assert content["format_version"] == 1
-    assert content["cases"]["ours"] == {
-        "rates": [100.0, 300.0, 200.0],
+    assert content["format_version"] == 2
+    assert content["results"][0] == {
+        "name": "ours",
+        "unit": "clips/s",
         "median": 200.0,
         "low": 100.0,
         "high": 300.0,
+        "confidence_pct": 75.0,  # 3 values lie on one side of the median in 2 of 8 cases
+        "rounds": 3,
         "spread_pct": 50.0,
         "ratio": 3.0,
+        "ratio_low": 2.0,
+        "ratio_high": 4.0,
+        "values": [100.0, 300.0, 200.0],
         "extra": {"memory/peak_gib": 1.5},
     }
-    assert content["cases"]["theirs"]["ratio"] == 1.0
-    assert content["environment"]["torch"]
-    assert content["environment"]["cores"] >= 1
-    assert BenchmarkResult.model_validate_json((tmp_path / "r.json").read_text()) == result
+    assert content["results"][1]["ratio"] == 1.0
+    assert content["env"]["torch"]
+    assert content["env"]["cores"] >= 1
+    read = BenchmarkResult.model_validate_json((tmp_path / "r.json").read_text())
+    assert read == result
+    assert read["theirs"].median == 50.0
+    with pytest.raises(KeyError):
+        read["nobody"]
 
 
 def test_an_incomplete_file_is_refused(result):
     content = json.loads(result.model_dump_json())
-    del content["environment"]
-    with pytest.raises(ValidationError, match="environment"):
+    del content["env"]
+    with pytest.raises(ValidationError, match="env"):
         BenchmarkResult.model_validate(content)
 
 
-def test_the_table_shows_figures_ratios_settings_and_notes(result):
+def test_the_table_shows_figures_ratios_settings_missing_and_notes(result):
     lines = show_result(result).splitlines()
     assert lines[1] == "batch_size 4"
-    assert any(line.split() == ["ours", "200", "100", "300", "50", "%", "3.00"] for line in lines)
-    assert any(line.split() == ["theirs", "50", "50", "100", "50", "%", "1.00"] for line in lines)
+    assert "75 % interval" in lines[2]
+    assert any(line.split() == ["ours", "200", "100", "300", "50", "%", "3"] for line in lines)
+    assert any(line.split() == ["theirs", "50", "50", "100", "50", "%", "1"] for line in lines)
     assert any(line.split() == ["ours", "1.5"] for line in lines)
-    assert lines[-1] == "- a note"
+    assert lines[-2:] == ["- missing: nobody (not installed)", "- a note"]
+
+
+def test_each_case_may_have_a_unit_of_its_own():
+    result = make_result("scale", {"a": "s", "b": "MiB"}, {"a": [1.0], "b": [2.0]}, "a", {})
+    lines = show_result(result).splitlines()
+    assert any(line.split()[:3] == ["a", "s", "1"] for line in lines)
+    assert any(line.split()[:3] == ["b", "MiB", "2"] for line in lines)
 
 
 @pytest.mark.parametrize("place", [".", "nothing/r.json"])

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pclkd.benchmarks.rounds import interleave, summarise
+from pclkd.benchmarks.rounds import interleave, median_interval, summarise
 
 RATES = st.integers(1, 6).flatmap(
     lambda rounds: st.lists(st.lists(st.floats(0.1, 1e6), min_size=rounds, max_size=rounds), min_size=1, max_size=4)
@@ -65,8 +65,10 @@ def test_summary_against_numpy(table):
         low, middle, high = np.percentile(values, [25, 50, 75])
         assert found[name].median == pytest.approx(middle)
         assert found[name].spread_pct == pytest.approx(100 * (high - low) / middle, abs=1e-6)
-        assert (found[name].low, found[name].high) == (min(values), max(values))
-        assert found[name].ratio == pytest.approx(np.median(np.array(values) / np.array(rates["case0"])))
+        assert found[name].interval == median_interval(values)
+        ratios = np.array(values) / np.array(rates["case0"])
+        assert found[name].ratio == pytest.approx(np.median(ratios))
+        assert found[name].ratio_interval == median_interval(ratios.tolist())
     assert found["case0"].ratio == 1
 
 
@@ -90,3 +92,30 @@ def test_unknown_base_and_uneven_rounds_are_refused():
         summarise({"a": [1.0]}, "x")
     with pytest.raises(ValueError):
         summarise({"a": [1.0, 2.0], "b": [1.0]}, "a")
+
+
+@pytest.mark.parametrize(
+    ("n", "rank", "confidence"),
+    # From the tables of the sign test: 1 - 2 P(Binomial(n, 1/2) < rank).
+    [(1, 1, 0.0), (3, 1, 75.0), (5, 1, 93.75), (6, 1, 96.875), (8, 1, 99.219), (9, 2, 96.094), (20, 6, 95.861)],
+)
+def test_interval_of_the_median_against_tables(n, rank, confidence):
+    values = list(range(100, 100 + n))
+    found = median_interval(values[::2] + values[1::2])
+    assert (found.low, found.high) == (values[rank - 1], values[-rank])
+    assert found.confidence_pct == pytest.approx(confidence, abs=0.001)
+
+
+@pytest.mark.parametrize("n", [6, 7, 15])
+def test_interval_of_the_median_holds_it_as_often_as_it_says(n):
+    rng = np.random.default_rng(n)
+    draws = rng.lognormal(mean=0.0, sigma=1.0, size=(4000, n))  # the true median is 1
+    found = [median_interval(row.tolist()) for row in draws]
+    held = 100 * np.mean([interval.low <= 1.0 <= interval.high for interval in found])
+    assert found[0].confidence_pct >= 95
+    assert held == pytest.approx(found[0].confidence_pct, abs=1.5)  # 4 standard errors
+
+
+def test_interval_of_no_values_is_refused():
+    with pytest.raises(ValueError, match="no values"):
+        median_interval([])
