@@ -8,6 +8,7 @@ import click
 from pclkd.sharding.console import CleanGroup
 from pclkd.sharding.info_command import info
 from pclkd.sharding.pack_command import pack
+from pclkd.sharding.preview_command import preview
 from pclkd.sharding.synth_command import synth
 from pclkd.sharding.verify_command import verify
 
@@ -20,5 +21,5 @@ def main() -> None:
     """Turn action videos into shards that a training run reads at full speed."""
 
 
-for _command in (synth, pack, verify, info):
+for _command in (synth, pack, verify, info, preview):
     main.add_command(_command)
