@@ -67,12 +67,13 @@ def test_delays_add_up_to_the_length_of_the_video(count: int, fps: float) -> Non
     assert chosen[0] == 0
     assert chosen[-1] < count
     assert min(delays) >= 2
-    assert abs(sum(delays) - 100 * count / fps) <= 2
+    # Half a hundredth of rounding; the last frame may need its shortest delay beyond the end.
+    assert abs(sum(delays) - 100 * count / fps) <= 2.5
     if fps <= 40:
         assert len(chosen) == count
-    # Each frame comes up within two hundredths of a second of its time.
+    # Each frame comes up at its time, rounded to hundredths of a second.
     starts = np.cumsum([0, *delays[:-1]])
-    assert (np.abs(starts - 100 * np.array(chosen) / fps) <= 2).all()
+    assert (np.abs(starts - 100 * np.array(chosen) / fps) <= 0.5 + 1e-9).all()
 
 
 def test_a_gif_plays_the_frames_in_order_at_their_speed(tmp_path: Path) -> None:
