@@ -12,12 +12,13 @@ import torch
 from numpy.typing import NDArray
 from pydantic import Field
 
-from pclkd.pipeline import order, vcp
+from pclkd.pipeline import order
 from pclkd.pipeline.batch import ClipBatch
 from pclkd.pipeline.calibrate import choose_decoder
 from pclkd.pipeline.dali import FrameDecoder, FrameGraph
 from pclkd.pipeline.prepare import BatchPreparer, PreparedBatch
 from pclkd.pipeline.recipe import Recipe
+from pclkd.pipeline.residual import residual
 from pclkd.pipeline.settings import Settings
 from pclkd.pipeline.stages import Stages
 from pclkd.pipeline.statistics import LoaderStatistics
@@ -171,12 +172,9 @@ class ClipLoader:
         clips = frames.reshape(-1, views, length, *frames.shape[1:]).permute(0, 1, 5, 2, 3, 4)
         draw = prepared.plan.pretext
         if draw is not None:
-            # In place, because concatenation would give up the channels_last_3d memory; the frames are ours alone.
-            clips[:, 1] = vcp.apply(clips[:, 1], draw)
+            clips = draw.apply(clips)  # may overwrite them: the frames are ours alone
         if self.settings.modality == "residual":
-            # x[t-1] - x[t]; frame 0 against the last frame. Time rolls in the frames' own layout to keep it.
-            layout = clips.permute(0, 1, 3, 4, 5, 2)
-            clips = torch.roll(layout, 1, dims=2).sub_(layout).permute(0, 1, 5, 2, 3, 4)
+            clips = residual(clips)
 
         def on_device(values: NDArray[np.int64]) -> torch.Tensor:
             return torch.from_numpy(values).to(self._device, non_blocking=True)

@@ -10,10 +10,12 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from pclkd.pipeline import augment, sampling, vcp
+from pclkd.pipeline import augment, sampling
 from pclkd.pipeline.augment import AugmentSettings, ClipAugment
+from pclkd.pipeline.pretext import Facts, PretextDraw
 from pclkd.pipeline.randomness import Purpose, uniform
 from pclkd.pipeline.sampling import TupleSettings
+from pclkd.pipeline.vcp import Vcp
 
 __all__ = ["ClipPlan", "Recipe", "TupleRecipe", "UniformRecipe"]
 
@@ -27,12 +29,12 @@ class ClipPlan:
     Attributes:
         frames: [B, V, T] frame numbers within each video.
         augment: the clips' augmentation, arrays [B, V].
-        pretext: the middle clip's pretext transform; None leaves the clips alone.
+        pretext: what the pretext task does to the clips; None leaves them alone.
     """
 
     frames: Ints
     augment: ClipAugment
-    pretext: vcp.VcpDraw | None
+    pretext: PretextDraw | None
 
 
 class Recipe(Protocol):
@@ -96,8 +98,9 @@ class TupleRecipe:
         starts = places.start[:, None] + self.tuples.clip_stride * np.arange(self.views)
         pretext = None
         if self.transform:
-            pretext = vcp.draw(self.seed, epoch, sample_ids, places.has_remote)
-            starts[:, 1] = np.where(pretext.label == vcp.CLASS_NAMES.index("remote"), places.remote, starts[:, 1])
+            facts = Facts(places.has_remote, np.ones((len(frames), self.views), np.int64))
+            pretext = Vcp().draw(self.seed, epoch, sample_ids, facts)
+            starts[:, 1] = np.where(pretext.remote, places.remote, starts[:, 1])
         if self.augment is None:
             parameters = augment.centre_crop(sizes, self.views, crop)
         else:

@@ -1,4 +1,4 @@
-"""The pretext task: what was done to the middle clip? (VCP: "video cloze procedure", 5 classes).
+"""The pretext task VCP ("video cloze procedure", 5 classes): what was done to the middle clip?
 
     class 1, rotated      class 2, quadrants      class 3, one pair of chunks swapped (here the 2nd and the 4th)
 
@@ -6,7 +6,7 @@
       C D  ->  A C          C D  ->  B A           ->     0-3  12-15  8-11   4-7
 
 Class 0 is the clip as it is. Class 4 is a clip from elsewhere in the video: the loader decodes that one in the middle
-clip's place, and nothing is left to do here.
+clip's place, and nothing is left to do afterwards.
 
 Source: Luo et al., "Video Cloze Procedure for Self-Supervised Spatio-Temporal Learning", arXiv 2001.00294, as used by
 PCL, arXiv 2010.15464.
@@ -14,16 +14,28 @@ PCL, arXiv 2010.15464.
 
 from dataclasses import dataclass
 from itertools import combinations
+from typing import ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from pclkd.pipeline.pretext import (
+    Facts,
+    MemoryOrder,
+    Pretext,
+    PretextDraw,
+    change_rows,
+    memory_order,
+    middle,
+    need_views,
+)
 from pclkd.pipeline.randomness import Purpose, words
+from pclkd.sharding.errors import InputError
 
-__all__ = ["CHUNK_PAIRS", "CLASS_NAMES", "VcpDraw", "apply", "draw"]
+__all__ = ["CHUNK_PAIRS", "Vcp", "VcpDraw"]
 
-CLASS_NAMES = ("original", "rotated", "quadrants", "chunks", "remote")
+_CLASSES = ("original", "rotated", "quadrants", "chunks", "remote")
 _ROTATED, _QUADRANTS, _CHUNKS, _REMOTE = 1, 2, 3, 4
 _CHUNK_COUNT = 4
 
@@ -32,82 +44,112 @@ CHUNK_PAIRS = tuple(combinations(range(_CHUNK_COUNT), 2))
 
 _VARIANTS = np.array([1, 3, 1, len(CHUNK_PAIRS), 1])
 
+Ints = NDArray[np.int64]
+
 
 @dataclass(frozen=True, eq=False)
-class VcpDraw:
-    """What is done to the middle clips of B samples. On the host, so that the device is never waited for.
+class VcpDraw(PretextDraw):
+    """What is done to the middle clips of B samples.
 
     Attributes:
-        label: [B] int64, the class, 0-4.
         variant: [B] int64; class 1: 0-2 for 90, 180, 270 degrees counter-clockwise; class 3: which of CHUNK_PAIRS;
             else 0.
     """
 
-    label: NDArray[np.int64]
-    variant: NDArray[np.int64]
+    variant: Ints
+
+    @property
+    def remote(self) -> NDArray[np.bool_]:
+        """[B] bool, class 4."""
+        return np.equal(self.label, _REMOTE)
+
+    def apply(self, clips: torch.Tensor) -> torch.Tensor:
+        """Rotate, shuffle or swap within the middle clips, in place; see `PretextDraw`."""
+        return self._change(clips, self.variant)
+
+    def invert(self, clips: torch.Tensor) -> torch.Tensor:
+        """Undo `apply`, in place. A remote clip stays: the one whose place it took was never decoded."""
+        # Quadrants and chunks are their own inverses; quarter turns go on to the full turn.
+        return self._change(clips, np.where(self.label == _ROTATED, 2 - self.variant, self.variant))
+
+    def describe(self, b: int) -> str:
+        """Class and variant of sample b, in words."""
+        variant = int(self.variant[b])
+        first, second = CHUNK_PAIRS[variant]
+        return (
+            "original",
+            f"rotated by {90 * (variant + 1)} degrees",
+            "quadrants in the order D C B A",
+            f"chunks {first + 1} and {second + 1} swapped",
+            "remote clip",
+        )[int(self.label[b])]
+
+    def _change(self, clips: torch.Tensor, variant: Ints) -> torch.Tensor:
+        self._check_batch(clips)
+        frames, height, width = clips.shape[3:]
+        if frames % _CHUNK_COUNT:
+            raise ValueError(f"a clip of {frames} frames does not divide into {_CHUNK_COUNT} chunks")
+        if height != width or height % 2:
+            raise ValueError(f"frames of {height} x {width} pixels are not square with an even side")
+        ordered = memory_order(clips)
+        kind = np.where(
+            np.isin(self.label, (_ROTATED, _QUADRANTS, _CHUNKS)), self.label * len(CHUNK_PAIRS) + variant, -1
+        )
+
+        def change(rows: torch.Tensor, number: int) -> torch.Tensor:
+            return _transform(ordered._replace(clips=rows), *divmod(number, len(CHUNK_PAIRS)))
+
+        change_rows(ordered.clips[:, middle(clips.shape[1])], kind, change)
+        return clips
 
 
-def draw(seed: int, epoch: int, sample_ids: NDArray[np.int64], has_remote: NDArray[np.bool_]) -> VcpDraw:
-    """Classes uniform over 0-4, or over 0-3 where the video has no room for a remote clip; variants uniform.
+@dataclass(frozen=True)
+class Vcp(Pretext):
+    """Classify what was done to the middle of three consecutive clips."""
 
-    Args:
-        seed: the run's seed.
-        epoch: the epoch.
-        sample_ids: [B].
-        has_remote: [B], whether the video has room for a remote clip.
-    """
-    chance = words(seed, epoch, sample_ids, Purpose.PRETEXT, 2)
-    label = (chance[:, 0] * np.where(has_remote, len(CLASS_NAMES), _REMOTE)) >> 32
-    variant = (chance[:, 1] * _VARIANTS[label]) >> 32
-    return VcpDraw(label, variant)
+    name: ClassVar[str] = "vcp"
+    needs_order: ClassVar[bool] = True
 
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """original, rotated, quadrants, chunks, remote."""
+        return _CLASSES
 
-def apply(clips: torch.Tensor, drawn: VcpDraw) -> torch.Tensor:
-    """The transformed clips, in new memory.
+    def contrast_views(self, views: int) -> tuple[int, ...]:
+        """All but the middle one: PCL's first and third."""
+        return tuple(view for view in range(views) if view != middle(views))
 
-    Rows that get the same transform are done together: at most 10 groups, whatever the batch size.
+    def check(self, views: int, clip_frames: int) -> None:
+        """Three clips, whose frames divide into four chunks.
 
-    Args:
-        clips: [B, C, T, H, W], the middle clips, on any device.
-        drawn: of the same B samples.
+        Raises:
+            InputError: they are not.
+        """
+        need_views(self.name, views, 3)
+        if clip_frames % _CHUNK_COUNT:
+            raise InputError(
+                f"tuples.clip_frames {clip_frames}: pretext.task vcp swaps quarters of a clip",
+                remedy=f"set a multiple of {_CHUNK_COUNT}, or another pretext.task",
+            )
 
-    Returns:
-        [B, C, T, H, W].
-
-    Raises:
-        ValueError: T is not a multiple of 4, the frames are not square with an even side, or B differs.
-    """
-    batch, _, frames, height, width = clips.shape
-    if batch != len(drawn.label):
-        raise ValueError(f"{batch} clips, but {len(drawn.label)} draws")
-    if frames % _CHUNK_COUNT:
-        raise ValueError(f"a clip of {frames} frames does not divide into {_CHUNK_COUNT} chunks")
-    if height != width or height % 2:
-        raise ValueError(f"frames of {height} x {width} pixels are not square with an even side")
-    result = clips.clone()
-    kind = drawn.label * len(CHUNK_PAIRS) + drawn.variant
-    order = np.argsort(kind, kind="stable")
-    rows = torch.from_numpy(order)
-    if clips.is_cuda:
-        rows = rows.pin_memory().to(clips.device, non_blocking=True)
-    starts = np.flatnonzero(np.diff(kind[order], prepend=-1))
-    for start, end in zip(starts, [*starts[1:], batch], strict=True):
-        label, variant = int(drawn.label[order[start]]), int(drawn.variant[order[start]])
-        if label in (_ROTATED, _QUADRANTS, _CHUNKS):
-            group = rows[start:end]
-            result.index_copy_(0, group, _transform(clips.index_select(0, group), label, variant))
-    return result
+    def draw(self, seed: int, epoch: int, sample_ids: Ints, facts: Facts) -> VcpDraw:
+        """Classes uniform over 0-4, or over 0-3 where the video has no room for a remote clip; variants uniform."""
+        chance = words(seed, epoch, sample_ids, Purpose.PRETEXT, 2)
+        label = (chance[:, 0] * np.where(facts.has_remote, len(_CLASSES), _REMOTE)) >> 32
+        variant = (chance[:, 1] * _VARIANTS[label]) >> 32
+        return VcpDraw(_CLASSES, label, variant)
 
 
-def _transform(clips: torch.Tensor, label: int, variant: int) -> torch.Tensor:
-    """One transform for all of [N, C, T, H, W]."""
+def _transform(ordered: MemoryOrder, label: int, variant: int) -> torch.Tensor:
+    """One transform for N clips."""
+    clips, time, height, width = ordered
     if label == _ROTATED:
-        return torch.rot90(clips, variant + 1, dims=(3, 4))
+        return torch.rot90(clips, variant + 1, dims=(height, width))
     if label == _QUADRANTS:
         # D C / B A for A B / C D: every quadrant moves by half a side down and right, around the edges.
-        half = clips.shape[-1] // 2
-        return torch.roll(clips, (half, half), dims=(3, 4))
-    chunks = list(clips.chunk(_CHUNK_COUNT, dim=2))
+        half = clips.shape[height] // 2
+        return torch.roll(clips, (half, half), dims=(height, width))
+    chunks = list(clips.chunk(_CHUNK_COUNT, dim=time))
     i, j = CHUNK_PAIRS[variant]
     chunks[i], chunks[j] = chunks[j], chunks[i]
-    return torch.cat(chunks, dim=2)
+    return torch.cat(chunks, dim=time)

@@ -6,19 +6,27 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pclkd.pipeline.vcp import CLASS_NAMES, VcpDraw, apply, draw
+from pclkd.pipeline.pretext import Facts
+from pclkd.pipeline.vcp import Vcp, VcpDraw
+from pclkd.sharding.errors import InputError
 
 SIZES = [(4, 2), (8, 6), (16, 8)]
 ALL_KINDS = [(0, 0), (1, 0), (1, 1), (1, 2), (2, 0), *((3, v) for v in range(6)), (4, 0)]
 
 
-def random_clips(batch: int, frames: int, side: int) -> torch.Tensor:
-    return torch.randn(batch, 3, frames, side, side, generator=torch.Generator().manual_seed(frames + side))
+def coordinates(batch: int, frames: int, side: int) -> torch.Tensor:
+    """[B, 3, 3, T, H, W] float64 in the loader's memory order, each voxel its own number: its (b, v, c, t, y, x)."""
+    plain = torch.arange(batch * 9 * frames * side * side, dtype=torch.float64).reshape(batch, 3, 3, frames, side, side)
+    return plain.permute(0, 1, 3, 4, 5, 2).contiguous().permute(0, 1, 5, 2, 3, 4)
 
 
 def drawn(kinds: list[tuple[int, int]]) -> VcpDraw:
     label, variant = np.array(kinds, dtype=np.int64).T
-    return VcpDraw(label, variant)
+    return VcpDraw(Vcp().classes, label, variant)
+
+
+def facts(has_remote: np.ndarray) -> Facts:
+    return Facts(has_remote, np.ones((len(has_remote), 3), np.int64))
 
 
 def pixel_by_pixel(clip: np.ndarray, label: int, variant: int) -> np.ndarray:
@@ -53,19 +61,18 @@ def pixel_by_pixel(clip: np.ndarray, label: int, variant: int) -> np.ndarray:
 @pytest.mark.parametrize(("frames", "side"), SIZES)
 def test_apply_moves_every_pixel_where_the_method_says(frames: int, side: int) -> None:
     kinds = [*ALL_KINDS, *reversed(ALL_KINDS)]
-    clips = random_clips(len(kinds), frames, side)
-    before = clips.clone()
-    result = apply(clips, drawn(kinds))
-    assert torch.equal(clips, before)
-    assert result.shape == clips.shape
+    before = coordinates(len(kinds), frames, side)
+    result = drawn(kinds).apply(before.clone())
+    assert result.flatten(0, 1).is_contiguous(memory_format=torch.channels_last_3d)
+    assert torch.equal(result[:, [0, 2]], before[:, [0, 2]])
     for row, (label, variant) in enumerate(kinds):
-        expected = pixel_by_pixel(clips[row].numpy(), label, variant)
-        assert np.array_equal(result[row].numpy(), expected), (label, variant)
+        expected = pixel_by_pixel(before[row, 1].numpy(), label, variant)
+        assert np.array_equal(result[row, 1].numpy(), expected), (label, variant)
 
 
 def test_every_variant_changes_the_clip_in_its_own_way() -> None:
-    clips = random_clips(1, 8, 6).expand(len(ALL_KINDS), -1, -1, -1, -1)
-    result = apply(clips, drawn(ALL_KINDS))
+    clips = coordinates(1, 8, 6).expand(len(ALL_KINDS), -1, -1, -1, -1, -1).clone()
+    result = drawn(ALL_KINDS).apply(clips)
     for (i, a), (j, b) in itertools.combinations(enumerate(ALL_KINDS), 2):
         if {a[0], b[0]} == {0, 4}:
             assert torch.equal(result[i], result[j])
@@ -73,39 +80,44 @@ def test_every_variant_changes_the_clip_in_its_own_way() -> None:
             assert not torch.equal(result[i], result[j]), (a, b)
 
 
-# Which kind undoes which.
-INVERSES = [((1, 0), (1, 2)), ((1, 1), (1, 1)), ((2, 0), (2, 0)), *(((3, v), (3, v)) for v in range(6))]
-
-
 @pytest.mark.parametrize(("frames", "side"), SIZES)
-def test_every_transform_is_undone_by_its_inverse(frames: int, side: int) -> None:
-    clips = random_clips(len(INVERSES), frames, side)
-    there = apply(clips, drawn([kind for kind, _ in INVERSES]))
-    back = apply(there, drawn([inverse for _, inverse in INVERSES]))
-    assert torch.equal(back, clips)
+def test_invert_gives_back_what_apply_was_given(frames: int, side: int) -> None:
+    clips = coordinates(len(ALL_KINDS), frames, side)
+    draw = drawn(ALL_KINDS)
+    assert torch.equal(draw.invert(draw.apply(clips.clone())), clips)
+    assert torch.equal(draw.apply(draw.invert(clips.clone())), clips)
 
 
-def test_memory_layout_does_not_matter_and_a_view_of_a_tuple_is_accepted() -> None:
+def test_memory_order_does_not_matter() -> None:
     kinds = [(label, 0) for label in range(5)]
-    tuples = torch.stack([random_clips(5, 8, 6)] * 3, dim=1)
-    plain = apply(tuples[:, 1].contiguous(), drawn(kinds))
-    # The loader's memory is [B, V, T, H, W, C].
-    frames_last = tuples.permute(0, 1, 3, 4, 5, 2).contiguous().permute(0, 1, 5, 2, 3, 4)
-    assert torch.equal(apply(frames_last[:, 1], drawn(kinds)), plain)
+    clips = coordinates(5, 8, 6)
+    plain = drawn(kinds).apply(clips.contiguous())
+    assert plain.is_contiguous()
+    assert torch.equal(plain, drawn(kinds).apply(clips.clone()))
 
 
 @pytest.mark.parametrize(
     ("shape", "problem"),
     [
-        ((2, 3, 6, 8, 8), "6 frames"),
-        ((2, 3, 8, 8, 6), "8 x 6"),
-        ((2, 3, 8, 7, 7), "7 x 7"),
-        ((3, 3, 8, 8, 8), "3 clips"),
+        ((2, 3, 3, 6, 8, 8), "6 frames"),
+        ((2, 3, 3, 8, 8, 6), "8 x 6"),
+        ((2, 3, 3, 8, 7, 7), "7 x 7"),
+        ((3, 3, 3, 8, 8, 8), "3 samples, but 2 draws"),
+        ((2, 3, 8, 8, 8), r"\[B, V, C, T, H, W\]"),
     ],
 )
-def test_sizes_that_do_not_divide_are_refused(shape: tuple[int, ...], problem: str) -> None:
-    with pytest.raises(ValueError, match=problem):
-        apply(torch.zeros(shape), drawn([(0, 0), (1, 0)]))
+def test_shapes_that_do_not_divide_are_refused(shape: tuple[int, ...], problem: str) -> None:
+    for change in (drawn([(0, 0), (1, 0)]).apply, drawn([(0, 0), (1, 0)]).invert):
+        with pytest.raises(ValueError, match=problem):
+            change(torch.zeros(shape))
+
+
+def test_clips_that_do_not_divide_are_refused_before_anything_is_read() -> None:
+    with pytest.raises(InputError, match=r"tuples\.clip_frames 6"):
+        Vcp().check(views=3, clip_frames=6)
+    with pytest.raises(InputError, match="3 clips a sample, the recipe has 2"):
+        Vcp().check(views=2, clip_frames=16)
+    Vcp().check(views=3, clip_frames=12)
 
 
 def within_six_deviations(count: int, n: int, chance: float) -> bool:
@@ -115,12 +127,13 @@ def within_six_deviations(count: int, n: int, chance: float) -> bool:
 def test_classes_and_variants_are_uniform_and_remote_needs_room() -> None:
     n = 20000
     has_remote = np.arange(n) % 2 == 0
-    got = draw(3, 1, np.arange(n), has_remote)
+    got = Vcp().draw(3, 1, np.arange(n), facts(has_remote))
     for label in range(5):
         assert within_six_deviations(int((got.label[has_remote] == label).sum()), n // 2, 1 / 5)
     for label in range(4):
         assert within_six_deviations(int((got.label[~has_remote] == label).sum()), n // 2, 1 / 4)
     assert not (got.label[~has_remote] == 4).any()
+    assert np.array_equal(got.remote, got.label == 4)
     for label, variants in enumerate((1, 3, 1, 6, 1)):
         chosen = got.variant[got.label == label]
         counts = np.bincount(chosen, minlength=variants)
@@ -138,19 +151,31 @@ def test_classes_and_variants_are_uniform_and_remote_needs_room() -> None:
 def test_a_draw_is_a_pure_function_of_its_sample(seed: int, epoch: int, ids: list[int], data: st.DataObject) -> None:
     remote = np.array(data.draw(st.lists(st.booleans(), min_size=len(ids), max_size=len(ids))))
     sample_ids = np.array(ids, dtype=np.int64)
-    together = draw(seed, epoch, sample_ids, remote)
-    alone = [draw(seed, epoch, sample_ids[i : i + 1], remote[i : i + 1]) for i in range(len(ids))]
+    together = Vcp().draw(seed, epoch, sample_ids, facts(remote))
+    alone = [Vcp().draw(seed, epoch, sample_ids[i : i + 1], facts(remote[i : i + 1])) for i in range(len(ids))]
     assert together.label.tolist() == [int(d.label[0]) for d in alone]
     assert together.variant.tolist() == [int(d.variant[0]) for d in alone]
     assert together.label.dtype == together.variant.dtype == np.int64
 
 
 def test_epochs_and_seeds_draw_differently() -> None:
-    ids, room = np.arange(200), np.ones(200, dtype=bool)
-    first = draw(1, 0, ids, room).label
-    assert (first != draw(1, 1, ids, room).label).sum() > 100
-    assert (first != draw(2, 0, ids, room).label).sum() > 100
+    ids, room = np.arange(200), facts(np.ones(200, dtype=bool))
+    first = Vcp().draw(1, 0, ids, room).label
+    assert (first != Vcp().draw(1, 1, ids, room).label).sum() > 100
+    assert (first != Vcp().draw(2, 0, ids, room).label).sum() > 100
 
 
-def test_there_are_five_class_names() -> None:
-    assert CLASS_NAMES == ("original", "rotated", "quadrants", "chunks", "remote")
+def test_classes_have_names_and_draws_are_told_in_words() -> None:
+    assert Vcp().classes == ("original", "rotated", "quadrants", "chunks", "remote")
+    draw = drawn([(0, 0), (1, 2), (2, 0), (3, 4), (4, 0)])
+    assert [draw.describe(b) for b in range(5)] == [
+        "original",
+        "rotated by 270 degrees",
+        "quadrants in the order D C B A",
+        "chunks 2 and 4 swapped",
+        "remote clip",
+    ]
+
+
+def test_the_first_and_the_third_clip_are_clean() -> None:
+    assert Vcp().contrast_views(3) == (0, 2)
