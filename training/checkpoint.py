@@ -14,11 +14,23 @@ from pclkd.training.backbones import build_backbone
 from pclkd.training.pcl_model import PclModel
 from pclkd.training.settings import RunSettings
 
-__all__ = ["CHECKPOINT_NAME", "Checkpoint", "load_backbone", "load_checkpoint", "load_model", "save_checkpoint"]
+__all__ = [
+    "CHECKPOINT_NAME",
+    "Checkpoint",
+    "ForeignCheckpointError",
+    "load_backbone",
+    "load_checkpoint",
+    "load_model",
+    "save_checkpoint",
+]
 
 CHECKPOINT_NAME = "last.pt"
 """The checkpoint's name in a run folder."""
 _FORMAT = 1
+
+
+class ForeignCheckpointError(InputError):
+    """A file that torch can read, and that this project did not write."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +79,8 @@ def load_checkpoint(path: Path | str) -> Checkpoint:
         path: a run folder or a checkpoint file.
 
     Raises:
-        InputError: nothing there, not a checkpoint of this project, or one of another format.
+        ForeignCheckpointError: not a checkpoint of this project.
+        InputError: nothing there, damaged, or of another format.
     """
     path = Path(path)
     file = path / CHECKPOINT_NAME if path.is_dir() else path
@@ -81,7 +94,7 @@ def load_checkpoint(path: Path | str) -> Checkpoint:
     except Exception as error:  # torch's reader raises whatever a damaged file leads it to
         raise _unreadable(file, error) from None
     if not isinstance(content, dict) or "format" not in content or "settings" not in content:
-        raise InputError(f"{file} is not a checkpoint of train-kd", remedy="give a run folder of train-kd")
+        raise ForeignCheckpointError(f"{file} is not a checkpoint of train-kd", remedy="give a run folder of train-kd")
     found = content.pop("format")
     if found != _FORMAT:
         raise InputError(

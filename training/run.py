@@ -17,9 +17,16 @@ from pclkd.pipeline.world import World
 from pclkd.sharding.errors import InputError
 from pclkd.sharding.index import ShardIndex
 from pclkd.training.backbones import build_backbone
-from pclkd.training.checkpoint import CHECKPOINT_NAME, Checkpoint, load_checkpoint, load_model
+from pclkd.training.checkpoint import (
+    CHECKPOINT_NAME,
+    Checkpoint,
+    ForeignCheckpointError,
+    load_checkpoint,
+    load_model,
+)
 from pclkd.training.distributed import choose_device
 from pclkd.training.objective import DistillObjective, PclObjective
+from pclkd.training.outside_weights import read_outside_model
 from pclkd.training.pcl_model import PclModel
 from pclkd.training.settings import RunSettings
 
@@ -160,12 +167,17 @@ def plan_run(
 def load_teacher(path: Path, index: ShardIndex, rows: int, settings: RunSettings) -> Teacher:
     """A teacher for a student with these settings.
 
-    Its memory banks are taken along only where they speak of the same videos.
+    Its memory banks are taken along only where they speak of the same videos. Weights from outside (the published PCL
+    code's, torchvision's) bring none, and are taken to have learned from clips of the student's modality.
 
     Raises:
-        InputError: it saw other inputs than the student will, or its banks belong to other videos.
+        InputError: it saw other inputs than the student will, its banks belong to other videos, or it lacks a head
+            that a term of the distillation asks.
     """
-    checkpoint = load_checkpoint(path)
+    try:
+        checkpoint = load_checkpoint(path)
+    except ForeignCheckpointError:
+        return _teacher_from_outside(path, settings)
     theirs, ours = checkpoint.settings, settings
     if theirs.loader.modality != ours.loader.modality:
         raise InputError(
@@ -184,6 +196,20 @@ def load_teacher(path: Path, index: ShardIndex, rows: int, settings: RunSettings
     else:
         banks = None
     return Teacher(path=path, model=load_model(checkpoint, path), banks=banks)
+
+
+def _teacher_from_outside(path: Path, settings: RunSettings) -> Teacher:
+    outside = read_outside_model(path)
+    for head, there, term in (
+        ("pretext classifier", outside.has_pretext, "pretext"),
+        ("projector", outside.has_projector, "contrast"),
+    ):
+        if getattr(settings.kd, f"{term}_weight") > 0 and not there:
+            raise InputError(
+                f"the teacher {path} ({outside.backbone}) has no {head}",
+                remedy=f"leave that term out: --set kd.{term}_weight=0",
+            )
+    return Teacher(path=path, model=outside.model, banks=None)
 
 
 def _check_clips(settings: RunSettings) -> None:

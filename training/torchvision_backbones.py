@@ -59,12 +59,12 @@ class TorchvisionBackbone(Backbone):
         Raises:
             RuntimeError: missing or unexpected keys, or other shapes, as torch lists them.
         """
-        self.trunk.load_state_dict(
-            {self._own_key(key): value for key, value in state.items() if not key.startswith(_CLASSIFIERS)}
+        own_key = {self.torchvision_key(key): key for key in self.state_dict()}
+        self.load_state_dict(
+            {own_key.get(key, key): value for key, value in state.items() if not key.startswith(_CLASSIFIERS)}
         )
 
-    def _own_key(self, key: str) -> str:
-        if self.name == "s3d":
-            return key.removeprefix("features.")
-        stage, _, rest = key.partition(".")
-        return f"{_STAGES.index(stage)}.{rest}" if stage in _STAGES else key
+    def torchvision_key(self, key: str) -> str:
+        """What torchvision calls the weight that this module's state dict has under `key`."""
+        number, _, rest = key.removeprefix("trunk.").partition(".")
+        return f"features.{number}.{rest}" if self.name == "s3d" else f"{_STAGES[int(number)]}.{rest}"
