@@ -5,7 +5,7 @@ reads ahead while another one is timed. The passes are all alike, so after the w
 cache: this measures decoding, not disks.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
@@ -20,17 +20,17 @@ from torch.utils.data import Dataset
 from pclkd.benchmarks.clip_shape import ClipShape, synchronise
 from pclkd.benchmarks.reference_loaders import ShardClips, VideoClips, torch_loader
 from pclkd.benchmarks.result import BenchmarkResult, make_result
-from pclkd.benchmarks.rounds import Work, interleave
+from pclkd.benchmarks.rounds import Work
+from pclkd.benchmarks.session import Session
 from pclkd.pipeline.augment import AugmentSettings
 from pclkd.pipeline.loader import ClipLoader, LoaderSettings
 from pclkd.pipeline.order import sequential_positions
 from pclkd.pipeline.prepare import BatchPreparer
 from pclkd.pipeline.recipe import Recipe, TupleRecipe
 from pclkd.pipeline.world import World
+from pclkd.sharding.datasets import read_dataset
 from pclkd.sharding.errors import InputError
 from pclkd.sharding.index import ShardIndex
-from pclkd.sharding.splits import SplitLists
-from pclkd.sharding.videos import take_inventory
 from pclkd.training.distributed import choose_device
 
 __all__ = ["LoadBenchmark", "find_videos"]
@@ -65,9 +65,7 @@ class LoadBenchmark:
     samples: int
     workers: int
 
-    def run(
-        self, *, rounds: int, min_seconds: float, on_round: Callable[[int], None] = lambda _: None
-    ) -> BenchmarkResult:
+    def run(self, session: Session) -> BenchmarkResult:
         """Measure.
 
         Raises:
@@ -87,7 +85,7 @@ class LoadBenchmark:
         workers = self.workers or World().cores
         with ExitStack() as stack:
             cases = self._cases(stack, index, samples, shape, device, workers)
-            rates = interleave(cases, rounds=rounds, warmup=1, min_seconds=min_seconds, on_round=on_round)
+            rates = session.measure(cases)
         references = [name for name in ("torch_pyav", "torch_webdataset") if name in rates]
         return make_result(
             "load",
@@ -145,7 +143,7 @@ def find_videos(videos: Path, splits: Path) -> dict[str, Path]:
     Raises:
         InputError: a folder or a list that cannot be used.
     """
-    return {video.key: Path(video.path) for video in take_inventory(videos, SplitLists.read(splits)).videos}
+    return {video.key: Path(video.path) for video in read_dataset(videos, splits).videos}
 
 
 def _refuse_missing(index: ShardIndex, samples: NDArray[np.int64], videos: Mapping[str, Path]) -> None:

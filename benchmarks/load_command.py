@@ -5,8 +5,8 @@ from typing import Literal
 
 import click
 
-from pclkd.benchmarks.console import finish, ready, teller
 from pclkd.benchmarks.options import PATH, measuring
+from pclkd.benchmarks.session import Session
 from pclkd.sharding.errors import InputError
 
 __all__ = ["load"]
@@ -33,9 +33,7 @@ def load(
     crop: int | None,
     samples: int,
     workers: int,
-    rounds: int,
-    min_seconds: float,
-    json_file: Path | None,
+    session: Session,
 ) -> None:
     """Clips a second of the loader, of bare range reads, and of torch DataLoaders with other libraries.
 
@@ -46,7 +44,6 @@ def load(
     from pclkd.benchmarks.clip_shape import ClipShape
     from pclkd.benchmarks.load import LoadBenchmark, find_videos
 
-    ready(json_file)
     found = find_videos(videos, splits) if videos is not None and splits is not None else None
     benchmark = LoadBenchmark(data, found, recipe, ClipShape(batch_size, frames, crop), samples, workers)
-    finish(benchmark.run(rounds=rounds, min_seconds=min_seconds, on_round=teller(rounds)), json_file)
+    session.finish(benchmark.run(session))

@@ -1,10 +1,13 @@
 """Options that several commands share."""
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
+
+from pclkd.benchmarks.session import Session
 
 if TYPE_CHECKING:
     from pclkd.benchmarks.clip_shape import ClipShape
@@ -36,16 +39,34 @@ def networks(command: Command) -> Command:
 
 
 def measuring(command: Command) -> Command:
-    """The options of every benchmark."""
-    for option in (
-        click.option("--json", "json_file", type=PATH, default=None, help="Write the result to this file as well."),
-        click.option(
-            "--min-seconds", type=click.FloatRange(min=0), default=1.0, show_default=True, help="Shortest turn."
-        ),
-        click.option("--rounds", type=click.IntRange(min=1), default=5, show_default=True, help="Turns of each case."),
-    ):
-        command = option(command)
-    return command
+    """The options of every benchmark; the command gets them as one `session`."""
+
+    @click.option("--rounds", type=click.IntRange(min=1), default=None, help="Turns of each case.  [default: 6]")
+    @click.option("--min-seconds", type=click.FloatRange(min=0), default=None, help="Shortest turn.  [default: 1]")
+    @click.option("--quick", is_flag=True, help="A rough answer in less than a minute: 3 short turns, less work.")
+    @click.option("--json", "json_file", type=PATH, default=None, help="Write the figures to this file as well.")
+    @click.option("--chart", "chart_file", type=PATH, default=None, help="Draw them, as PNG.")
+    @functools.wraps(command)
+    def run(
+        *,
+        rounds: int | None,
+        min_seconds: float | None,
+        quick: bool,
+        json_file: Path | None,
+        chart_file: Path | None,
+        **options: Any,
+    ) -> None:
+        usual = (3, 0.2) if quick else (6, 1.0)
+        session = Session(
+            usual[0] if rounds is None else rounds,
+            usual[1] if min_seconds is None else min_seconds,
+            quick,
+            json_file,
+            chart_file,
+        )
+        command(session=session, **options)
+
+    return run
 
 
 def sized(

@@ -9,10 +9,9 @@ from pydantic import Field
 from pclkd.benchmarks.rounds import summarise
 from pclkd.pipeline.settings import Settings
 from pclkd.sharding.atomic import write_text
-from pclkd.sharding.errors import InputError
 from pclkd.training.environment import describe_environment
 
-__all__ = ["BenchmarkResult", "Figure", "check_writable", "make_result", "show_result", "write_result"]
+__all__ = ["BenchmarkResult", "Figure", "make_result", "show_result", "write_result"]
 
 
 class Figure(Settings):
@@ -162,16 +161,6 @@ def show_result(result: BenchmarkResult) -> str:
             *(f"- {note}" for note in result.notes),
         ]
     ).rstrip()
-
-
-def check_writable(path: Path | None) -> None:
-    """Refuse a place for the JSON file that cannot be written, before minutes of measuring.
-
-    Raises:
-        InputError: its folder does not exist, or it is a folder itself.
-    """
-    if path is not None and (path.is_dir() or not path.parent.is_dir()):
-        raise InputError(f"cannot write the result to {path}", remedy="give a file in a folder that exists")
 
 
 def write_result(result: BenchmarkResult, path: Path) -> None:

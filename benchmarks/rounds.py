@@ -135,7 +135,7 @@ def median_interval(values: Sequence[float]) -> Interval:
 
 def _confidence(n: int, rank: int) -> float:
     """How often the true median lies between the `rank`-th smallest and the `rank`-th largest of n values."""
-    return 1 - 2 * sum(math.comb(n, i) for i in range(rank)) / 2**n
+    return float(1 - 2 * sum(math.comb(n, i) for i in range(rank)) / 2**n)
 
 
 def _time(work: Work, min_seconds: float, clock: Callable[[], float]) -> float:

@@ -1,7 +1,7 @@
 """How fast a training step is when its batch lies on the device already: PCL, and PCL with a teacher."""
 
 import statistics
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -9,7 +9,8 @@ import torch
 from pclkd.benchmarks.arithmetic import count_operations, peak_tflop_per_s
 from pclkd.benchmarks.clip_shape import ClipShape, synchronise
 from pclkd.benchmarks.result import BenchmarkResult, make_result
-from pclkd.benchmarks.rounds import Work, interleave
+from pclkd.benchmarks.rounds import Work
+from pclkd.benchmarks.session import Session
 from pclkd.benchmarks.step_case import StepNetworks, random_batch
 from pclkd.pipeline.batch import ClipBatch
 from pclkd.pipeline.world import World
@@ -30,9 +31,7 @@ class StepBenchmark:
     networks: StepNetworks
     shape: ClipShape
 
-    def run(
-        self, *, rounds: int, min_seconds: float, on_round: Callable[[int], None] = lambda _: None
-    ) -> BenchmarkResult:
+    def run(self, session: Session) -> BenchmarkResult:
         """Measure.
 
         Raises:
@@ -54,7 +53,7 @@ class StepBenchmark:
             if device.type == "cuda":
                 facts[name]["memory/peak_gib"] = (torch.cuda.max_memory_allocated(device) - resident) / 2**30
             cases[name] = _repeated(step, batch, device)
-        rates = interleave(cases, rounds=rounds, warmup=1, min_seconds=min_seconds, on_round=on_round)
+        rates = session.measure(cases)
         peak = peak_tflop_per_s(device, precision.name)
         notes = ["noise on the device: no data is loaded", "memory beside the batch, of one case alone"]
         if peak is not None:

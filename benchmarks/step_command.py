@@ -1,11 +1,9 @@
 """`bench-throughput step`."""
 
-from pathlib import Path
-
 import click
 
-from pclkd.benchmarks.console import finish, ready, teller
 from pclkd.benchmarks.options import measuring, networks, sized
+from pclkd.benchmarks.session import Session
 
 __all__ = ["step"]
 
@@ -20,9 +18,7 @@ def step(
     batch_size: int | None,
     frames: int | None,
     crop: int | None,
-    rounds: int,
-    min_seconds: float,
-    json_file: Path | None,
+    session: Session,
 ) -> None:
     """Samples a second of the training step alone, PCL and PCL+KD, on clips that stay on the device.
 
@@ -30,7 +26,6 @@ def step(
     """
     from pclkd.benchmarks.step import StepBenchmark
 
-    ready(json_file)
     trained, shape = sized(backbone, teacher or backbone, width, batch_size, frames, crop)
-    result = StepBenchmark(trained, shape).run(rounds=rounds, min_seconds=min_seconds, on_round=teller(rounds))
-    finish(result, json_file)
+    result = StepBenchmark(trained, shape).run(session)
+    session.finish(result)

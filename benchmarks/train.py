@@ -2,7 +2,6 @@
 
 import statistics
 import time
-from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ import numpy as np
 
 from pclkd.benchmarks.clip_shape import ClipShape, synchronise
 from pclkd.benchmarks.result import BenchmarkResult, make_result
-from pclkd.benchmarks.rounds import interleave
+from pclkd.benchmarks.session import Session
 from pclkd.benchmarks.step_case import StepNetworks
 from pclkd.pipeline.loader import ClipLoader, LoaderSettings
 from pclkd.pipeline.recipe import TupleRecipe
@@ -50,9 +49,7 @@ class TrainBenchmark:
     steps: int
     workers: int
 
-    def run(
-        self, *, rounds: int, min_seconds: float, on_round: Callable[[int], None] = lambda _: None
-    ) -> BenchmarkResult:
+    def run(self, session: Session) -> BenchmarkResult:
         """Measure.
 
         Raises:
@@ -102,7 +99,7 @@ class TrainBenchmark:
                 return float(steps * shape.batch_size)
 
             cases = {"end_to_end": end_to_end, "step_alone": step_alone, "loader_alone": loader_alone}
-            rates = interleave(cases, rounds=rounds, warmup=1, min_seconds=min_seconds, on_round=on_round)
+            rates = session.measure(cases)
         return make_result(
             "train",
             "samples/s",

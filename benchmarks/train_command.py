@@ -4,8 +4,8 @@ from pathlib import Path
 
 import click
 
-from pclkd.benchmarks.console import finish, ready, teller
 from pclkd.benchmarks.options import PATH, has_gpu, measuring, networks, sized
+from pclkd.benchmarks.session import Session
 
 __all__ = ["train"]
 
@@ -30,9 +30,7 @@ def train(
     batch_size: int | None,
     frames: int | None,
     crop: int | None,
-    rounds: int,
-    min_seconds: float,
-    json_file: Path | None,
+    session: Session,
 ) -> None:
     """Samples a second of training end to end, beside the same step alone and the loader alone.
 
@@ -40,7 +38,6 @@ def train(
     """
     from pclkd.benchmarks.train import TrainBenchmark
 
-    ready(json_file)
     trained, shape = sized(backbone, teacher, width, batch_size, frames, crop)
     benchmark = TrainBenchmark(data, split, trained, shape, steps or (50 if has_gpu() else 5), workers)
-    finish(benchmark.run(rounds=rounds, min_seconds=min_seconds, on_round=teller(rounds)), json_file)
+    session.finish(benchmark.run(session))

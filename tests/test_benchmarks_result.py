@@ -3,8 +3,7 @@ import json
 import pytest
 from pydantic import ValidationError
 
-from pclkd.benchmarks.result import BenchmarkResult, check_writable, make_result, show_result, write_result
-from pclkd.sharding.errors import InputError
+from pclkd.benchmarks.result import BenchmarkResult, make_result, show_result, write_result
 
 
 @pytest.fixture(scope="module")
@@ -66,11 +65,3 @@ def test_each_case_may_have_a_unit_of_its_own():
     lines = show_result(result).splitlines()
     assert any(line.split()[:3] == ["a", "s", "1"] for line in lines)
     assert any(line.split()[:3] == ["b", "MiB", "2"] for line in lines)
-
-
-@pytest.mark.parametrize("place", [".", "nothing/r.json"])
-def test_a_place_that_cannot_be_written_is_told_before_measuring(tmp_path, place):
-    with pytest.raises(InputError, match="cannot write"):
-        check_writable(tmp_path / place)
-    check_writable(tmp_path / "r.json")
-    check_writable(None)

@@ -1,0 +1,44 @@
+import click
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from pclkd.benchmarks.options import measuring
+from pclkd.benchmarks.result import make_result
+from pclkd.benchmarks.session import Session
+from pclkd.sharding.errors import InputError
+
+
+@pytest.mark.parametrize("place", [".", "nothing/r.json"])
+def test_a_place_that_cannot_be_written_is_told_before_measuring(tmp_path, place):
+    with pytest.raises(InputError, match="cannot write"):
+        Session(1, 0, json_file=tmp_path / place)
+    with pytest.raises(InputError, match="cannot write"):
+        Session(1, 0, chart_file=tmp_path / place)
+    Session(1, 0, json_file=tmp_path / "r.json")
+
+
+def test_quick_is_short_unless_told_otherwise():
+    seen = []
+
+    @click.command()
+    @measuring
+    def probe(session):
+        seen.append((session.rounds, session.min_seconds, session.quick))
+
+    for arguments in ([], ["--quick"], ["--quick", "--rounds", "9"], ["--min-seconds", "0"]):
+        assert CliRunner().invoke(probe, arguments, catch_exceptions=False).exit_code == 0
+    assert seen == [(6, 1.0, False), (3, 0.2, True), (9, 0.2, True), (6, 0.0, False)]
+
+
+def test_a_finished_session_prints_and_writes(tmp_path, capsys):
+    result = make_result("load", "clips/s", {"pclkd": [10.0, 12.0], "other": [5.0, 4.0]}, "pclkd", {"recipe": "plain"})
+    Session(2, 0, json_file=tmp_path / "r.json", chart_file=tmp_path / "r.png").finish(result)
+    assert "pclkd" in capsys.readouterr().out
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["r.json", "r.png"]
+    with Image.open(tmp_path / "r.png") as picture:
+        blue = (np.asarray(picture.convert("RGB")) == (0x00, 0x72, 0xB2)).all(axis=2)
+        grey = (np.asarray(picture.convert("RGB")) == (0xA8, 0xA8, 0xA8)).all(axis=2)
+    # The bars are as long as the medians, 11 and 4.5.
+    assert blue.any(axis=0).sum() / grey.any(axis=0).sum() == pytest.approx(11 / 4.5, rel=0.05)
