@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from pclkd.sharding.manifest import Manifest
+from pclkd.sharding.manifest import Manifest, PackSettings
 
 __all__ = ["print_summary", "summarise"]
 
@@ -33,13 +33,12 @@ def summarise(manifest: Manifest) -> dict[str, Any]:
 
 def print_summary(manifest: Manifest) -> None:
     """Write the manifest's figures to standard output, and what is missing or was left out."""
-    settings = manifest.settings
     size = sum(shard.bytes for shard in manifest.shards)
     click.echo(f"source       {manifest.source}")
     click.echo(f"classes      {len(manifest.classes)}")
     click.echo(f"videos       {manifest.videos}, {manifest.frames} frames")
     click.echo(f"shards       {len(manifest.shards)}, {size / 1e6:.1f} MB")
-    click.echo(f"stored as    {settings.height}x{settings.width}, JPEG quality {settings.quality} {settings.chroma}")
+    click.echo(f"stored as    {_stored_as(manifest.settings)}")
     for number, count in manifest.splits.items():
         click.echo(f"split {number}      {count.train} train, {count.test} test")
     click.echo(f"fingerprint  {manifest.fingerprint}")
@@ -50,3 +49,10 @@ def print_summary(manifest: Manifest) -> None:
         click.echo(f"quarantined: {video.video} {video.reason}")
     if len(manifest.quarantined) > _NAMED_AT_MOST:
         click.echo(f"quarantined: {len(manifest.quarantined) - _NAMED_AT_MOST} more, named in the manifest")
+
+
+def _stored_as(settings: PackSettings) -> str:
+    size = f"short side {settings.short_side}" if settings.short_side else f"{settings.height}x{settings.width}"
+    rate = f", {settings.fps:g} frames/s" if settings.fps else ""
+    cut = f", at most {settings.max_frames} frames" if settings.max_frames else ""
+    return f"{size}, JPEG quality {settings.quality} {settings.chroma}{rate}{cut}"
