@@ -9,7 +9,7 @@ from pclkd.sharding import storage
 from pclkd.sharding.columns import COLUMNS, Column, map_column
 from pclkd.sharding.errors import InputError
 from pclkd.sharding.manifest import Manifest
-from pclkd.sharding.splits import Part
+from pclkd.sharding.videos import Part
 
 __all__ = ["ShardIndex"]
 

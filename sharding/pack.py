@@ -12,18 +12,18 @@ from pathlib import Path
 import numpy as np
 
 from pclkd.sharding.columns import Column, write_columns
+from pclkd.sharding.datasets import read_dataset
 from pclkd.sharding.errors import InputError
 from pclkd.sharding.manifest import FORMAT_VERSION, MANIFEST_NAME, Manifest, PackSettings, SplitCount
 from pclkd.sharding.plan import plan_shards, videos_per_shard
 from pclkd.sharding.shard import ShardResult, ShardTask, pack_shard
-from pclkd.sharding.splits import SplitLists
-from pclkd.sharding.videos import Inventory, take_inventory
+from pclkd.sharding.videos import Dataset
 from pclkd.sharding.workers import available_cpus, run_tasks
 
 __all__ = ["PackPlan", "PackReport", "pack_videos", "plan_packing"]
 
 # What this program may remove from a folder: names that only it gives.
-_OURS = re.compile(r"ucf101-\d{6}\.(tar|idx)(\.part)?|manifest\.json(\.part)?|index/[a-z0-9_]+\.npy(\.part)?")
+_OURS = re.compile(r"shard-\d{6}\.(tar|idx)(\.part)?|manifest\.json(\.part)?|index/[a-z0-9_]+\.npy(\.part)?")
 _PART_CODES = {"train": 1, "test": 2}
 
 
@@ -37,17 +37,16 @@ class PackReport:
 
 @dataclass(frozen=True)
 class PackPlan:
-    """Checked input of a pack run: what the lists say, what is on disk, and the settings."""
+    """Checked input of a pack run: where the videos are, what the data set holds, and the settings."""
 
-    videos: Path
-    lists: SplitLists
-    inventory: Inventory
+    videos: str
+    dataset: Dataset
     settings: PackSettings
 
 
 def plan_packing(
     videos: str | Path,
-    splits: str | Path,
+    splits: str | Path | None = None,
     *,
     height: int = 128,
     width: int = 171,
@@ -61,12 +60,11 @@ def plan_packing(
             disk and any video on disk that is not listed.
     """
     settings = PackSettings(height=height, width=width, quality=quality)
-    lists = SplitLists.read(splits)
-    inventory = take_inventory(videos, lists)
+    dataset = read_dataset(videos, splits)
     if strict:
-        _refuse_disagreement(Path(videos), Path(splits), inventory)
-    size = videos_per_shard(len(inventory.videos))
-    return PackPlan(Path(videos), lists, inventory, replace(settings, videos_per_shard=size))
+        _refuse_disagreement(videos, splits, dataset)
+    size = videos_per_shard(len(dataset.videos))
+    return PackPlan(str(videos), dataset, replace(settings, videos_per_shard=size))
 
 
 def pack_videos(
@@ -98,9 +96,9 @@ def pack_videos(
         _clear(out, overwrite=overwrite)
         try:
             (out / "index").mkdir(exist_ok=True)
-            shards = plan_shards(plan.inventory.videos, plan.settings.videos_per_shard)
+            shards = plan_shards(plan.dataset.videos, plan.settings.videos_per_shard)
             tasks = [
-                ShardTask(number, videos, plan.lists.classes, out, plan.settings)
+                ShardTask(number, videos, plan.dataset.classes, out, plan.settings)
                 for number, videos in enumerate(shards)
             ]
             results = run_tasks(pack_shard, tasks, workers or available_cpus(), step)
@@ -113,18 +111,17 @@ def pack_videos(
     return PackReport(manifest, time.monotonic() - started)
 
 
-def _refuse_disagreement(videos: Path, splits: Path, inventory: Inventory) -> None:
+def _refuse_disagreement(videos: str | Path, splits: str | Path | None, dataset: Dataset) -> None:
     remedy = "complete the folder or the lists, or pack without --strict"
-    if inventory.missing:
+    if dataset.missing:
         raise InputError(
-            f"{len(inventory.missing)} videos listed in {splits} are not in {videos}, the first is "
-            f"{inventory.missing[0]}",
+            f"{len(dataset.missing)} videos listed in {splits} are not in {videos}, the first is {dataset.missing[0]}",
             remedy=remedy,
         )
-    if inventory.unlisted:
+    if dataset.unlisted:
         raise InputError(
-            f"{len(inventory.unlisted)} videos in {videos} stand in no list of {splits}, the first is "
-            f"{inventory.unlisted[0]}",
+            f"{len(dataset.unlisted)} videos in {videos} stand in no list of {splits}, the first is "
+            f"{dataset.unlisted[0]}",
             remedy=remedy,
         )
 
@@ -180,24 +177,24 @@ def _finish(plan: PackPlan, out: Path, results: Sequence[ShardResult]) -> Manife
             f"{first.reason}",
             remedy="check that the download is complete",
         )
-    columns = _columns(made, plan.lists.numbers)
+    columns = _columns(made, plan.dataset.numbers)
     split = columns["sample_split"]
     manifest = Manifest(
         format_version=FORMAT_VERSION,
-        source=plan.videos.resolve().name,
+        source=plan.dataset.source,
         settings=plan.settings,
-        classes=plan.lists.classes,
+        classes=plan.dataset.classes,
         splits={
             str(number): SplitCount(int((split[:, row] == 1).sum()), int((split[:, row] == 2).sum()))
-            for row, number in enumerate(plan.lists.numbers)
+            for row, number in enumerate(plan.dataset.numbers)
         },
         videos=len(columns["sample_key"]),
         frames=len(columns["frame_offset"]),
         shards=tuple(result.record for result in made if result.record),
         columns=write_columns(out, columns),
         quarantined=tuple(quarantined),
-        missing=plan.inventory.missing,
-        unlisted=plan.inventory.unlisted,
+        missing=plan.dataset.missing,
+        unlisted=plan.dataset.unlisted,
     ).signed()
     manifest.write(out)
     return manifest

@@ -45,7 +45,7 @@ def pack(
     from pclkd.sharding.progress import show_progress
 
     plan = plan_packing(videos, splits, height=size[0], width=size[1], quality=quality, strict=strict)
-    with show_progress("packing", len(plan.inventory.videos), "videos") as step:
+    with show_progress("packing", len(plan.dataset.videos), "videos") as step:
         report = pack_videos(plan, out, workers=workers, overwrite=overwrite, step=step)
     if as_json:
         click.echo(json.dumps({**summarise(report.manifest), "seconds": round(report.seconds, 3)}, indent=1))

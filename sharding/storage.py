@@ -18,6 +18,7 @@ __all__ = [
     "exists",
     "fetch",
     "filesystem",
+    "find",
     "is_remote",
     "join",
     "local_copy",
@@ -123,6 +124,18 @@ def sizes(root: str | Path) -> dict[str, int]:
         except FileNotFoundError:
             return {}
         return {str(entry["name"]).rpartition("/")[2]: entry["size"] for entry in found if entry["type"] == "file"}
+
+
+def find(root: str) -> list[str]:
+    """Return the names of all files below a remote folder (`Class/file.avi`), sorted; empty where there is none.
+
+    Raises:
+        InputError: the store cannot be reached or refuses.
+    """
+    with _told(root):
+        fs, path = filesystem(root)
+        top = path.rstrip("/") + "/"
+        return sorted(name.removeprefix(top) for name in fs.find(path) if name.startswith(top) and name != top)
 
 
 def read_bytes(url: str | Path) -> bytes:

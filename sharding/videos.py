@@ -1,30 +1,27 @@
-"""Which video files there are, and what the split lists say about each."""
+"""What every reader of a data set gives: its classes, its splits, and its videos."""
 
-import re
+from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Literal
 
 from pclkd.sharding.errors import InputError
-from pclkd.sharding.splits import Part, SplitLists
 
-__all__ = ["Inventory", "Video", "take_inventory"]
+__all__ = ["Dataset", "DatasetKind", "Part", "Video"]
 
-_SUFFIXES = frozenset({".avi", ".mp4", ".mkv", ".webm", ".mov"})
-_GROUP = re.compile(r"_g(\d+)_c\d+$", re.IGNORECASE)
-_UNSAFE = re.compile(r"[^A-Za-z0-9_-]")
-_LONGEST_KEY = 93  # a USTAR name holds 100 bytes, ".mjpeg" takes 6 of them
+Part = Literal["train", "test"]
+DatasetKind = Literal["ucf101", "hmdb51", "kinetics", "folder", "csv"]
 
 
 @dataclass(frozen=True)
 class Video:
-    """One video file on disk.
+    """One video file.
 
     Attributes:
         path: where it is: a local path, or a URL that fsspec reads.
-        relative: `Class/file.avi`, as on disk.
-        key: its name in the shards: the stem, without dots or other characters that tar readers trip over.
-        label: 0-based class, taken from the folder.
-        group: the number after `_g` in the name, -1 where the name tells none.
+        relative: its name in the data set (`Class/file.avi`), as printable text.
+        key: its name in the shards, without dots or other characters that tar readers trip over.
+        label: 0-based class.
+        group: number that clips of one source share, -1 where nothing tells it.
         parts: its part in each split that names it.
     """
 
@@ -37,88 +34,45 @@ class Video:
 
 
 @dataclass(frozen=True)
-class Inventory:
-    """The videos found, sorted by path, and where disk and lists disagree.
+class Dataset:
+    """The videos found, sorted by name, and where they and the lists disagree.
 
     Attributes:
-        videos: every video file in the class folders.
-        missing: listed videos that are not on disk.
-        unlisted: videos on disk that no list names.
+        kind: which reader made it.
+        source: name of the folder or table the videos came from, without its path.
+        classes: class names; the position is the label.
+        numbers: the splits, ascending.
+        videos: what can be packed.
+        missing: listed videos that are not there.
+        unlisted: videos that no list names; packed in no part where the folder tells the class, else left out.
+        notes: what the reader decided and the user should know, a sentence each.
+
+    Raises:
+        InputError: two videos would share a key (keys that differ only in case count as one).
     """
 
+    kind: DatasetKind
+    source: str
+    classes: tuple[str, ...]
+    numbers: tuple[int, ...]
     videos: tuple[Video, ...]
     missing: tuple[str, ...]
     unlisted: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse keys that are not unique."""
+        _refuse_shared_keys(self.videos)
 
 
-def take_inventory(root: str | Path, lists: SplitLists) -> Inventory:
-    """Search the class folders of `root` and match what is there to the lists.
-
-    Names are matched exactly first, then without regard to case, because copies of the data set differ in it.
-
-    Raises:
-        InputError: no such folder, no class folder or no video in it, or two videos that would share a key.
-    """
-    root = Path(root)
-    found = _find_files(root, lists.classes)
-    exact = {relative for relative, _, _ in found}
-    folded = {relative.casefold(): relative for relative, _, _ in found}
-    parts: dict[str, dict[int, Part]] = {}
-    missing = []
-    for name, membership in lists.listed.items():
-        on_disk = name if name in exact else folded.get(name.casefold())
-        if on_disk is None:
-            missing.append(name)
-        else:
-            parts.setdefault(on_disk, {}).update(membership)
-    videos = tuple(
-        Video(str(path), relative, _UNSAFE.sub("_", path.stem), label, _group(path.stem), parts.get(relative, {}))
-        for relative, label, path in found
-    )
-    _refuse_shared_keys(videos)
-    unlisted = tuple(video.relative for video in videos if not video.parts)
-    return Inventory(videos, tuple(sorted(missing)), unlisted)
-
-
-def _find_files(root: Path, classes: tuple[str, ...]) -> list[tuple[str, int, Path]]:
-    """Return (relative name, label, path) of every video in a class folder, sorted by name."""
-    if not root.is_dir():
-        raise InputError(f"no folder of videos at {root}", remedy="give the folder that holds the class folders")
-    labels = {name.casefold(): label for label, name in enumerate(classes)}
-    folders = [entry for entry in root.iterdir() if entry.name.casefold() in labels and entry.is_dir()]
-    if not folders:
-        nested = root / "UCF-101"
-        remedy = f"give {nested}" if nested.is_dir() else "give the folder that holds the class folders"
-        raise InputError(f"{root} holds no folder named after a class of classInd.txt", remedy=remedy)
-    found = [
-        (f"{folder.name}/{path.name}", labels[folder.name.casefold()], path)
-        for folder in folders
-        for path in folder.iterdir()
-        # A leading dot marks what file managers leave behind ("._v_Archery_g01_c01.avi"), not a video.
-        if path.suffix.lower() in _SUFFIXES and not path.name.startswith(".")
-    ]
-    if not found:
-        raise InputError(
-            f"no video file in the {len(folders)} class folders of {root}", remedy="unpack the videos there first"
-        )
-    return sorted(found)
-
-
-def _group(stem: str) -> int:
-    match = _GROUP.search(stem)
-    return int(match[1]) if match else -1
-
-
-def _refuse_shared_keys(videos: tuple[Video, ...]) -> None:
+def _refuse_shared_keys(videos: Iterable[Video]) -> None:
     owners: dict[str, Video] = {}
     for video in videos:
-        if len(video.key) > _LONGEST_KEY:
-            raise InputError(
-                f"the name of {video.relative} has more than {_LONGEST_KEY} characters", remedy="shorten the name"
-            )
-        other = owners.setdefault(video.key, video)
+        # On disks that ignore case one of two such samples would overwrite the other when a shard is unpacked.
+        other = owners.setdefault(video.key.casefold(), video)
         if other is not video:
+            both = f"the key {video.key!r}" if other.key == video.key else f"a key but for case, {video.key!r}"
             raise InputError(
-                f"{other.relative} and {video.relative} would share the key {video.key!r}",
-                remedy="rename one of them (in the lists too)",
+                f"{other.relative} and {video.relative} would share {both}",
+                remedy="rename or remove one of them (in the lists too)",
             )

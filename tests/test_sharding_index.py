@@ -61,16 +61,16 @@ def test_unknown_split_names_those_that_exist(synthetic_shards: Path) -> None:
 
 
 def test_missing_shard_is_named(shards: Path) -> None:
-    (shards / "ucf101-000003.tar").unlink()
-    with pytest.raises(InputError, match=r"ucf101-000003\.tar is missing"):
+    (shards / "shard-000003.tar").unlink()
+    with pytest.raises(InputError, match=r"shard-000003\.tar is missing"):
         ShardIndex.open(shards)
 
 
 def test_cut_shard_is_named_with_both_lengths(shards: Path) -> None:
-    path = shards / "ucf101-000003.tar"
+    path = shards / "shard-000003.tar"
     size = path.stat().st_size
     path.write_bytes(path.read_bytes()[:-512])
-    with pytest.raises(InputError, match=rf"ucf101-000003\.tar has {size - 512} bytes, expected {size}"):
+    with pytest.raises(InputError, match=rf"shard-000003\.tar has {size - 512} bytes, expected {size}"):
         ShardIndex.open(shards)
 
 

@@ -17,7 +17,7 @@ def example() -> Manifest:
         splits={"1": SplitCount(2, 1)},
         videos=3,
         frames=300,
-        shards=(ShardRecord("ucf101-000000.tar", 10240, 3, "ab" * 32),),
+        shards=(ShardRecord("shard-000000.tar", 10240, 3, "ab" * 32),),
         columns={"frame_offset": "cd" * 32},
         quarantined=(Quarantined("Archery/v.avi", "is empty"),),
         missing=("Archery/w.avi",),
@@ -72,6 +72,6 @@ def test_damaged_manifest(tmp_path: Path, text: bytes, told: str) -> None:
 def test_no_folder_and_no_manifest(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no folder of shards"):
         Manifest.read(tmp_path / "nowhere")
-    (tmp_path / "ucf101-000000.tar").write_bytes(b"half")
+    (tmp_path / "shard-000000.tar").write_bytes(b"half")
     with pytest.raises(InputError, match="no finished shard set"):
         Manifest.read(tmp_path)

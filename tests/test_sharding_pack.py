@@ -150,7 +150,7 @@ def test_workers_do_not_change_a_byte(synthetic_videos, synthetic_shards: Path, 
     report = pack_videos(plan, tmp_path / "again", workers=2, step=seen.append)
     assert sums(tmp_path / "again") == sums(synthetic_shards)
     assert report.manifest.fingerprint == Manifest.read(synthetic_shards).fingerprint
-    assert sorted(seen) == sorted(video.relative for video in plan.inventory.videos)
+    assert sorted(seen) == sorted(video.relative for video in plan.dataset.videos)
 
 
 @pytest.mark.real_videos
@@ -240,8 +240,8 @@ def test_strict_refuses_what_is_missing_or_unlisted_before_anything_is_written(s
     victim = videos / "Rotate" / "v_Rotate_g01_c01.avi"
     renamed = victim.rename(victim.with_name("v_Rotate_g55_c01.avi"))
     plan = plan_packing(videos, synthetic_videos.splits)
-    assert plan.inventory.missing == ("Rotate/v_Rotate_g01_c01.avi",)
-    assert plan.inventory.unlisted == ("Rotate/v_Rotate_g55_c01.avi",)
+    assert plan.dataset.missing == ("Rotate/v_Rotate_g01_c01.avi",)
+    assert plan.dataset.unlisted == ("Rotate/v_Rotate_g55_c01.avi",)
     with pytest.raises(InputError, match=r"1 videos listed in .* are not in .*v_Rotate_g01_c01"):
         plan_packing(videos, synthetic_videos.splits, strict=True)
     shutil.copy(renamed, victim)

@@ -38,5 +38,5 @@ def test_shards_mix_the_classes() -> None:
 
 
 def test_shard_names_sort_as_their_numbers() -> None:
-    assert shard_name(7) == "ucf101-000007.tar"
+    assert shard_name(7) == "shard-000007.tar"
     assert sorted(shard_name(n) for n in (10, 9, 100)) == [shard_name(n) for n in (9, 10, 100)]

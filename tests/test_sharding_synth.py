@@ -65,8 +65,8 @@ def test_splits_hold_out_whole_groups_each_other_ones(tmp_path: Path, groups: in
     plan = plan_packing(tmp_path / VIDEOS_FOLDER, tmp_path / LISTS_FOLDER, strict=True)
     held_out = []
     for split in (1, 2, 3):
-        test = {video.group for video in plan.inventory.videos if video.parts[split] == "test"}
-        train = {video.group for video in plan.inventory.videos if video.parts[split] == "train"}
+        test = {video.group for video in plan.dataset.videos if video.parts[split] == "test"}
+        train = {video.group for video in plan.dataset.videos if video.parts[split] == "train"}
         assert not test & train
         assert test | train == set(range(1, groups + 1))
         assert 0.2 <= len(test) / groups <= 1 / 3

@@ -64,10 +64,10 @@ def test_damaged_header_or_json_names_its_video(shards: Path, sample: int) -> No
 
 
 def test_byte_outside_of_all_videos_blames_none(shards: Path) -> None:
-    path = shards / "ucf101-000002.tar"
+    path = shards / "shard-000002.tar"
     flip(path, path.stat().st_size - 5)
     (damage,) = verify_shards(shards).damage
-    assert (damage.file, damage.video) == ("ucf101-000002.tar", None)
+    assert (damage.file, damage.video) == ("shard-000002.tar", None)
 
 
 def test_missing_shard_names_it_and_its_videos(shards: Path) -> None:
@@ -76,7 +76,7 @@ def test_missing_shard_names_it_and_its_videos(shards: Path) -> None:
     report = verify_shards(shards)
     inside = sorted(index.key(int(sample)) for sample in np.flatnonzero(index.sample_shard == 4))
     assert list(report.damaged_videos) == inside
-    assert {damage.file for damage in report.damage} == {"ucf101-000004.tar"}
+    assert {damage.file for damage in report.damage} == {"shard-000004.tar"}
 
 
 def test_cut_shard_names_it_and_the_videos_that_are_cut(shards: Path) -> None:
@@ -91,15 +91,15 @@ def test_cut_shard_names_it_and_the_videos_that_are_cut(shards: Path) -> None:
 
 
 def test_appended_bytes_are_noticed(shards: Path) -> None:
-    path = shards / "ucf101-000001.tar"
+    path = shards / "shard-000001.tar"
     with path.open("ab") as file:
         file.write(bytes(512))
     (damage,) = verify_shards(shards).damage
-    assert (damage.file, damage.video) == ("ucf101-000001.tar", None)
+    assert (damage.file, damage.video) == ("shard-000001.tar", None)
 
 
 def test_swapped_shards_are_noticed(shards: Path) -> None:
-    one, two = shards / "ucf101-000000.tar", shards / "ucf101-000001.tar"
+    one, two = shards / "shard-000000.tar", shards / "shard-000001.tar"
     one.rename(shards / "other")
     two.rename(one)
     (shards / "other").rename(two)
@@ -116,16 +116,16 @@ def test_damaged_column_is_named(shards: Path, damage: str) -> None:
 
 def test_damaged_column_does_not_hide_a_damaged_shard(shards: Path) -> None:
     flip(shards / "index" / "frame_length.npy", 200)
-    flip(shards / "ucf101-000001.tar", 5000)
-    assert [damage.file for damage in verify_shards(shards).damage] == ["index/frame_length.npy", "ucf101-000001.tar"]
+    flip(shards / "shard-000001.tar", 5000)
+    assert [damage.file for damage in verify_shards(shards).damage] == ["index/frame_length.npy", "shard-000001.tar"]
 
 
 @pytest.mark.parametrize("content", [None, b"v1.2 0\n"])
 def test_damaged_wds_index_is_named(shards: Path, content: bytes | None) -> None:
-    path = shards / "ucf101-000005.idx"
+    path = shards / "shard-000005.idx"
     path.unlink() if content is None else path.write_bytes(content)
     (damage,) = verify_shards(shards).damage
-    assert (damage.file, damage.video) == ("ucf101-000005.idx", None)
+    assert (damage.file, damage.video) == ("shard-000005.idx", None)
 
 
 def test_unfinished_set_cannot_be_verified(shards: Path) -> None:

@@ -118,7 +118,7 @@ def _shards(out: Path, videos: Path | None, splits: Path | None) -> Path:
                 render_dataset(out / "videos", rendered, step=step)
     height, width = _FRAME_SIZE
     plan = plan_packing(videos, splits, height=height, width=width)
-    with show_progress("packing", len(plan.inventory.videos), "videos") as step:
+    with show_progress("packing", len(plan.dataset.videos), "videos") as step:
         manifest = pack_videos(plan, shards, step=step).manifest
     say(
         f"shards: {manifest.videos} videos packed, {len(manifest.quarantined)} quarantined, "

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from pclkd.sharding import InputError
-from pclkd.sharding.splits import SplitLists
+from pclkd.sharding.ucf101 import SplitLists
 
 CLASSES = "1 Archery\n2 HandstandPushups\n"
 TRAIN = "Archery/v_Archery_g02_c01.avi 1\nHandstandPushups/v_HandStandPushups_g02_c01.avi 2\n"

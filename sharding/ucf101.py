@@ -1,24 +1,41 @@
-"""The official split lists: classInd.txt, trainlistNN.txt, testlistNN.txt.
+"""UCF101: class folders, and the official lists classInd.txt, trainlistNN.txt, testlistNN.txt.
 
-They exist with CRLF and with LF ends; labels count from 1; test lists carry no label. The class of a video is
+The lists exist with CRLF and with LF ends; labels count from 1; test lists carry no label. The class of a video is
 told by the folder it stands in, never by its file name: in `HandstandPushups/v_HandStandPushups_g01_c01.avi`
 the two differ in case.
 """
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
+from pclkd.sharding import storage
+from pclkd.sharding.class_folders import match_lists
 from pclkd.sharding.errors import InputError
+from pclkd.sharding.lists import list_names, numbered_lines
+from pclkd.sharding.videos import Dataset, Part
 
-__all__ = ["Part", "SplitLists"]
+__all__ = ["CLASS_LIST", "LIST_NAME", "SplitLists", "read_ucf101"]
 
-Part = Literal["train", "test"]
-
-_LIST_NAME = re.compile(r"(train|test)list(\d+)\.txt")
+CLASS_LIST = "classInd.txt"
+LIST_NAME = re.compile(r"(train|test)list(\d+)\.txt")
+_GROUP = re.compile(r"_g(\d{1,9})_c\d+$", re.IGNORECASE)
 _GET_THEM = "use the folder that holds classInd.txt and the lists trainlist01.txt and testlist01.txt to 03"
+
+
+def read_ucf101(root: str | Path, splits: str | Path) -> Dataset:
+    """Read the lists in the folder `splits` and match them to the class folders of `root`; both may be URLs.
+
+    Raises:
+        InputError: anything wrong with the folder or the lists.
+    """
+    lists = SplitLists.read(splits)
+    return match_lists("ucf101", root, lists.classes, lists.numbers, lists.listed, _group)
+
+
+def _group(_: str, stem: str) -> int:
+    match = _GROUP.search(stem)
+    return int(match[1]) if match else -1
 
 
 @dataclass(frozen=True)
@@ -43,15 +60,12 @@ class SplitLists:
             InputError: no such folder, a missing or malformed list, an unknown class, a label that contradicts the
                 folder, or a video in both parts of one split.
         """
-        folder = Path(folder)
-        if not folder.is_dir():
-            raise InputError(f"no folder of split lists at {folder}", remedy=_GET_THEM)
-        classes = _read_classes(folder / "classInd.txt")
+        classes = _read_classes(storage.join(folder, CLASS_LIST))
         files = _list_files(folder)
         labels = {name: label for label, name in enumerate(classes)}
         listed: dict[str, dict[int, Part]] = {}
         for (number, part), path in sorted(files.items()):
-            for place, line in _lines(path):
+            for place, line in numbered_lines(path, _GET_THEM):
                 video = _listed_video(line, place, part, labels)
                 parts = listed.setdefault(video, {})
                 if parts.get(number, part) != part:
@@ -63,23 +77,10 @@ class SplitLists:
         return cls(classes, tuple(sorted({number for number, _ in files})), listed)
 
 
-def _lines(path: Path) -> Iterator[tuple[str, str]]:
-    """Yield (place, text) for each line that is not blank."""
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except FileNotFoundError:
-        raise InputError(f"no split list {path}", remedy=_GET_THEM) from None
-    except (UnicodeDecodeError, IsADirectoryError) as error:
-        raise InputError(f"{path} is not a text file ({error})", remedy=_GET_THEM) from None
-    for number, line in enumerate(text.splitlines(), start=1):
-        if line.strip():
-            yield f"{path}:{number}", line.strip()
-
-
-def _read_classes(path: Path) -> tuple[str, ...]:
+def _read_classes(path: str) -> tuple[str, ...]:
     """Read `<label> <name>` lines; labels must be 1..N, each once."""
     names: dict[int, str] = {}
-    for place, line in _lines(path):
+    for place, line in numbered_lines(path, _GET_THEM):
         label, _, name = line.partition(" ")
         name = name.strip()
         if not label.isdecimal() or not name or "/" in name:
@@ -94,13 +95,13 @@ def _read_classes(path: Path) -> tuple[str, ...]:
     return tuple(names[label] for label in sorted(names))
 
 
-def _list_files(folder: Path) -> dict[tuple[int, Part], Path]:
+def _list_files(folder: str | Path) -> dict[tuple[int, Part], str]:
     """Find the lists; each split needs both of its parts."""
-    files: dict[tuple[int, Part], Path] = {}
-    for path in sorted(folder.iterdir()):
-        if match := _LIST_NAME.fullmatch(path.name):
+    files: dict[tuple[int, Part], str] = {}
+    for name in list_names(folder, _GET_THEM):
+        if match := LIST_NAME.fullmatch(name):
             part: Part = "train" if match[1] == "train" else "test"
-            files[int(match[2]), part] = path
+            files[int(match[2]), part] = storage.join(folder, name)
     if not files:
         raise InputError(f"no trainlist*.txt and testlist*.txt in {folder}", remedy=_GET_THEM)
     parts: tuple[Part, Part] = ("train", "test")
@@ -108,7 +109,7 @@ def _list_files(folder: Path) -> dict[tuple[int, Part], Path]:
         for part in parts:
             if (number, part) not in files:
                 raise InputError(
-                    f"split {number} has no {folder / f'{part}list{number:02d}.txt'}",
+                    f"split {number} has no {storage.join(folder, f'{part}list{number:02d}.txt')}",
                     remedy="add that list, or remove the other half of the split",
                 )
     return files

@@ -1,0 +1,55 @@
+"""Names from the outside world made safe: for JSON, for tar readers, and as numbers.
+
+All of them depend on the one name alone, so that adding videos changes nothing about those that were there.
+"""
+
+import hashlib
+import os
+import re
+
+__all__ = ["LONGEST_KEY", "group_number", "printable", "sample_key"]
+
+LONGEST_KEY = 93  # a USTAR name holds 100 bytes, ".mjpeg" takes 6 of them
+_UNSAFE = re.compile(r"[^A-Za-z0-9_-]")
+_LARGEST_GROUP = 2**31 - 1  # groups are stored as int32
+
+
+def printable(name: str) -> str:
+    r"""Return a file name as text for people and JSON; different names stay different.
+
+    Names may hold bytes that are no UTF-8 (as surrogates, the way Python lists them), line ends and codes that steer a
+    terminal. Such bytes become `\xNN` and a backslash becomes `\\`; all other names stay as they are.
+    """
+    return "".join(_visible(letter) for letter in name)
+
+
+def _visible(letter: str) -> str:
+    if letter == "\\":
+        return "\\\\"
+    if letter.isprintable():
+        return letter
+    return "".join(f"\\x{byte:02x}" for byte in letter.encode("utf-8", "surrogateescape"))
+
+
+def sample_key(name: str) -> str:
+    """Return the name of a sample in the shards: letters, digits, `_` and `-`, at most 93 of them.
+
+    A dot would end the key for every tar reader. Where a character must be replaced (by `_`) or the name cut, eight hex
+    digits of the SHA-256 of the whole name are added, so that `a b` and `a_b` do not meet.
+    """
+    safe = _UNSAFE.sub("_", name)
+    if safe == name and len(name) <= LONGEST_KEY:
+        return name
+    return f"{safe[: LONGEST_KEY - 9]}-{hashlib.sha256(os.fsencode(name)).hexdigest()[:8]}"
+
+
+def group_number(name: str) -> int:
+    """Return a number for a group: a decimal number stands for itself, other names give 31 bits of their SHA-256.
+
+    An empty name is no group: -1.
+    """
+    if not name:
+        return -1
+    if name.isdecimal() and name.isascii() and int(name) <= _LARGEST_GROUP:
+        return int(name)
+    return int.from_bytes(hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest()[:4], "big") >> 1
