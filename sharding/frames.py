@@ -1,37 +1,125 @@
-"""A video as a stream of JPEG frames, as a shard stores them."""
+"""A video as a stream of frames as a shard stores them: upright, at the stored size and rate, as JPEG or as pixels."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from fractions import Fraction
+from itertools import chain
 from pathlib import Path
+from typing import Generic, TypeVar
 
-from pclkd.sharding.decode import UnreadableVideoError, open_frames
-from pclkd.sharding.jpeg import encode_jpeg
+import av
+
+from pclkd.sharding.decode import DecodedVideo, UnreadableVideoError, decode_video, telling
+from pclkd.sharding.jpeg import encode_planes
 from pclkd.sharding.manifest import PackSettings
+from pclkd.sharding.orientation import orientation_of
+from pclkd.sharding.resample import keep
+from pclkd.sharding.scale import RGB, YUV_420, YUV_444, Plane, Scaler
+from pclkd.sharding.stored_size import stored_size
 
-__all__ = ["EncodedVideo", "UnreadableVideoError", "open_video"]
+__all__ = ["EncodedVideo", "ScaledVideo", "UnreadableVideoError", "open_pixels", "open_video"]
+
+# What a video may say of its rate when another one is asked for; absurd rates would repeat a frame without end.
+_SLOWEST = Fraction(1, 10)
+_FASTEST = 10_000
+_LONGEST_SIDE = 16_384
+
+FrameT = TypeVar("FrameT")
 
 
 @dataclass(frozen=True)
-class EncodedVideo:
-    """An open video: frames a second, stored size in pixels, and its JPEG frames in display order.
+class _Opened(Generic[FrameT]):
+    """An open video: frames a second, stored size in pixels, and its frames.
 
-    `frames` can be gone through once, while the video is open, and holds a few frames at a time.
+    `frames` can be gone through once, while the video is open; a frame is made when it is asked for, and none is kept.
     """
 
     fps: float
     height: int
     width: int
-    frames: Iterator[bytes]
+    frames: Iterator[FrameT]
+
+
+class EncodedVideo(_Opened[bytes]):
+    """A video with its frames as JPEG."""
+
+
+class ScaledVideo(_Opened[Plane]):
+    """A video with its frames as RGB, uint8 [height, width, 3]: what the JPEG frames would be without loss."""
 
 
 @contextmanager
 def open_video(path: Path, settings: PackSettings) -> Iterator[EncodedVideo]:
-    """Open a video and encode its frames one by one as they are asked for.
+    """Open a video to read its frames as JPEG.
 
     Raises:
         UnreadableVideoError: at opening or while iterating, when the file is no whole video.
     """
-    height, width = settings.height, settings.width
-    with open_frames(path, height, width) as (fps, decoded):
-        yield EncodedVideo(fps, height, width, (encode_jpeg(frame, settings.quality) for frame in decoded))
+
+    def encode(planes: tuple[Plane, ...]) -> bytes:
+        return encode_planes(planes, settings.quality)
+
+    pixels = YUV_420 if settings.chroma == "4:2:0" else YUV_444
+    with decode_video(path) as video:
+        size, frames = _stored_frames(video, settings, pixels, encode)
+        yield EncodedVideo(_rate(video, settings), *size, frames)
+
+
+@contextmanager
+def open_pixels(path: Path, settings: PackSettings) -> Iterator[ScaledVideo]:
+    """Open a video to read its frames as pixels, as `open_video` would encode them.
+
+    Raises:
+        UnreadableVideoError: at opening or while iterating, when the file is no whole video.
+    """
+    with decode_video(path) as video:
+        size, frames = _stored_frames(video, settings, RGB, lambda planes: planes[0])
+        yield ScaledVideo(_rate(video, settings), *size, frames)
+
+
+def _stored_frames(
+    video: DecodedVideo, settings: PackSettings, pixels: str, finish: Callable[[tuple[Plane, ...]], FrameT]
+) -> tuple[tuple[int, int], Iterator[FrameT]]:
+    if settings.fps and not (video.rate and _SLOWEST <= video.rate <= _FASTEST):
+        told = "no frame rate" if not video.rate else f"{float(video.rate):g} frames a second"
+        raise UnreadableVideoError(f"tells {told}, which cannot be brought to {settings.fps:g}")
+    # The first frame tells the size: headers can be wrong, and only frames carry the turn.
+    first = next(video.frames)
+    size = _size(first, video.pixel_aspect, settings)
+    frames = chain([first], video.frames)
+    return size, _finished(frames, video.rate, settings, Scaler(*size, pixels), finish)
+
+
+def _finished(
+    frames: Iterator[av.VideoFrame],
+    source_rate: Fraction | None,
+    settings: PackSettings,
+    scale: Scaler,
+    finish: Callable[[tuple[Plane, ...]], FrameT],
+) -> Iterator[FrameT]:
+    rate = Fraction(settings.fps).limit_denominator(100_000)
+    for number, (frame, copies) in enumerate(keep(frames, source_rate or Fraction(1), rate, settings.max_frames)):
+        try:
+            planes = scale(frame)
+        except (av.FFmpegError, ValueError) as error:
+            raise telling(f"cannot be scaled at kept frame {number}", error) from error
+        result = finish(planes)
+        for _ in range(copies):
+            yield result
+
+
+def _size(frame: av.VideoFrame, pixel_aspect: Fraction, settings: PackSettings) -> tuple[int, int]:
+    height, width = frame.height, frame.width
+    if orientation_of(frame).transpose:
+        height, width, pixel_aspect = width, height, 1 / pixel_aspect
+    size = stored_size(height, width, pixel_aspect, settings)
+    if max(size) > _LONGEST_SIDE:
+        raise UnreadableVideoError(
+            f"has frames of {width}x{height} pixels, which would be stored as {size[1]}x{size[0]}"
+        )
+    return size
+
+
+def _rate(video: DecodedVideo, settings: PackSettings) -> float:
+    return settings.fps or float(video.rate or 0)

@@ -1,22 +1,25 @@
-"""Frames as baseline JPEG, always with the same encoder settings, so that the same frame gives the same bytes."""
+"""Frames as baseline JPEG, always with the same encoder settings, so that the same frame gives the same bytes.
 
-import io
+libjpeg-turbo takes the planes as they are: no conversion and no subsampling is left to it. It writes the standard
+Huffman tables: hardware decoders take nothing else, and tables fitted to each frame would save little.
+"""
 
-import numpy as np
-import numpy.typing as npt
-from PIL import Image
+from collections.abc import Sequence
 
-__all__ = ["CHROMA", "encode_jpeg"]
+import simplejpeg  # type: ignore[import-untyped]
 
-CHROMA = "4:2:0"
+from pclkd.sharding.scale import Plane
+
+__all__ = ["encode_planes"]
 
 
-def encode_jpeg(frame: npt.NDArray[np.uint8], quality: int) -> bytes:
-    """Encode one RGB frame, uint8 [height, width, 3].
+def encode_planes(planes: Sequence[Plane], quality: int) -> bytes:
+    """Encode one frame.
 
-    Baseline with the standard Huffman tables: hardware decoders take nothing else, and tables fitted to each frame
-    would save little.
+    Args:
+        planes: Y, Cb and Cr in the full range, uint8; the sizes of Cb and Cr beside Y's choose the chroma sampling.
+        quality: 1 to 95.
     """
-    buffer = io.BytesIO()
-    Image.fromarray(frame).save(buffer, "JPEG", quality=quality, subsampling=CHROMA, optimize=False, progressive=False)
-    return buffer.getvalue()
+    luma, blue, red = planes
+    jpeg: bytes = simplejpeg.encode_jpeg_yuv_planes(luma, blue, red, quality=quality)
+    return jpeg

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from pclkd.sharding.atomic import atomic_write, write_text
-from pclkd.sharding.decode import UnreadableVideoError, open_frames
-from pclkd.sharding.jpeg import encode_jpeg
+from pclkd.sharding.frames import UnreadableVideoError, open_video
 from pclkd.sharding.manifest import PackSettings, Quarantined, ShardRecord
 from pclkd.sharding.plan import shard_name
 from pclkd.sharding.tar import TarWriter, webdataset_index
@@ -121,8 +120,8 @@ def pack_shard(task: ShardTask, done: Callable[[str], None]) -> ShardResult:
 def _read_video(video: Video, task: ShardTask) -> tuple[list[bytes], bytes]:
     """Return the JPEG frames of a video and the JSON that goes beside them."""
     settings = task.settings
-    with open_frames(Path(video.path), settings.height, settings.width) as (fps, decoded):
-        frames = [encode_jpeg(frame, settings.quality) for frame in decoded]
+    with open_video(Path(video.path), settings) as opened:
+        frames = list(opened.frames)
     with Path(video.path).open("rb") as file:
         source_sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     about = {
@@ -131,9 +130,9 @@ def _read_video(video: Video, task: ShardTask) -> tuple[list[bytes], bytes]:
         "label": video.label,
         "group": video.group,
         "frames": len(frames),
-        "fps": fps,
-        "height": settings.height,
-        "width": settings.width,
+        "fps": opened.fps,
+        "height": opened.height,
+        "width": opened.width,
         "source": video.relative,
         "source_sha256": source_sha256,
     }

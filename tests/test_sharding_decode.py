@@ -5,12 +5,13 @@ import av
 import numpy as np
 import pytest
 
-from pclkd.sharding.decode import UnreadableVideoError, open_frames
+from pclkd.sharding.frames import UnreadableVideoError, open_pixels
+from pclkd.sharding.manifest import PackSettings
 
 
 def decode(path: Path, height: int = 30, width: int = 40) -> list[np.ndarray]:
-    with open_frames(path, height, width) as (_, frames):
-        return list(frames)
+    with open_pixels(path, PackSettings(height, width)) as video:
+        return list(video.frames)
 
 
 @pytest.fixture
@@ -39,8 +40,8 @@ def test_frames_come_in_the_decoders_order_not_in_that_of_time_stamps(ucf101_sam
 @pytest.mark.real_videos
 def test_frame_rates_of_both_kinds(ucf101_sample) -> None:
     for name, rate in (("Punch/v_Punch_g01_c01.avi", 25.0), ("Basketball/v_Basketball_g01_c01.avi", 30000 / 1001)):
-        with open_frames(ucf101_sample.videos / name, 30, 40) as (fps, _):
-            assert fps == pytest.approx(rate)
+        with open_pixels(ucf101_sample.videos / name, PackSettings(30, 40)) as video:
+            assert video.fps == pytest.approx(rate)
 
 
 def test_frames_are_resized_and_whole(video: bytes, tmp_path: Path) -> None:

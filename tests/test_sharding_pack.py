@@ -12,7 +12,8 @@ import pytest
 from PIL import Image
 
 from pclkd.sharding import InputError, Manifest, ShardIndex, pack_videos, plan_packing
-from pclkd.sharding.decode import open_frames
+from pclkd.sharding.frames import open_video
+from pclkd.sharding.manifest import PackSettings
 
 SMALL = {"height": 32, "width": 43, "quality": 50}
 
@@ -287,5 +288,5 @@ def test_odd_metadata_does_not_matter(synthetic_videos, tmp_path: Path) -> None:
     path.write_bytes(raw.replace(b"AAAABBBB", b"\xff\xfe\xe9\xe8\xff\xff\xe0\xe1"))
     with pytest.raises(UnicodeDecodeError):
         av.open(str(path))
-    with open_frames(path, 30, 40) as (_, frames):
-        assert sum(1 for _ in frames) == 96
+    with open_video(path, PackSettings(30, 40)) as video:
+        assert sum(1 for _ in video.frames) == 96

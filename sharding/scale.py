@@ -1,0 +1,107 @@
+"""Decoded frames to the stored size, upright, in the numbers that JPEG wants: one pass, with no RGB on the way.
+
+JPEG files hold YCbCr of BT.601 in the full range, chroma sampled at the centre of its pixels. FFmpeg's scale filter
+goes there straight from what the decoder gives, whatever its matrix, range, depth and chroma sampling. The filter
+graph is used, not PyAV's `reformat`, because only there the place of the chroma samples is honoured: half a pixel
+otherwise. The filter is bicubic, widened for going down in size, without shortcuts that depend on the processor.
+"""
+
+from collections.abc import Sequence
+from fractions import Fraction
+
+import av
+import numpy as np
+import numpy.typing as npt
+from av.filter import Graph
+from av.video.plane import VideoPlane
+
+from pclkd.sharding.colour import colour_of
+from pclkd.sharding.orientation import UPRIGHT, Orientation, orientation_of
+
+__all__ = ["RGB", "YUV_420", "YUV_444", "Plane", "Scaler"]
+
+Plane = npt.NDArray[np.uint8]
+
+RGB = "rgb24"
+YUV_420 = "yuv420p"
+YUV_444 = "yuv444p"
+
+_FLAGS = "bicubic+accurate_rnd+bitexact"
+_TO_HALF_CHROMA = f"flags={_FLAGS}:in_range=full:out_range=full:out_chroma_loc=center"
+
+
+class Scaler:
+    """Turns and scales the frames of one video; frames that change in size or kind all end up alike.
+
+    Args:
+        height, width: pixels of the upright result.
+        pixels: RGB, YUV_420 or YUV_444.
+    """
+
+    def __init__(self, height: int, width: int, pixels: str) -> None:
+        self._height = height
+        self._width = width
+        self._pixels = pixels
+        self._kind: tuple[object, ...] = ()
+        self._line: _Line | None = None
+
+    def __call__(self, frame: av.VideoFrame) -> tuple[Plane, ...]:
+        """Return the planes of the result, uint8: Y, Cb and Cr, or one [height, width, 3] for RGB.
+
+        They may be views of rows that are longer.
+
+        Raises:
+            av.FFmpegError: FFmpeg cannot convert such frames.
+        """
+        kind = (frame.width, frame.height, frame.format.name, frame.colorspace, frame.color_range, frame.rotation)
+        if self._line is None or kind != self._kind:
+            self._line = _Line(frame, self._filters(frame, orientation_of(frame)))
+            self._kind = kind
+        channels = 3 if self._pixels == RGB else 1
+        return tuple(_rows(plane, channels) for plane in self._line.run(frame).planes)
+
+    def _filters(self, frame: av.VideoFrame, turn: Orientation) -> Sequence[tuple[str, str]]:
+        matrix, numbers = colour_of(frame)
+        height, width = (self._width, self._height) if turn.transpose else (self._height, self._width)
+        scale = (
+            f"w={width}:h={height}:flags={_FLAGS}:in_color_matrix={matrix}:in_range={numbers}"
+            ":out_color_matrix=bt601:out_range=full:out_chroma_loc=center"
+        )
+        if turn == UPRIGHT:
+            return [("scale", scale), ("format", self._pixels)]
+        # Chroma of half the size lies the same in a turned frame only when the sides are even.
+        odd = self._pixels == YUV_420 and (height % 2 or width % 2)
+        turned = [("scale", scale), ("format", YUV_444 if odd else self._pixels), *turn.filters]
+        # A flip only steps through the rows backwards; the last filter lays them out again.
+        return [*turned, ("scale", _TO_HALF_CHROMA), ("format", YUV_420)] if odd else [*turned, ("copy", "")]
+
+
+class _Line:
+    """A row of filters for frames like `frame`. The graph is kept: its filters crash once it is gone."""
+
+    def __init__(self, frame: av.VideoFrame, filters: Sequence[tuple[str, str]]) -> None:
+        self._graph = Graph()
+        self._graph.threads = 1
+        nodes = [
+            # No filter here looks at time stamps.
+            self._graph.add_buffer(
+                width=frame.width, height=frame.height, format=frame.format, time_base=Fraction(1, 1000)
+            ),
+            *(self._graph.add(name, arguments or None) for name, arguments in filters),
+            self._graph.add("buffersink"),
+        ]
+        self._graph.link_nodes(*nodes).configure()
+        self._source, self._sink = nodes[0], nodes[-1]
+
+    def run(self, frame: av.VideoFrame) -> av.VideoFrame:
+        self._source.push(frame)
+        result = self._sink.pull()
+        if not isinstance(result, av.VideoFrame):
+            raise TypeError(f"a filter gave {result!r}")
+        return result
+
+
+def _rows(plane: VideoPlane, channels: int) -> Plane:
+    rows: Plane = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)
+    rows = rows[: plane.height, : channels * plane.width]
+    return rows.reshape(plane.height, plane.width, channels) if channels > 1 else rows
