@@ -98,7 +98,7 @@ def _finished(
     scale: Scaler,
     finish: Callable[[tuple[Plane, ...]], FrameT],
 ) -> Iterator[FrameT]:
-    rate = Fraction(settings.fps).limit_denominator(100_000)
+    rate = Fraction(str(settings.fps))  # as it was written: the float 0.1 is a little more than a tenth
     for number, (frame, copies) in enumerate(keep(frames, source_rate or Fraction(1), rate, settings.max_frames)):
         try:
             planes = scale(frame)

@@ -2,10 +2,12 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import click
 
-from pclkd.sharding.options import FOLDER, SIZE
+from pclkd.sharding.frame_options import frame_options
+from pclkd.sharding.options import FOLDER
 from pclkd.sharding.summary import print_summary, summarise
 
 __all__ = ["pack"]
@@ -18,8 +20,7 @@ _QUARANTINED = 3
 @click.argument("out", type=FOLDER)
 @click.option("--splits", type=FOLDER, required=True, help="Folder of classInd.txt and the train and test lists.")
 @click.option("--workers", type=click.IntRange(min=1), help="Processes.  [default: one a processor]")
-@click.option("--size", type=SIZE, default="128x171", show_default=True, help="Stored frame size, pixels.")
-@click.option("--quality", default=90, show_default=True, help="JPEG quality, 1 to 95.")
+@frame_options
 @click.option("--strict", is_flag=True, help="Refuse videos that are missing or that no list names.")
 @click.option("--overwrite", is_flag=True, help="Replace a finished set in OUT.")
 @click.option("--json", "as_json", is_flag=True, help="Summary as JSON.")
@@ -30,11 +31,10 @@ def pack(
     out: Path,
     splits: Path,
     workers: int | None,
-    size: tuple[int, int],
-    quality: int,
     strict: bool,
     overwrite: bool,
     as_json: bool,
+    frames: dict[str, Any],
 ) -> None:
     """Pack the videos in VIDEOS (the folder of class folders) into shards in OUT.
 
@@ -44,7 +44,7 @@ def pack(
     from pclkd.sharding.pack import pack_videos, plan_packing
     from pclkd.sharding.progress import show_progress
 
-    plan = plan_packing(videos, splits, height=size[0], width=size[1], quality=quality, strict=strict)
+    plan = plan_packing(videos, splits, **frames, strict=strict)
     with show_progress("packing", len(plan.dataset.videos), "videos") as step:
         report = pack_videos(plan, out, workers=workers, overwrite=overwrite, step=step)
     if as_json:
