@@ -6,8 +6,9 @@ import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from pclkd.sharding.columns import Column, write_columns
 from pclkd.sharding.datasets import read_dataset
 from pclkd.sharding.errors import InputError
 from pclkd.sharding.manifest import FORMAT_VERSION, MANIFEST_NAME, Manifest, PackSettings, SplitCount
-from pclkd.sharding.plan import plan_shards, videos_per_shard
+from pclkd.sharding.plan import plan_shards
 from pclkd.sharding.shard import ShardResult, ShardTask, pack_shard
 from pclkd.sharding.videos import Dataset
 from pclkd.sharding.workers import available_cpus, run_tasks
@@ -48,23 +49,26 @@ def plan_packing(
     videos: str | Path,
     splits: str | Path | None = None,
     *,
-    height: int = 128,
-    width: int = 171,
-    quality: int = 90,
     strict: bool = False,
+    **frames: Any,
 ) -> PackPlan:
     """Read the lists and the folder, and check them, before anything is written.
+
+    Args:
+        videos: the folder of class folders.
+        splits: the folder of the lists.
+        strict: refuse videos that are missing or that no list names.
+        **frames: fields of `PackSettings`.
 
     Raises:
         InputError: anything wrong with the folder or the lists; with `strict` also any listed video that is not on
             disk and any video on disk that is not listed.
     """
-    settings = PackSettings(height=height, width=width, quality=quality)
+    settings = PackSettings(**frames)
     dataset = read_dataset(videos, splits)
     if strict:
         _refuse_disagreement(videos, splits, dataset)
-    size = videos_per_shard(len(dataset.videos))
-    return PackPlan(str(videos), dataset, replace(settings, videos_per_shard=size))
+    return PackPlan(str(videos), dataset, settings)
 
 
 def pack_videos(
@@ -98,8 +102,7 @@ def pack_videos(
             (out / "index").mkdir(exist_ok=True)
             shards = plan_shards(plan.dataset.videos, plan.settings.videos_per_shard)
             tasks = [
-                ShardTask(number, videos, plan.dataset.classes, out, plan.settings)
-                for number, videos in enumerate(shards)
+                ShardTask(shard.number, shard.videos, plan.dataset.classes, out, plan.settings) for shard in shards
             ]
             results = run_tasks(pack_shard, tasks, workers or available_cpus(), step)
             manifest = _finish(plan, out, results)
