@@ -1,53 +1,90 @@
 """The clip loader: index -> order -> plan -> range reads -> DALI -> ClipBatch."""
 
 import time
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+import weakref
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
+from pathlib import Path
 from types import TracebackType
-from typing import Literal, Self
+from typing import Any, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field
 
 from pclkd.pipeline import order
 from pclkd.pipeline.batch import ClipBatch
 from pclkd.pipeline.calibrate import choose_decoder
+from pclkd.pipeline.config import ClipConfig, LoaderSettings, changed
 from pclkd.pipeline.dali import FrameDecoder, FrameGraph
+from pclkd.pipeline.faults import Quarantine
+from pclkd.pipeline.finish import finish_batch
 from pclkd.pipeline.prepare import BatchPreparer, PreparedBatch
 from pclkd.pipeline.recipe import Recipe
-from pclkd.pipeline.residual import residual
-from pclkd.pipeline.settings import Settings
-from pclkd.pipeline.stages import Stages
+from pclkd.pipeline.shard_bytes import LocalShards
+from pclkd.pipeline.stages import Pass, Positions, Stages
+from pclkd.pipeline.state import LoaderState, data_fingerprint
 from pclkd.pipeline.statistics import LoaderStatistics
+from pclkd.pipeline.threads import DaemonPool
 from pclkd.pipeline.world import World
 from pclkd.sharding.errors import InputError
 from pclkd.sharding.index import ShardIndex
 
-__all__ = ["ClipLoader", "LoaderSettings"]
+__all__ = ["ClipLoader", "LoaderSettings", "clip_loader"]
+
+_CLOSE_LIMIT_S = 0.3  # for reader threads; one that hangs in a dead disk cannot keep the program
 
 
-class LoaderSettings(Settings):
-    """How clips are cropped, delivered and prefetched."""
+def clip_loader(
+    shards: str | Path | ShardIndex,
+    config: ClipConfig | None = None,
+    world: World | None = None,
+    *,
+    device: torch.device | None = None,
+    **changes: Any,
+) -> "ClipLoader":
+    """Open a shard set and deliver its clips as `ClipBatch`es.
 
-    batch_size: int = Field(default=16, ge=1)
-    """Samples a step and process."""
-    crop: int = Field(default=112, ge=16, multiple_of=2)
-    """Height and width of a clip, in pixels."""
-    modality: Literal["residual", "rgb"] = "residual"
-    """residual: each frame minus its predecessor, as the published code's default; rgb: the frames themselves."""
-    decode: Literal["auto", "cpu", "mixed"] = "auto"
-    """Where JPEGs are decoded; auto times both at start-up where there is a GPU."""
-    threads: int = Field(default=0, ge=0)
-    """Threads that read and that decode, each; 0 takes one a core, divided by the processes of this machine."""
-    prefetch: int = Field(default=2, ge=1)
-    """Batches kept ready."""
+        with clip_loader("ucf101-shards", batch_size=16, modality="rgb") as loader:
+            for epoch in range(100):
+                for batch in loader:
+                    batch.clips  # [16, 3, 3, 16, 112, 112]
+
+    Args:
+        shards: folder or URL (`s3://...`) of a shard set, or its index.
+        config: what is delivered; the defaults are PCL's tuples of the train part of split 1.
+        world: the processes that share the work; by default as torchrun tells them in the environment.
+        device: where batches are delivered; by default this process' GPU, or the CPU where there is none.
+        changes: settings of the config, or of its `loader`, that differ from it.
+
+    Raises:
+        InputError: no such shard set, or settings that do not fit it; the remedy is told.
+    """
+    config = changed(config or ClipConfig(), changes)
+    world = world or World.from_environment()
+    index = shards if isinstance(shards, ShardIndex) else ShardIndex.open(shards)
+    samples = np.arange(len(index)) if config.part == "all" else index.split_samples(config.split, config.part)
+    if device is None:
+        gpus = torch.cuda.device_count()
+        device = torch.device("cuda", world.local_rank % gpus) if gpus else torch.device("cpu")
+    return ClipLoader(
+        index,
+        samples,
+        config.chosen_recipe(),
+        config.loader,
+        seed=config.seed,
+        world=world,
+        device=device,
+        training=config.shuffled,
+    )
 
 
 class ClipLoader:
     """Delivers the clips of one part of a split as `ClipBatch`es.
+
+    `for batch in loader` goes through what is left of the epoch under way. After the last batch a training loader
+    stands at the next epoch and reads its first batches ahead; an evaluation loader stands at its first sample again.
+    A loop that is left early goes on, when it is begun again, with the batch after the last one it was given.
 
     Args:
         index: the shard set.
@@ -59,6 +96,11 @@ class ClipLoader:
         device: where batches are delivered.
         training: True shuffles, drops the last short batch and replaces damaged samples; False goes through all
             samples in order, once, and leaves damaged ones out.
+
+    Attributes:
+        settings: as given.
+        recipe: as given.
+        statistics: what each stage did.
 
     Raises:
         InputError: the crop does not fit the stored frames, too few samples for one step, or nvJPEG without a GPU.
@@ -76,63 +118,75 @@ class ClipLoader:
         device: torch.device | None = None,
         training: bool = True,
     ) -> None:
-        height, width = index.smallest_frame
-        if settings.crop > min(height, width):
-            raise InputError(
-                f"loader.crop {settings.crop} does not fit the stored frames of {height}x{width} in {index.root}",
-                remedy=f"--set loader.crop={min(height, width) // 2 * 2} or less, or pack with a larger --size",
-            )
         device = device or torch.device("cpu")
-        if settings.decode == "mixed" and device.type != "cuda":
-            raise InputError("loader.decode=mixed needs a GPU, and this process has none", remedy="use decode=auto")
+        _check(index, settings, device)
         self.settings = settings
         self.recipe = recipe
-        self.statistics = LoaderStatistics()
         self._index, self._samples = index, samples
-        self._seed, self._training = seed, training
+        self._training, self._device = training, device
         self._world = world or World()
-        self._device = device
-        self._steps = (order.shuffled_steps if training else order.sequential_steps)(
-            len(samples), settings.batch_size, self._world
-        )
+        self._state = LoaderState(0, 0, seed, training, len(samples), data_fingerprint(index, samples))
+        self._resumed = False
+        self._left(self._state)  # refuses too few samples
         self._threads = settings.threads or self._world.cores
+        self.statistics = LoaderStatistics(readers=self._threads)
+        self._quarantine = Quarantine(index, settings.quarantine_limit_pct, self.statistics)
         self._preparer = BatchPreparer(
-            index, samples, recipe, settings.crop, seed, settings.batch_size, replace=training
+            index,
+            samples,
+            recipe,
+            settings.crop,
+            seed,
+            settings.batch_size,
+            replace=training,
+            source=LocalShards(index),
         )
-        self._readers = ThreadPoolExecutor(self._threads, thread_name_prefix="pclkd-read")
-        self._decoder: FrameDecoder | None = None
-        self._running: Stages | None = None
+        self._decoders: list[FrameDecoder] = []
+        self._running: dict[LoaderState, Stages] = {}
+        self._readers = DaemonPool(self._threads, "pclkd-read")
+        # Also for loaders that nobody closes: threads end with the loader, or with the program.
+        self._finalizer = weakref.finalize(self, _close, self._running, self._decoders, self._preparer, self._readers)
 
     def __len__(self) -> int:
-        """Steps an epoch, the same on every rank."""
-        return self._steps
+        """Steps of a whole epoch, the same on every rank."""
+        return self._left(self._place(0, 0))
+
+    @property
+    def steps_left(self) -> int:
+        """Steps left of the epoch under way, the same on every rank."""
+        return self._left(self._state)
+
+    def __iter__(self) -> Iterator[ClipBatch]:
+        """The batches left of the epoch under way; see the class."""
+        self._resumed = False
+        return self._deliver(self._state, goes_on=self._training)
 
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[ClipBatch]:
-        """The batches of one epoch from `first_step` on; a pure function of (seed, epoch, step, rank, world size)."""
-        self._stop()
-        positions = self._positions(epoch)[first_step:]
-        decoder = self._ready_decoder()
-        read = partial(self._preparer.read, epoch=epoch, statistics=self.statistics)
-        self._running = Stages(read, decoder, positions, self._readers, self.settings.prefetch, self.statistics)
-        try:
-            for _ in range(len(positions)):
-                began = time.perf_counter()
-                item = self._running.next()
-                self.statistics.add(wait_s=time.perf_counter() - began)
-                if item is None:  # every sample of an evaluation batch was damaged
-                    continue
-                prepared, frames = item
-                self.statistics.add(clips=prepared.valid * self.recipe.views)
-                yield self._finish(prepared, frames)
-        finally:
-            self._stop()
+        """The batches of one epoch from `first_step` on; nothing is read ahead beyond its end."""
+        return self._deliver(self._place(epoch, first_step * self._step_samples), goes_on=False)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Go to the beginning of an epoch; right after `load_state_dict`, a loaded place within it is kept."""
+        if not (self._resumed and epoch == self._state.epoch):
+            self._state = self._place(epoch, 0)
+        self._resumed = False
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the loader stands, in plain values; the batch handed out last counts as done. The same on all ranks."""
+        return self._state.as_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where `state` was taken, with this loader's own number of processes and batch size.
+
+        Raises:
+            InputError: a state of other data, of another seed, or none at all.
+        """
+        self._state = self._state.moved_to(state)
+        self._resumed = True
 
     def close(self) -> None:
         """End all threads and close the shards."""
-        self._stop()
-        self._readers.shutdown(wait=True, cancel_futures=True)
-        self._preparer.close()
-        self._decoder = None
+        self._finalizer()
 
     def __enter__(self) -> Self:
         """The loader itself."""
@@ -144,52 +198,118 @@ class ClipLoader:
         """Close the loader."""
         self.close()
 
-    def _positions(self, epoch: int) -> list[NDArray[np.int64]]:
+    @property
+    def _step_samples(self) -> int:
+        """Samples a step takes on all processes."""
+        return self.settings.batch_size * self._world.size
+
+    def _place(self, epoch: int, consumed: int) -> LoaderState:
+        return self._state.at(epoch, min(consumed, len(self._samples)))
+
+    def _left(self, state: LoaderState) -> int:
+        steps = order.shuffled_steps if self._training else order.sequential_steps
+        return steps(len(self._samples), self.settings.batch_size, self._world, state.consumed)
+
+    def _deliver(self, begin: LoaderState, *, goes_on: bool) -> Iterator[ClipBatch]:
+        steps = self._left(begin)
+        self._state = begin
+        try:
+            stages = self._begin(begin) if steps else None
+            for step in range(steps):
+                began = time.perf_counter()
+                prepared, frames = stages.next()  # type: ignore[union-attr]
+                self.statistics.add(wait_s=time.perf_counter() - began)
+                self._quarantine.begin(begin.epoch)
+                self._quarantine.add(len(prepared.drawn), prepared.damage, prepared.damaged_reads)
+                self._state = self._place(begin.epoch, begin.consumed + (step + 1) * self._step_samples)
+                if step == steps - 1 and goes_on:
+                    self._end(begin)
+                    self._begin(self._place(begin.epoch + 1, 0))
+                if frames is not None:  # else every sample of an evaluation batch was damaged
+                    yield self._finish(prepared, frames)
+        finally:
+            self._end(begin)
+        if self._state.epoch == begin.epoch:  # unless the consumer went elsewhere with the last batch
+            self._state = self._place(begin.epoch + (1 if self._training else 0), 0)
+
+    def _begin(self, place: LoaderState) -> Stages:
+        """The stages that deliver from a place on: begun already, or new; all others end."""
+        if not self._finalizer.alive:
+            raise RuntimeError("the loader is closed")
+        for other in [other for other in self._running if other != place]:
+            self._end(other)
+        if place not in self._running:
+            decoder = self._ready_decoder()
+            settings = self.settings
+            todo = Pass(place.epoch, self._positions(place), settings.prefetch, settings.wait_limit_s)
+            self._running[place] = Stages(self._preparer, decoder, todo, self._readers, self.statistics)
+        return self._running[place]
+
+    def _end(self, place: LoaderState) -> None:
+        stages = self._running.pop(place, None)
+        if stages is not None:
+            stages.stop()
+
+    def _positions(self, place: LoaderState) -> Callable[[], Positions]:
         size, n = self.settings.batch_size, len(self._samples)
         if self._training:
-            return list(order.shuffled_positions(self._seed, epoch, n, size, self._world))
-        return order.sequential_positions(n, size, self._world)
+            return partial(_shuffled, place.seed, place.epoch, n, size, self._world, place.consumed)
+        return partial(order.sequential_positions, n, size, self._world, place.consumed)
 
     def _ready_decoder(self) -> FrameDecoder:
-        if self._decoder is None:
+        if not self._decoders:
             graph = FrameGraph(
                 frames=self.settings.batch_size * self.recipe.views * self.recipe.clip_frames,
                 crop=(self.settings.crop, self.settings.crop),
-                colours=self.recipe.colours,
+                colours=FrameGraph.best_colours(self._device, changed=self.recipe.colours),
                 decode="mixed" if self.settings.decode == "mixed" else "cpu",
                 device=self._device,
                 threads=self._threads,
             )
             probe = None
             if self.settings.decode == "auto" and self._device.type == "cuda":
-                probe = self._preparer.read(self._positions(0)[0], 0)
-            self._decoder = FrameDecoder(graph) if probe is None else choose_decoder(graph, probe)
-        return self._decoder
+                batch = self._preparer.read(self._positions(self._place(0, 0))()[0], 0)
+                probe = batch if batch.valid else None
+            self._decoders.append(FrameDecoder(graph) if probe is None else choose_decoder(graph, probe))
+        return self._decoders[0]
 
     def _finish(self, prepared: PreparedBatch, frames: torch.Tensor) -> ClipBatch:
-        views, length = self.recipe.views, self.recipe.clip_frames
-        # [B*V*T, H, W, C] -> [B, V, C, T, H, W]: a view, whose memory is exactly that of channels_last_3d.
-        clips = frames.reshape(-1, views, length, *frames.shape[1:]).permute(0, 1, 5, 2, 3, 4)
-        draw = prepared.plan.pretext
-        if draw is not None:
-            clips = draw.apply(clips)  # may overwrite them: the frames are ours alone
-        if self.settings.modality == "residual":
-            clips = residual(clips)
-
-        def on_device(values: NDArray[np.int64]) -> torch.Tensor:
-            return torch.from_numpy(values).to(self._device, non_blocking=True)
-
-        labels = draw.label if draw is not None else np.zeros(len(prepared.positions), np.int64)
-        return ClipBatch(
-            clips=clips,
-            pretext_label=on_device(labels),
-            sample_index=on_device(prepared.positions),
-            label=on_device(self._index.sample_label[self._samples[prepared.positions]].astype(np.int64)),
-            epoch=prepared.epoch,
-            valid=prepared.valid,
+        began = time.perf_counter()
+        batch = finish_batch(
+            prepared,
+            frames,
+            (self.recipe.views, self.recipe.clip_frames),
+            self._index.sample_label[self._samples[prepared.positions]].astype(np.int64),
+            residual=self.settings.modality == "residual",
         )
+        clips = prepared.valid * self.recipe.views
+        self.statistics.add(clips=clips, frames=clips * self.recipe.clip_frames, finish_s=time.perf_counter() - began)
+        return batch
 
-    def _stop(self) -> None:
-        if self._running is not None:
-            self._running.stop()
-            self._running = None
+
+def _shuffled(seed: int, epoch: int, n: int, batch_size: int, world: World, consumed: int) -> Positions:
+    return list(order.shuffled_positions(seed, epoch, n, batch_size, world, consumed))
+
+
+def _check(index: ShardIndex, settings: LoaderSettings, device: torch.device) -> None:
+    height, width = index.smallest_frame
+    if settings.crop > min(height, width):
+        raise InputError(
+            f"loader.crop {settings.crop} does not fit the stored frames of {height}x{width} in {index.root}",
+            remedy=f"--set loader.crop={min(height, width) // 2 * 2} or less, or pack with a larger --size",
+        )
+    if settings.decode == "mixed" and device.type != "cuda":
+        raise InputError("loader.decode=mixed needs a GPU, and this process has none", remedy="use decode=auto")
+
+
+def _close(
+    running: dict[LoaderState, Stages], decoders: list[FrameDecoder], preparer: BatchPreparer, readers: DaemonPool
+) -> None:
+    ended = [stages.stop() for stages in running.values()]
+    running.clear()
+    preparer.close()
+    readers.close(_CLOSE_LIMIT_S)
+    if all(ended):  # never take a decoder away from under a thread that hangs in it
+        for decoder in decoders:
+            decoder.close()
+    decoders.clear()

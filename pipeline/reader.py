@@ -1,21 +1,28 @@
-"""JPEG frames out of the shards: range reads, each frame checked against its CRC-32."""
+"""JPEG frames out of the shards: range reads, each frame checked against its CRC-32.
 
-import os
-import threading
+All frames of a batch are planned at once, in arrays: the wanted frames are sorted, neighbours become one range read,
+and only slicing and checksums go frame by frame.
+
+    frames of a video     0 1 2 3 4 5 6 7 8 9 ...
+    wanted                    x x x   x     x        (2, 3, 4, 6, 9)
+    ranges                    [-------]     [        the gap at 5 is small enough to be read along
+"""
+
 import time
 import zlib
-from collections import OrderedDict
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pclkd.pipeline.shard_bytes import ByteRange, LocalShards, ShardBytes, UnreadableBytesError
 from pclkd.sharding.index import ShardIndex
 
-__all__ = ["DamagedSampleError", "FrameReader", "ReadTimes"]
+__all__ = ["DamagedSampleError", "FrameReader", "FramesRead", "ReadTimes"]
 
-_OPEN_SHARDS = 128  # stays far below the usual limit of 1024 open files
+Jpegs = list[NDArray[np.uint8]]
+_NOTHING = np.zeros(0, np.uint8)
 
 
 class DamagedSampleError(Exception):
@@ -24,38 +31,45 @@ class DamagedSampleError(Exception):
 
 @dataclass
 class ReadTimes:
-    """Where reading spent its time, in seconds, and how much it read, in bytes."""
+    """Where reading spent its time, in seconds, and how much it read, in bytes and frames."""
 
     read_s: float = 0.0
     checksum_s: float = 0.0
     bytes_read: int = 0
+    frames: int = 0
 
 
-class _OpenShard:
-    """An open file that closes with its last user, so that evicting it never pulls it from under a reader."""
+@dataclass(frozen=True)
+class FramesRead:
+    """The frames of B samples, N each.
 
-    def __init__(self, path: Path) -> None:
-        self.descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    Attributes:
+        jpegs: B * N encoded frames, sample after sample; those of a damaged sample must not be used.
+        damage: what is wrong, by row of the batch; rows that are not named are intact.
+    """
 
-    def __del__(self) -> None:
-        if hasattr(self, "descriptor"):
-            os.close(self.descriptor)
+    jpegs: Jpegs
+    damage: dict[int, DamagedSampleError] = field(default_factory=dict)
 
 
 class FrameReader:
-    """Reads single frames of single videos; safe to use from several threads."""
+    """Reads single frames of single videos; safe to use from several threads.
 
-    def __init__(self, index: ShardIndex) -> None:
+    Args:
+        index: the shard set.
+        source: where its bytes come from; by default the index's own folder.
+    """
+
+    def __init__(self, index: ShardIndex, source: ShardBytes | None = None) -> None:
         self.index = index
-        self._open: OrderedDict[int, _OpenShard] = OrderedDict()
-        self._lock = threading.Lock()
+        self._source = source if source is not None else LocalShards(index)
 
-    def read(self, sample: int, frames: NDArray[np.int64], times: ReadTimes | None = None) -> list[NDArray[np.uint8]]:
-        """Read frames of one sample; neighbouring frames come with one range read.
+    def read(self, sample: int, frames: NDArray[np.int64], times: ReadTimes | None = None) -> Jpegs:
+        """Read frames of one sample.
 
         Args:
             sample: sample id.
-            frames: frame numbers within the video, in any order, repeats allowed.
+            frames: [N] frame numbers within the video, in any order, repeats allowed.
             times: added to, where given.
 
         Returns:
@@ -63,55 +77,122 @@ class FrameReader:
 
         Raises:
             DamagedSampleError: a shard cannot be read, is too short, or a frame fails its checksum.
+            InputError: the object store fails.
+        """
+        found = self.read_batch(np.array([sample]), np.asarray(frames).reshape(1, -1), times)
+        if found.damage:
+            raise found.damage[0]
+        return found.jpegs
+
+    def read_batch(
+        self, samples: NDArray[np.int64], frames: NDArray[np.int64], times: ReadTimes | None = None
+    ) -> FramesRead:
+        """Read frames of several samples; each frame is read and checked once, however often it is wanted.
+
+        Args:
+            samples: [B] sample ids.
+            frames: [B, N] frame numbers within each video.
+            times: added to, where given.
+
+        Raises:
+            InputError: the object store fails.
         """
         times = times if times is not None else ReadTimes()
-        index = self.index
-        first = int(index.sample_frames[sample])
-        wanted, inverse = np.unique(frames, return_inverse=True)
-        rows = first + wanted
-        offsets, lengths, checksums = index.frame_offset[rows], index.frame_length[rows], index.frame_crc32[rows]
-        # A run ends where the next wanted frame does not start where this one ends.
-        breaks = np.flatnonzero(offsets[1:] != offsets[:-1] + lengths[:-1]) + 1
-        buffers: list[NDArray[np.uint8]] = []
-        for low, high in zip([0, *breaks], [*breaks, len(rows)], strict=True):
-            start = int(offsets[low])
-            size = int(offsets[high - 1] + lengths[high - 1]) - start
-            began = time.perf_counter()
-            run = self._read_range(sample, start, size)
-            times.read_s += time.perf_counter() - began
-            times.bytes_read += size
-            for row in range(low, high):
-                begin = int(offsets[row]) - start
-                buffers.append(run[begin : begin + int(lengths[row])])
-        began = time.perf_counter()
-        for position, buffer in enumerate(buffers):
-            if zlib.crc32(buffer.data) != checksums[position]:
-                raise DamagedSampleError(f"{index.key(sample)}: frame {wanted[position]} fails its checksum")
-        times.checksum_s += time.perf_counter() - began
-        return [buffers[i] for i in inverse]
+        wanted, inverse = np.unique(self.index.sample_frames[samples][:, None] + frames, return_inverse=True)
+        pieces, unreadable = self._pieces(wanted, times)
+        wrong = self._wrong(wanted, pieces, times)
+        if wrong.size and self._source.forget(self._plan(wanted[wrong])[0]):
+            # A kept copy may have gone bad while the shard is fine: once more, from the shard.
+            again, why = self._pieces(wanted[wrong], times)
+            for place, number in enumerate(wrong.tolist()):
+                pieces[number] = again[place]
+                if place in why:
+                    unreadable[number] = why[place]
+            wrong = wrong[self._wrong(wanted[wrong], again, times)]
+        times.frames += inverse.size
+        jpegs = [pieces[number] for number in inverse.ravel().tolist()]
+        if not wrong.size:
+            return FramesRead(jpegs)
+        return FramesRead(jpegs, self._damage(samples, frames, inverse.reshape(frames.shape), wrong, unreadable))
+
+    def busy(self) -> str:
+        """What is being read now, for messages: " from ..." or nothing."""
+        return self._source.busy()
 
     def close(self) -> None:
         """Close all shards."""
-        with self._lock:
-            self._open.clear()
+        self._source.close()
 
-    def _read_range(self, sample: int, start: int, size: int) -> NDArray[np.uint8]:
-        shard = int(self.index.sample_shard[sample])
-        try:
-            data = os.pread(self._shard(shard).descriptor, size, start)
-        except OSError as error:
-            where = Path(self.index.shard_url(shard))
-            raise DamagedSampleError(f"{self.index.key(sample)}: cannot read {where}: {error.strerror}") from error
-        if len(data) != size:
-            where = Path(self.index.shard_url(shard))
-            raise DamagedSampleError(f"{self.index.key(sample)}: {where} ends before byte {start + size}")
-        return np.frombuffer(data, np.uint8)
+    def _plan(self, rows: NDArray[np.int64]) -> tuple[list[ByteRange], NDArray[np.int64], NDArray[np.int64]]:
+        """The range reads for ascending frame rows, and where in them each frame lies: (ranges, offset, length)."""
+        offset = self.index.frame_offset[rows]
+        length = self.index.frame_length[rows].astype(np.int64)
+        shard = self.index.sample_shard[np.searchsorted(self.index.sample_frames, rows, side="right") - 1]
+        gap = offset[1:] - (offset[:-1] + length[:-1])
+        breaks = np.flatnonzero((gap < 0) | (gap > self._source.gap) | (shard[1:] != shard[:-1])) + 1
+        first = np.concatenate([[0], breaks])
+        last = np.concatenate([breaks, [len(rows)]]) - 1
+        start, end = offset[first], offset[last] + length[last]
+        ranges = list(map(ByteRange, shard[first].tolist(), start.tolist(), (end - start).tolist()))
+        return ranges, offset - np.repeat(start, last - first + 1), np.repeat(np.arange(len(first)), last - first + 1)
 
-    def _shard(self, shard: int) -> _OpenShard:
-        with self._lock:
-            if shard not in self._open:
-                self._open[shard] = _OpenShard(Path(self.index.shard_url(shard)))
-                if len(self._open) > _OPEN_SHARDS:
-                    self._open.popitem(last=False)
-            self._open.move_to_end(shard)
-            return self._open[shard]
+    def _pieces(self, rows: NDArray[np.int64], times: ReadTimes) -> tuple[Jpegs, dict[int, str]]:
+        """The bytes of ascending frame rows; where there are none, an empty array and the reason by place."""
+        ranges, offset, owner = self._plan(rows)
+        began = time.perf_counter()
+        sound = [_fits(wanted) for wanted in ranges]
+        read = iter(self._source.read([wanted for wanted, fine in zip(ranges, sound, strict=True) if fine]))
+        found = [next(read) if fine else _no_such_range() for fine in sound]
+        times.read_s += time.perf_counter() - began
+        pieces: Jpegs = []
+        unreadable: dict[int, str] = {}
+        ends = (offset + self.index.frame_length[rows]).tolist()
+        bounds = np.searchsorted(owner, np.arange(len(ranges) + 1)).tolist()
+        for number, (begin, end) in enumerate(pairwise(bounds)):
+            run = found[number]
+            if isinstance(run, UnreadableBytesError):
+                unreadable |= dict.fromkeys(range(begin, end), str(run))
+                pieces += [_NOTHING] * (end - begin)
+                continue
+            times.bytes_read += len(run)
+            data = np.frombuffer(run, np.uint8)
+            pieces += [data[a:b] for a, b in zip(offset[begin:end].tolist(), ends[begin:end], strict=True)]
+        return pieces, unreadable
+
+    def _wrong(self, rows: NDArray[np.int64], pieces: Jpegs, times: ReadTimes) -> NDArray[np.int64]:
+        """Places of the frames that fail their checksum."""
+        began = time.perf_counter()
+        crc32 = zlib.crc32
+        found = np.array([crc32(piece.data) for piece in pieces], dtype=np.uint32)
+        # No frame is empty: an empty piece stands for one that could not be read, even where its checksum is 0.
+        empty = np.array([piece is _NOTHING for piece in pieces], dtype=bool)
+        wrong = np.flatnonzero((found != self.index.frame_crc32[rows]) | empty)
+        times.checksum_s += time.perf_counter() - began
+        return wrong
+
+    def _damage(
+        self,
+        samples: NDArray[np.int64],
+        frames: NDArray[np.int64],
+        places: NDArray[np.int64],
+        wrong: NDArray[np.int64],
+        unreadable: dict[int, str],
+    ) -> dict[int, DamagedSampleError]:
+        """What is wrong with each row of the batch that has a wrong frame; its first one is told."""
+        bad = np.isin(places, wrong)
+        damage = {}
+        for row in np.flatnonzero(bad.any(axis=1)).tolist():
+            column = int(np.argmax(bad[row]))
+            place, frame = int(places[row, column]), int(frames[row, column])
+            reason = unreadable.get(place, f"frame {frame} fails its checksum")
+            damage[row] = DamagedSampleError(f"{self.index.key(int(samples[row]))}: {reason}")
+        return damage
+
+
+def _fits(wanted: ByteRange) -> bool:
+    """Whether such a range can exist; a damaged index may tell anything."""
+    return wanted.start >= 0 and 0 < wanted.size < 2**31 and wanted.shard >= 0
+
+
+def _no_such_range() -> UnreadableBytesError:
+    return UnreadableBytesError("the index tells a place that no shard has")

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pclkd.pipeline import reader as reader_module
 from pclkd.pipeline.reader import DamagedSampleError, FrameReader, ReadTimes
+from pclkd.pipeline.shard_bytes import LocalShards
 from pclkd.sharding.index import ShardIndex
 
 
@@ -43,7 +43,8 @@ def test_frames_are_those_of_the_tar_in_any_order_with_repeats(shards: Path) -> 
     times = ReadTimes()
     found = FrameReader(index).read(sample, frames, times)
     assert [bytes(jpeg) for jpeg in found] == [expected[i] for i in frames]
-    assert times.bytes_read == sum(len(expected[i]) for i in set(frames.tolist()))
+    # Frames 1, 3 and 4 are read along: the gaps that they leave are small.
+    assert times.bytes_read == sum(map(len, expected[:8])) + len(expected[-1])
     assert times.read_s > 0 and times.checksum_s > 0
 
 
@@ -71,13 +72,12 @@ def test_a_shortened_or_vanished_shard_is_told(shards: Path) -> None:
         FrameReader(index).read(last, np.arange(4))
 
 
-def test_open_files_are_bounded_and_closed(shards: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_open_files_are_bounded_and_closed(shards: Path) -> None:
     index = ShardIndex.open(shards)
     assert len(index.manifest.shards) > 2
-    monkeypatch.setattr(reader_module, "_OPEN_SHARDS", 2)
     descriptors = Path("/proc/self/fd")
     before = len(list(descriptors.iterdir()))
-    reader = FrameReader(index)
+    reader = FrameReader(index, LocalShards(index, open_shards=2))
     for sample in range(len(index)):
         reader.read(sample, np.array([0]))
     assert len(list(descriptors.iterdir())) - before == 2

@@ -1,0 +1,109 @@
+"""All settings of a clip loader: what is delivered, and how."""
+
+import difflib
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError, field_validator
+
+from pclkd.pipeline.augment import AugmentSettings
+from pclkd.pipeline.recipe import Recipe, TupleRecipe
+from pclkd.pipeline.sampling import TupleSettings
+from pclkd.pipeline.settings import Settings
+from pclkd.sharding.errors import InputError
+
+__all__ = ["ClipConfig", "LoaderSettings", "changed"]
+
+
+class LoaderSettings(Settings):
+    """How clips are cropped, delivered and prefetched."""
+
+    batch_size: int = Field(default=16, ge=1)
+    """Samples a step and process."""
+    crop: int = Field(default=112, ge=16, multiple_of=2)
+    """Height and width of a clip, in pixels."""
+    modality: Literal["residual", "rgb"] = "residual"
+    """residual: each frame minus its predecessor, as the published code's default; rgb: the frames themselves."""
+    decode: Literal["auto", "cpu", "mixed"] = "auto"
+    """Where JPEGs are decoded; auto times both at start-up where there is a GPU."""
+    threads: int = Field(default=0, ge=0)
+    """Threads that read and that decode, each; 0 takes one a core, divided by the processes of this machine."""
+    prefetch: int = Field(default=2, ge=1)
+    """Batches kept ready."""
+    quarantine_limit_pct: float = Field(default=1.0, ge=0, le=100)
+    """Share of an epoch's samples, in percent, that may be damaged before the run stops; 100 never stops."""
+    wait_limit_s: float = Field(default=300.0, gt=0)
+    """Seconds to wait for one batch before the run stops and tells what it waited for."""
+    storage_limit_s: float = Field(default=120.0, gt=0)
+    """Seconds to try again, ever more slowly, when an object store fails, before the run stops."""
+    cache_dir: Path | None = None
+    """Folder for pieces of remote shards; by default $PCLKD_CACHE or ~/.cache/pclkd."""
+    cache_gib: float = Field(default=10.0, ge=0)
+    """Room for pieces of remote shards, in GiB, the longest unused go first; 0 keeps none."""
+
+
+class ClipConfig(Settings):
+    """What `clip_loader` delivers: which samples, which clips of them, and how."""
+
+    split: int = Field(default=1, ge=1)
+    """Official split of the shard set."""
+    part: Literal["train", "test", "all"] = "train"
+    """Part of the split; all: every packed video, whatever the split."""
+    seed: int = Field(default=0, ge=0, lt=2**63)
+    """Keys every random number: order, clips, augmentation, pretext, replacements."""
+    shuffle: bool | None = None
+    """Training order: shuffled, whole batches, damaged samples replaced. By default for all parts but "test"."""
+    tuples: TupleSettings = TupleSettings()
+    """Where the three clips of a sample lie; unused where a recipe is given."""
+    augment: AugmentSettings | None = AugmentSettings()
+    """Random transforms, None for the centre crop; unused where a recipe is given."""
+    recipe: Any = None
+    """Any Recipe: decides the clips of a sample. By default PCL tuples with the VCP pretext task."""
+    loader: LoaderSettings = LoaderSettings()
+    """Shapes, prefetching, limits."""
+
+    @field_validator("recipe")
+    @classmethod
+    def _check_recipe(cls, recipe: Any) -> Any:
+        lacking = [name for name in ("views", "clip_frames", "colours", "plan") if not hasattr(recipe, name)]
+        if recipe is not None and lacking:
+            raise ValueError(f"a recipe needs {', '.join(lacking)}; {type(recipe).__name__} has none")
+        return recipe
+
+    @property
+    def shuffled(self) -> bool:
+        """Whether the loader trains."""
+        return self.part != "test" if self.shuffle is None else self.shuffle
+
+    def chosen_recipe(self) -> Recipe:
+        """The recipe that is given, or PCL tuples."""
+        if self.recipe is not None:
+            recipe: Recipe = self.recipe
+            return recipe
+        return TupleRecipe(seed=self.seed, tuples=self.tuples, augment=self.augment)
+
+
+def changed(config: ClipConfig, changes: dict[str, Any]) -> ClipConfig:
+    """`config` with fields of it, or of its `loader`, replaced.
+
+    Raises:
+        InputError: an unknown name, the nearest one is told; or a value that is not allowed.
+    """
+    own, inner = set(ClipConfig.model_fields), set(LoaderSettings.model_fields)
+    for name in changes:
+        if name not in own | inner:
+            nearest = difflib.get_close_matches(name, own | inner, n=1, cutoff=0)[0]
+            raise InputError(f"a clip loader has no setting {name!r}", remedy=f"did you mean {nearest}?")
+    # dict() and not model_dump(): nested settings stay what they are, so that the recipe is not taken apart.
+    values = {**dict(config), **{name: value for name, value in changes.items() if name in own}}
+    try:
+        loader = {**dict(config.loader), **{name: value for name, value in changes.items() if name in inner}}
+        if "loader" not in changes:
+            values["loader"] = LoaderSettings.model_validate(loader)
+        return ClipConfig.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        raise InputError(
+            f"clip loader setting {name}={first['input']!r}: {first['msg'].lower()}", remedy="give an allowed value"
+        ) from None
