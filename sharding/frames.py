@@ -18,12 +18,21 @@ from pclkd.sharding.resample import keep
 from pclkd.sharding.scale import RGB, YUV_420, YUV_444, Plane, Scaler
 from pclkd.sharding.stored_size import stored_size
 
-__all__ = ["EncodedVideo", "ScaledVideo", "UnreadableVideoError", "open_pixels", "open_video"]
+__all__ = [
+    "EncodedVideo",
+    "PlanarVideo",
+    "ScaledVideo",
+    "UnreadableVideoError",
+    "open_pixels",
+    "open_planes",
+    "open_video",
+]
 
 # What a video may say of its rate when another one is asked for; absurd rates would repeat a frame without end.
 _SLOWEST = Fraction(1, 10)
 _FASTEST = 10_000
 _LONGEST_SIDE = 16_384
+_CHROMA = {"4:2:0": YUV_420, "4:4:4": YUV_444}
 
 FrameT = TypeVar("FrameT")
 
@@ -45,6 +54,10 @@ class EncodedVideo(_Opened[bytes]):
     """A video with its frames as JPEG."""
 
 
+class PlanarVideo(_Opened[tuple[Plane, ...]]):
+    """A video with its frames as Y, Cb and Cr: what goes into the JPEG encoder."""
+
+
 class ScaledVideo(_Opened[Plane]):
     """A video with its frames as RGB, uint8 [height, width, 3]: what the JPEG frames would be without loss."""
 
@@ -60,10 +73,21 @@ def open_video(path: Path, settings: PackSettings) -> Iterator[EncodedVideo]:
     def encode(planes: tuple[Plane, ...]) -> bytes:
         return encode_planes(planes, settings.quality)
 
-    pixels = YUV_420 if settings.chroma == "4:2:0" else YUV_444
     with decode_video(path) as video:
-        size, frames = _stored_frames(video, settings, pixels, encode)
+        size, frames = _stored_frames(video, settings, _CHROMA[settings.chroma], encode)
         yield EncodedVideo(_rate(video, settings), *size, frames)
+
+
+@contextmanager
+def open_planes(path: Path, settings: PackSettings) -> Iterator[PlanarVideo]:
+    """Open a video to read its frames as planes, as `open_video` encodes them.
+
+    Raises:
+        UnreadableVideoError: at opening or while iterating, when the file is no whole video.
+    """
+    with decode_video(path) as video:
+        size, frames = _stored_frames(video, settings, _CHROMA[settings.chroma], tuple)
+        yield PlanarVideo(_rate(video, settings), *size, frames)
 
 
 @contextmanager
