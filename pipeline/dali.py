@@ -108,6 +108,7 @@ class FrameDecoder:
         Raises:
             UndecodableFramesError: some JPEGs cannot be decoded or are smaller than their window. The batch is lost,
                 the next one is not.
+            RuntimeError: DALI failed at something else.
         """
         height, width = self.graph.crop
         if not self._resizes and not ((augment.height == height) & (augment.width == width)).all():
@@ -118,8 +119,10 @@ class FrameDecoder:
         try:
             frames = _run(self._pipeline, jpegs, inputs).as_tensor()
         except RuntimeError as error:
+            if "fn.decoders" not in str(error) or "CUDA" in _reason(error):
+                raise  # not the data
             bad = _failing(len(jpegs), lambda part: _run(self._pipeline, *_rows(jpegs, inputs, part)))
-            if len(bad) in {0, len(jpegs)}:  # not a matter of single frames
+            if not bad:
                 raise
             raise UndecodableFramesError(bad, _reason(error)) from error
         if self._fused is not None:
@@ -207,11 +210,11 @@ def _failing(count: int, attempt: Callable[[range], object]) -> list[int]:
 
 
 def _reason(error: RuntimeError) -> str:
-    """The line of DALI's error that tells what happened."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return next(
-        (line for line in lines if "rror" in line and not line.startswith("Error in")), lines[0] if lines else ""
-    )
+    """What happened, out of DALI's many lines."""
+    text = str(error).rpartition("encountered:")[2]
+    for end in ("C++ context:", "Current pipeline object"):
+        text = text.partition(end)[0]
+    return " ".join(text.split())
 
 
 def _fed(name: str, dtype: types.DALIDataType, ndim: int) -> Any:
