@@ -1,48 +1,39 @@
-"""How fast clips come out of the shards, beside other ways to read the same clips.
+"""How fast clips come out of the shards, beside what bounds it: reading their bytes, and decoding their frames.
 
-Every case delivers the same number of clips in a pass, from its first request to its last batch on the device, so none
-reads ahead while another one is timed. The passes are all alike, so after the warm-up shards and videos are in the page
-cache: this measures decoding, not disks.
+The passes are all alike, so after the warm-up the shards are in the page cache: this measures work, not disks.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from statistics import median
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch.utils.data import Dataset
 
 from pclkd.benchmarks.clip_shape import ClipShape, synchronise
-from pclkd.benchmarks.reference_loaders import ShardClips, VideoClips, torch_loader
+from pclkd.benchmarks.dali_graphs import WindowDecoder
+from pclkd.benchmarks.load_case import LoadCase, RecipeName
 from pclkd.benchmarks.result import BenchmarkResult, make_result
 from pclkd.benchmarks.rounds import Work
 from pclkd.benchmarks.session import Session
-from pclkd.pipeline.augment import AugmentSettings
-from pclkd.pipeline.loader import ClipLoader, LoaderSettings
+from pclkd.pipeline.dali import Colours, FrameDecoder
 from pclkd.pipeline.order import sequential_positions
-from pclkd.pipeline.prepare import BatchPreparer
-from pclkd.pipeline.recipe import Recipe, TupleRecipe
+from pclkd.pipeline.prepare import BatchPreparer, PreparedBatch
 from pclkd.pipeline.world import World
-from pclkd.sharding.datasets import read_dataset
-from pclkd.sharding.errors import InputError
-from pclkd.sharding.index import ShardIndex
-from pclkd.training.distributed import choose_device
 
-__all__ = ["LoadBenchmark", "find_videos"]
+__all__ = ["LoadBenchmark"]
 
-# Crop and flip alone, so that a few lines around another library can do the very same work.
-_NO_COLOURS = AugmentSettings(jitter_probability=0, grayscale_probability=0, blur_probability=0)
 _NOTES = (
-    "range_reads plans, reads and checks the bytes, and decodes nothing: the loader can never be faster",
-    "shards and videos are in the page cache: the warm-up read them",
+    "range_reads plans, reads and checks the bytes, and decodes nothing",
+    "decode_only decodes the windows of frames that lie in memory as JPEGs, and does nothing with the pixels",
+    "the shards are in the page cache: the warm-up read them",
 )
-_PLAIN_NOTE = "every case but range_reads delivers the same clips: cropped, flipped, normalised"
-_PCL_NOTE = "pcl is the whole augmentation and the pretext task; no other loader here does that, so none is compared"
+_COLOUR_NOTES = (
+    "augment_dali decodes and augments the same JPEGs from memory with DALI's operators alone",
+    "augment_fused (CPU) does so with this package's fused operators, as pclkd does",
+)
 
 
 @dataclass(frozen=True)
@@ -51,16 +42,14 @@ class LoadBenchmark:
 
     Attributes:
         data: the shard set.
-        videos: the originals by sample key, or None to leave them out.
-        recipe: plain: crop, flip, normalise; pcl: all that training does, for this package's loader alone.
+        recipe: plain: crop, flip, normalise; full: all that training does.
         shape: of a batch.
         samples: samples a pass at most.
-        workers: threads of this package's loader and processes of the others; 0 is one a core.
+        workers: threads; 0 is one a core.
     """
 
     data: Path
-    videos: Mapping[str, Path] | None
-    recipe: Literal["plain", "pcl"]
+    recipe: RecipeName
     shape: ClipShape
     samples: int
     workers: int
@@ -69,117 +58,83 @@ class LoadBenchmark:
         """Measure.
 
         Raises:
-            InputError: a shard set that cannot be read, too few samples for a batch, a crop that does not fit, or a
-                sample without its video.
+            InputError: a shard set that cannot be read, too few samples for a batch, or a crop that does not fit.
         """
-        index = ShardIndex.open(self.data)
-        shape = self.shape.fitted(index)
-        batches = min(len(index), self.samples) // shape.batch_size
-        if not batches:
-            raise InputError(
-                f"{min(len(index), self.samples)} samples of {self.data} do not fill a batch of {shape.batch_size}",
-                remedy="lower --batch-size or raise --samples",
-            )
-        samples = np.arange(batches * shape.batch_size)
-        device = choose_device(World())
-        workers = self.workers or World().cores
+        case = LoadCase.choose(self.data, self.recipe, self.shape, self.samples, self.workers)
         with ExitStack() as stack:
-            cases = self._cases(stack, index, samples, shape, device, workers)
+            loader = stack.enter_context(case.loader())
+            batches = _in_memory(case)
+            cases: dict[str, Work] = {
+                "pclkd": lambda: case.drain(batch.clips for batch in loader.epoch(0)),
+                "decode_only": _decode_only(case, batches),
+                "range_reads": _range_reads(stack, case),
+            }
+            if case.recipe.colours:
+                cases["augment_dali"] = _decode_and_augment(stack, case, batches, "graph")
+                if case.device.type == "cpu":
+                    cases["augment_fused"] = _decode_and_augment(stack, case, batches, "fused")
             rates = session.measure(cases)
-        references = [name for name in ("torch_pyav", "torch_webdataset") if name in rates]
+        bound = min(("decode_only", "range_reads"), key=lambda name: median(rates[name]))
+        share = 100 * median(ours / limit for ours, limit in zip(rates["pclkd"], rates[bound], strict=True))
         return make_result(
             "load",
             "clips/s",
             rates,
-            references[0] if references else "pclkd",
-            {
-                "recipe": self.recipe,
-                "clips_per_pass": shape.views * len(samples),
-                **shape.as_dict(),
-                "stored_frames": "x".join(map(str, index.smallest_frame)),
-                "workers": workers,
-                "device": device.type,
-                "data_fingerprint": index.fingerprint[:16],
-            },
-            notes=[_PLAIN_NOTE if self.recipe == "plain" else _PCL_NOTE, *_NOTES],
-        )
-
-    def _cases(
-        self,
-        stack: ExitStack,
-        index: ShardIndex,
-        samples: NDArray[np.int64],
-        shape: ClipShape,
-        device: torch.device,
-        workers: int,
-    ) -> dict[str, Work]:
-        plain = TupleRecipe(seed=0, tuples=shape.tuples, augment=_NO_COLOURS, transform=False)
-        recipe = plain if self.recipe == "plain" else TupleRecipe(seed=0, tuples=shape.tuples)
-        settings = LoaderSettings(
-            batch_size=shape.batch_size,
-            crop=shape.side,
-            threads=workers,
-            modality="rgb" if self.recipe == "plain" else "residual",
-        )
-        loader = stack.enter_context(ClipLoader(index, samples, recipe, settings, device=device))
-        cases: dict[str, Work] = {
-            "pclkd": lambda: _drain((batch.clips for batch in loader.epoch(0)), device),
-            "range_reads": _range_reads(stack, index, samples, recipe, shape, workers),
-        }
-        if self.recipe == "plain":
-            cases["torch_webdataset"] = _torch(
-                ShardClips(self.data, samples, plain, shape.side), shape, workers, device
-            )
-            if self.videos is not None:
-                _refuse_missing(index, samples, self.videos)
-                videos = VideoClips(self.data, samples, self.videos, plain, shape.side)
-                cases["torch_pyav"] = _torch(videos, shape, workers, device)
-        return cases
-
-
-def find_videos(videos: Path, splits: Path) -> dict[str, Path]:
-    """The original videos by sample key.
-
-    Raises:
-        InputError: a folder or a list that cannot be used.
-    """
-    return {video.key: Path(video.path) for video in read_dataset(videos, splits).videos}
-
-
-def _refuse_missing(index: ShardIndex, samples: NDArray[np.int64], videos: Mapping[str, Path]) -> None:
-    missing = [key for key in map(index.key, samples.tolist()) if key not in videos]
-    if missing:
-        raise InputError(
-            f"{len(missing)} packed videos are not among the originals, the first is {missing[0]}",
-            remedy=f"give --videos and --splits that {index.root} was packed from",
+            "pclkd",
+            case.settings,
+            extra={"pclkd": {"of_bound_pct": share}},
+            notes=[
+                f"{bound} is the nearer bound: pclkd reaches {share:.0f} % of it",
+                *_NOTES,
+                *(_COLOUR_NOTES if case.recipe.colours else ()),
+            ],
         )
 
 
-def _drain(batches: Iterator[torch.Tensor], device: torch.device) -> float:
-    """Take all batches [B, V, ...]; how many clips they held."""
-    clips = 0
-    for batch in batches:
-        clips += batch.shape[0] * batch.shape[1]
-    synchronise(device)
-    return clips
+def _preparer(case: LoadCase) -> BatchPreparer:
+    return BatchPreparer(case.index, case.samples, case.recipe, case.shape.side, 0, case.shape.batch_size, replace=True)
 
 
-def _range_reads(
-    stack: ExitStack, index: ShardIndex, samples: NDArray[np.int64], recipe: Recipe, shape: ClipShape, workers: int
-) -> Work:
-    preparer = stack.enter_context(
-        closing(BatchPreparer(index, samples, recipe, shape.side, 0, shape.batch_size, replace=True))
-    )
-    pool = stack.enter_context(ThreadPoolExecutor(workers))
-    positions = sequential_positions(len(samples), shape.batch_size, World())
+def _in_memory(case: LoadCase) -> list[PreparedBatch]:
+    with closing(_preparer(case)) as preparer:
+        positions = sequential_positions(len(case.samples), case.shape.batch_size, World())
+        return [batch for batch in (preparer.read(rows, 0) for rows in positions) if batch is not None]
+
+
+def _decode_only(case: LoadCase, batches: Sequence[PreparedBatch]) -> Work:
+    graph = case.graph("none")
+    decoder = WindowDecoder(graph.frames, case.shape.side, graph.decode, graph.threads)
 
     def work() -> float:
-        prepared = pool.map(lambda batch: preparer.read(batch, 0), positions)
-        return sum(batch.valid * recipe.views for batch in prepared if batch is not None)
+        for batch in batches:
+            corners = np.stack([batch.plan.augment.top, batch.plan.augment.left], axis=-1).reshape(-1, 2)
+            decoder.decode(batch.jpegs, np.repeat(corners, case.shape.frames, axis=0))
+        synchronise(case.device)
+        return float(case.shape.views * len(case.samples))
 
     return work
 
 
-def _torch(dataset: Dataset[tuple[int, torch.Tensor]], shape: ClipShape, workers: int, device: torch.device) -> Work:
-    loader = torch_loader(dataset, shape.batch_size, workers, pin_memory=device.type == "cuda")
-    return lambda: _drain((clips.to(device, non_blocking=True) for _, clips in loader), device)
+def _decode_and_augment(stack: ExitStack, case: LoadCase, batches: Sequence[PreparedBatch], colours: Colours) -> Work:
+    decoder = FrameDecoder(case.graph(colours))
+    stack.callback(decoder.close)
+
+    def work() -> float:
+        for batch in batches:
+            decoder.decode(batch.jpegs, batch.plan.augment)
+        synchronise(case.device)
+        return float(case.shape.views * len(case.samples))
+
+    return work
+
+
+def _range_reads(stack: ExitStack, case: LoadCase) -> Work:
+    preparer = stack.enter_context(closing(_preparer(case)))
+    pool = stack.enter_context(ThreadPoolExecutor(case.workers))
+    positions = sequential_positions(len(case.samples), case.shape.batch_size, World())
+
+    def work() -> float:
+        prepared = pool.map(lambda batch: preparer.read(batch, 0), positions)
+        return sum(batch.valid * case.recipe.views for batch in prepared if batch is not None)
+
+    return work

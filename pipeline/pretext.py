@@ -184,6 +184,10 @@ class MemoryOrder(NamedTuple):
     height: int
     width: int
 
+    def restored(self) -> torch.Tensor:
+        """The clips as [B, V, C, T, H, W] again, a view."""
+        return self.clips.permute(0, 1, 5, 2, 3, 4) if self.time == -4 else self.clips
+
 
 def memory_order(clips: torch.Tensor) -> MemoryOrder:
     """A view of clips [B, V, C, T, H, W] whose rows can be gathered without leaving their memory order.

@@ -1,7 +1,7 @@
-"""What to do with a sample: which frames to read, how to augment them, which pretext transform to apply.
+"""What to do with a sample: which frames to read, how to augment them, which pretext task to ask.
 
 A recipe turns (epoch, sample ids) into a `ClipPlan`: plain arrays, decided before a byte is read. Plans are pure
-functions, so two processes, or one process twice, plan the same thing.
+functions, so two processes, or one process twice, plan the same thing; a sample's plan does not depend on its batch.
 """
 
 from dataclasses import dataclass, field
@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 
 from pclkd.pipeline import augment, sampling
 from pclkd.pipeline.augment import AugmentSettings, ClipAugment
-from pclkd.pipeline.pretext import Facts, PretextDraw
+from pclkd.pipeline.pretext import Facts, Pretext, PretextDraw, middle
 from pclkd.pipeline.randomness import Purpose, uniform
-from pclkd.pipeline.sampling import TupleSettings
+from pclkd.pipeline.sampling import TupleSettings, ViewSettings
 from pclkd.pipeline.vcp import Vcp
+from pclkd.sharding.errors import InputError
 
-__all__ = ["ClipPlan", "Recipe", "TupleRecipe", "UniformRecipe"]
+__all__ = ["ClipPlan", "Recipe", "TupleRecipe", "ViewsRecipe"]
 
 Ints = NDArray[np.int64]
 
@@ -64,70 +65,147 @@ class Recipe(Protocol):
         """
 
 
-@dataclass(frozen=True)
-class TupleRecipe:
-    """PCL tuples: three consecutive clips, with the VCP pretext task.
-
-    Attributes:
-        seed: the run's seed.
-        tuples: how the clips lie in the video.
-        augment: random augmentation, or None for the centre crop (validation).
-        transform: whether the middle clip is transformed; False leaves three plain clips.
-    """
+class _RandomClips:
+    """What recipes of random clips have in common: augmentation and a pretext task."""
 
     seed: int
-    tuples: TupleSettings = field(default_factory=TupleSettings)
-    augment: AugmentSettings | None = field(default_factory=AugmentSettings)
-    transform: bool = True
-    views: int = 3
+    augment: AugmentSettings | None
+    pretext: Pretext | None
 
     @property
-    def clip_frames(self) -> int:
-        """Frames a clip."""
-        return self.tuples.clip_frames
+    def views(self) -> int:
+        """Clips a sample (V)."""
+        raise NotImplementedError
 
     @property
     def colours(self) -> bool:
         """Training clips are jittered and blurred, validation clips are not."""
         return self.augment is not None and self.augment.changes_colours
 
-    def plan(self, epoch: int, sample_ids: Ints, frames: Ints, sizes: Ints, crop: int) -> ClipPlan:
-        """Place the tuples, draw pretext and augmentation; class 4 takes the remote clip for the middle one."""
-        draws = uniform(self.seed, epoch, sample_ids, Purpose.CLIP_START, 2)
-        places = sampling.sample_tuples(frames, draws, self.tuples)
-        starts = places.start[:, None] + self.tuples.clip_stride * np.arange(self.views)
-        pretext = None
-        if self.transform:
-            facts = Facts(places.has_remote, np.ones((len(frames), self.views), np.int64))
-            pretext = Vcp().draw(self.seed, epoch, sample_ids, facts)
-            starts[:, 1] = np.where(pretext.remote, places.remote, starts[:, 1])
+    @property
+    def pretext_classes(self) -> tuple[str, ...]:
+        """Names of the pretext classes; none without a task."""
+        return () if self.pretext is None else self.pretext.classes
+
+    @property
+    def contrast_views(self) -> tuple[int, ...]:
+        """The clips that contrast may compare; see `Pretext.contrast_views`."""
+        return tuple(range(self.views)) if self.pretext is None else self.pretext.contrast_views(self.views)
+
+    def _augment(self, epoch: int, sample_ids: Ints, sizes: Ints, crop: int) -> ClipAugment:
         if self.augment is None:
-            parameters = augment.centre_crop(sizes, self.views, crop)
-        else:
-            parameters = augment.draw(self.seed, epoch, sample_ids, self.views, sizes, crop, self.augment)
+            return augment.centre_crop(sizes, self.views, crop)
+        return augment.draw(self.seed, epoch, sample_ids, self.views, sizes, crop, self.augment)
+
+
+@dataclass(frozen=True)
+class TupleRecipe(_RandomClips):
+    """PCL tuples: three consecutive clips, with any pretext task.
+
+    Attributes:
+        seed: the run's seed.
+        tuples: how the clips lie in the video.
+        augment: random augmentation, or None for the centre crop (validation).
+        pretext: what is asked about the clips; None leaves them plain.
+
+    Raises:
+        InputError: the pretext task cannot take such clips apart.
+    """
+
+    seed: int
+    tuples: TupleSettings = field(default_factory=TupleSettings)
+    augment: AugmentSettings | None = field(default_factory=AugmentSettings)
+    pretext: Pretext | None = field(default_factory=Vcp)
+
+    def __post_init__(self) -> None:
+        if self.pretext is not None:
+            self.pretext.check(self.views, self.clip_frames)
+
+    @property
+    def views(self) -> int:
+        """Three."""
+        return len(self.tuples.offsets)
+
+    @property
+    def clip_frames(self) -> int:
+        """Frames a clip."""
+        return self.tuples.clip_frames
+
+    def plan(self, epoch: int, sample_ids: Ints, frames: Ints, sizes: Ints, crop: int) -> ClipPlan:
+        """Place the tuples, draw pretext and augmentation; a remote clip takes the middle one's place."""
+        tuples, strides = self.tuples, np.array(self.tuples.frame_stride)
+        draws = uniform(self.seed, epoch, sample_ids, Purpose.CLIP_START, 2)
+        places = sampling.sample_tuples(frames, draws, tuples)
+        asked = None
+        if self.pretext is not None:
+            facts = Facts(places.has_remote, sampling.longest_strides(frames, tuples.offsets, tuples))
+            asked = self.pretext.draw(self.seed, epoch, sample_ids, facts)
+            if asked.stride is not None:
+                strides = tuples.frame_stride * asked.stride
+                places = sampling.sample_tuples(frames, draws, tuples, strides)
+        starts = places.start[:, None] + tuples.offsets
+        if asked is not None and asked.remote is not None:
+            view = middle(self.views)
+            starts[:, view] = np.where(asked.remote, places.remote, starts[:, view])
         return ClipPlan(
-            frames=sampling.clip_frames(starts, self.tuples.clip_frames, frames), augment=parameters, pretext=pretext
+            frames=sampling.clip_frames(starts, tuples.clip_frames, frames, strides, tuples.short),
+            augment=self._augment(epoch, sample_ids, sizes, crop),
+            pretext=asked,
         )
 
 
 @dataclass(frozen=True)
-class UniformRecipe:
-    """Uniformly spaced test clips, centre crop, nothing random.
+class ViewsRecipe(_RandomClips):
+    """Independent random views of a video, from one on, with a pretext task that needs no order of clips.
 
     Attributes:
-        views: clips a video; the published protocol takes 10.
-        clip_frames: frames a clip.
+        seed: the run's seed.
+        clips: how many views, and how they lie in the video.
+        augment: random augmentation, or None for the centre crop (validation).
+        pretext: rotation or speed; None leaves the clips plain.
+
+    Raises:
+        InputError: the pretext task asks about clips in temporal order.
     """
 
-    views: int = 10
-    clip_frames: int = 16
-    colours: bool = False
+    seed: int
+    clips: ViewSettings = field(default_factory=ViewSettings)
+    augment: AugmentSettings | None = field(default_factory=AugmentSettings)
+    pretext: Pretext | None = None
 
-    def plan(self, epoch: int, sample_ids: Ints, frames: Ints, sizes: Ints, crop: int) -> ClipPlan:  # noqa: ARG002
-        """The same clips in every epoch."""
-        starts = sampling.uniform_starts(frames, self.views, self.clip_frames)
+    def __post_init__(self) -> None:
+        if self.pretext is None:
+            return
+        if self.pretext.needs_order:
+            raise InputError(
+                f"pretext.task {self.pretext.name} asks about clips in temporal order, independent views have none",
+                remedy="use a TupleRecipe, or pretext.task rotation or speed",
+            )
+        self.pretext.check(self.views, self.clip_frames)
+
+    @property
+    def views(self) -> int:
+        """Clips a sample."""
+        return self.clips.views
+
+    @property
+    def clip_frames(self) -> int:
+        """Frames a clip."""
+        return self.clips.clip_frames
+
+    def plan(self, epoch: int, sample_ids: Ints, frames: Ints, sizes: Ints, crop: int) -> ClipPlan:
+        """Draw the speed of the views, then their places, and the augmentation."""
+        clips, strides, asked = self.clips, np.array(self.clips.frame_stride), None
+        if self.pretext is not None:
+            nowhere = np.zeros(len(frames), np.bool_)
+            facts = Facts(nowhere, sampling.longest_strides(frames, np.zeros(self.views, np.int64), clips))
+            asked = self.pretext.draw(self.seed, epoch, sample_ids, facts)
+            if asked.stride is not None:
+                strides = clips.frame_stride * asked.stride
+        draws = uniform(self.seed, epoch, sample_ids, Purpose.CLIP_START, self.views)
+        starts = sampling.sample_views(frames, draws, clips, strides if strides.ndim else None)
         return ClipPlan(
-            frames=sampling.clip_frames(starts, self.clip_frames, frames),
-            augment=augment.centre_crop(sizes, self.views, crop),
-            pretext=None,
+            frames=sampling.clip_frames(starts, clips.clip_frames, frames, strides, clips.short),
+            augment=self._augment(epoch, sample_ids, sizes, crop),
+            pretext=asked,
         )

@@ -16,7 +16,7 @@ RECIPE = TupleRecipe(
     seed=3,
     tuples=TupleSettings(clip_frames=8, clip_stride=12),
     augment=AugmentSettings(jitter_probability=0, grayscale_probability=0, blur_probability=0),
-    transform=False,
+    pretext=None,
 )
 LEVEL = 1 / (255 * 0.225)  # one grey level after normalisation
 

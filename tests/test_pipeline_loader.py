@@ -9,10 +9,11 @@ import torch
 from PIL import Image
 
 from pclkd.pipeline.batch import ClipBatch
+from pclkd.pipeline.covering_recipe import UniformRecipe
 from pclkd.pipeline.dali import MEAN, STD
 from pclkd.pipeline.loader import ClipLoader, LoaderSettings
 from pclkd.pipeline.reader import FrameReader
-from pclkd.pipeline.recipe import TupleRecipe, UniformRecipe
+from pclkd.pipeline.recipe import TupleRecipe
 from pclkd.pipeline.sampling import TupleSettings
 from pclkd.pipeline.world import World
 from pclkd.sharding.errors import InputError

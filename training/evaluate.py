@@ -10,8 +10,9 @@ from typing import Literal, Self
 import torch
 from torch import nn
 
+from pclkd.pipeline.covering_recipe import UniformRecipe
 from pclkd.pipeline.loader import ClipLoader
-from pclkd.pipeline.recipe import TupleRecipe, UniformRecipe
+from pclkd.pipeline.recipe import TupleRecipe
 from pclkd.pipeline.world import World
 from pclkd.sharding.atomic import write_text
 from pclkd.sharding.index import ShardIndex
