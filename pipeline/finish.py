@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 
 from pclkd.pipeline.batch import ClipBatch
 from pclkd.pipeline.prepare import PreparedBatch
-from pclkd.pipeline.residual import residual as residuals
+from pclkd.pipeline.residual import residual_
 
 __all__ = ["finish_batch"]
 
@@ -34,7 +34,7 @@ def finish_batch(
     if draw is not None:
         clips = draw.apply(clips)  # may overwrite them: the frames are ours alone
     if residual:
-        clips = residuals(clips)
+        clips = residual_(clips)
 
     def on_device(values: NDArray[np.int64]) -> torch.Tensor:
         return torch.from_numpy(values).to(frames.device, non_blocking=True)
