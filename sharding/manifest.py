@@ -106,16 +106,18 @@ class Manifest:
     """The contents of manifest.json.
 
     Attributes:
-        source: name of the folder the videos came from, without its path.
+        dataset: layout that was read: ucf101, hmdb51, kinetics, folder or csv.
+        source: name of the folder or table the videos came from, without its path.
         classes: class names; the position is the label.
         splits: counts per split; the keys are the split numbers, as text.
         columns: SHA-256 of each file in `index/`, by column name.
         missing: listed videos that were not on disk.
-        unlisted: packed or quarantined videos that no list names.
+        unlisted: videos that no list names; of ucf101 and hmdb51 they are packed, in no part.
         fingerprint: SHA-256 over all the other fields; two sets with the same one hold the same bytes.
     """
 
     format_version: int
+    dataset: str
     source: str
     settings: PackSettings
     classes: tuple[str, ...]

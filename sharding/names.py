@@ -6,8 +6,9 @@ All of them depend on the one name alone, so that adding videos changes nothing 
 import hashlib
 import os
 import re
+from pathlib import PurePosixPath
 
-__all__ = ["LONGEST_KEY", "group_number", "printable", "sample_key"]
+__all__ = ["LONGEST_KEY", "group_number", "path_key", "printable", "sample_key"]
 
 LONGEST_KEY = 93  # a USTAR name holds 100 bytes, ".mjpeg" takes 6 of them
 _UNSAFE = re.compile(r"[^A-Za-z0-9_-]")
@@ -20,6 +21,8 @@ def printable(name: str) -> str:
     Names may hold bytes that are no UTF-8 (as surrogates, the way Python lists them), line ends and codes that steer a
     terminal. Such bytes become `\xNN` and a backslash becomes `\\`; all other names stay as they are.
     """
+    if name.isprintable() and "\\" not in name:
+        return name
     return "".join(_visible(letter) for letter in name)
 
 
@@ -41,6 +44,11 @@ def sample_key(name: str) -> str:
     if safe == name and len(name) <= LONGEST_KEY:
         return name
     return f"{safe[: LONGEST_KEY - 9]}-{hashlib.sha256(os.fsencode(name)).hexdigest()[:8]}"
+
+
+def path_key(name: str) -> str:
+    """Return the key of `folder/sub/file.avi`, whose folders are needed to tell files of one name apart."""
+    return sample_key(str(PurePosixPath(name).with_suffix("")).replace("/", "__"))
 
 
 def group_number(name: str) -> int:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from pclkd.sharding.columns import Column, write_columns
-from pclkd.sharding.datasets import read_dataset
+from pclkd.sharding.datasets import DatasetChoice, read_dataset
 from pclkd.sharding.errors import InputError
 from pclkd.sharding.manifest import FORMAT_VERSION, MANIFEST_NAME, Manifest, PackSettings, SplitCount
 from pclkd.sharding.plan import plan_shards
@@ -49,14 +49,18 @@ def plan_packing(
     videos: str | Path,
     splits: str | Path | None = None,
     *,
+    dataset: DatasetChoice = "auto",
+    test_share: float = 0.0,
     strict: bool = False,
     **frames: Any,
 ) -> PackPlan:
     """Read the lists and the folder, and check them, before anything is written.
 
     Args:
-        videos: the folder of class folders.
-        splits: the folder of the lists.
+        videos: path or URL of the folder of videos, or of a table of them.
+        splits: path or URL of the lists; see `read_dataset`.
+        dataset: the layout of the data set.
+        test_share: what to hold out as the test part where nothing tells the parts.
         strict: refuse videos that are missing or that no list names.
         **frames: fields of `PackSettings`.
 
@@ -65,10 +69,10 @@ def plan_packing(
             disk and any video on disk that is not listed.
     """
     settings = PackSettings(**frames)
-    dataset = read_dataset(videos, splits)
+    found = read_dataset(videos, splits, dataset, test_share)
     if strict:
-        _refuse_disagreement(videos, splits, dataset)
-    return PackPlan(str(videos), dataset, settings)
+        _refuse_disagreement(videos, splits or videos, found)
+    return PackPlan(str(videos), found, settings)
 
 
 def pack_videos(
@@ -114,7 +118,7 @@ def pack_videos(
     return PackReport(manifest, time.monotonic() - started)
 
 
-def _refuse_disagreement(videos: str | Path, splits: str | Path | None, dataset: Dataset) -> None:
+def _refuse_disagreement(videos: str | Path, splits: str | Path, dataset: Dataset) -> None:
     remedy = "complete the folder or the lists, or pack without --strict"
     if dataset.missing:
         raise InputError(
@@ -184,6 +188,7 @@ def _finish(plan: PackPlan, out: Path, results: Sequence[ShardResult]) -> Manife
     split = columns["sample_split"]
     manifest = Manifest(
         format_version=FORMAT_VERSION,
+        dataset=plan.dataset.kind,
         source=plan.dataset.source,
         settings=plan.settings,
         classes=plan.dataset.classes,

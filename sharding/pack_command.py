@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from pclkd.sharding.dataset_options import dataset_options
 from pclkd.sharding.frame_options import frame_options
 from pclkd.sharding.options import FOLDER
 from pclkd.sharding.summary import print_summary, summarise
@@ -18,7 +19,7 @@ _QUARANTINED = 3
 @click.command()
 @click.argument("videos", type=FOLDER)
 @click.argument("out", type=FOLDER)
-@click.option("--splits", type=FOLDER, required=True, help="Folder of classInd.txt and the train and test lists.")
+@dataset_options
 @click.option("--workers", type=click.IntRange(min=1), help="Processes.  [default: one a processor]")
 @frame_options
 @click.option("--strict", is_flag=True, help="Refuse videos that are missing or that no list names.")
@@ -29,14 +30,14 @@ def pack(
     ctx: click.Context,
     videos: Path,
     out: Path,
-    splits: Path,
     workers: int | None,
     strict: bool,
     overwrite: bool,
     as_json: bool,
+    source: dict[str, Any],
     frames: dict[str, Any],
 ) -> None:
-    """Pack the videos in VIDEOS (the folder of class folders) into shards in OUT.
+    """Pack the videos in VIDEOS (a folder of class folders or clips, or a table .csv of paths) into shards in OUT.
 
     Exit code 0: all packed. 3: packed, but some videos could not be decoded; they are named. 2: wrong input, nothing
     packed.
@@ -44,11 +45,19 @@ def pack(
     from pclkd.sharding.pack import pack_videos, plan_packing
     from pclkd.sharding.progress import show_progress
 
-    plan = plan_packing(videos, splits, **frames, strict=strict)
+    plan = plan_packing(videos, **source, **frames, strict=strict)
+    if not as_json:
+        for note in plan.dataset.notes:
+            click.echo(f"note: {note}")
     with show_progress("packing", len(plan.dataset.videos), "videos") as step:
         report = pack_videos(plan, out, workers=workers, overwrite=overwrite, step=step)
     if as_json:
-        click.echo(json.dumps({**summarise(report.manifest), "seconds": round(report.seconds, 3)}, indent=1))
+        click.echo(
+            json.dumps(
+                {**summarise(report.manifest), "notes": plan.dataset.notes, "seconds": round(report.seconds, 3)},
+                indent=1,
+            )
+        )
     else:
         print_summary(report.manifest)
         click.echo(f"packed in {report.seconds:.1f} s into {out}")

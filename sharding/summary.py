@@ -15,6 +15,7 @@ _NAMED_AT_MOST = 10
 def summarise(manifest: Manifest) -> dict[str, Any]:
     """Return the manifest's figures, with totals in place of long lists."""
     return {
+        "dataset": manifest.dataset,
         "source": manifest.source,
         "videos": manifest.videos,
         "frames": manifest.frames,
@@ -34,7 +35,7 @@ def summarise(manifest: Manifest) -> dict[str, Any]:
 def print_summary(manifest: Manifest) -> None:
     """Write the manifest's figures to standard output, and what is missing or was left out."""
     size = sum(shard.bytes for shard in manifest.shards)
-    click.echo(f"source       {manifest.source}")
+    click.echo(f"source       {manifest.source} ({manifest.dataset})")
     click.echo(f"classes      {len(manifest.classes)}")
     click.echo(f"videos       {manifest.videos}, {manifest.frames} frames")
     click.echo(f"shards       {len(manifest.shards)}, {size / 1e6:.1f} MB")

@@ -11,6 +11,7 @@ from pclkd.sharding.manifest import MANIFEST_NAME, PackSettings, Quarantined, Sh
 def example() -> Manifest:
     return Manifest(
         format_version=2,
+        dataset="ucf101",
         source="UCF-101",
         settings=PackSettings(128, 171, videos_per_shard=5),
         classes=("Archery", "Épée"),

@@ -1,0 +1,76 @@
+"""Telling which layout a data set has, from what lies where the user points."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from pclkd.sharding import hmdb51, kinetics, plain_table, storage, ucf101
+from pclkd.sharding.errors import InputError
+from pclkd.sharding.listing import FoundVideo, stem
+from pclkd.sharding.lists import is_list_file, list_names, read_header
+from pclkd.sharding.videos import DatasetKind
+
+__all__ = ["detect_lists", "refuse_lost_lists"]
+
+_SAY_WHICH = "say which with --dataset ucf101, hmdb51, kinetics or csv"
+_LISTS = (
+    "give the folder of classInd.txt and its lists (UCF101) or of lists such as brush_hair_test_split1.txt (HMDB51), "
+    "or a table .csv (Kinetics, or path,label)"
+)
+# What a file name looks like whose data set has official lists.
+_MARKS: dict[str, re.Pattern[str]] = {
+    "UCF101": re.compile(r"v_.+_g\d+_c\d+", re.IGNORECASE),
+    "HMDB51": re.compile(r".+_[a-z]_[a-z]{2}_np\d_[a-z]{2}_[a-z]{3}_\d+", re.IGNORECASE),
+    "Kinetics": re.compile(r"[\w-]{11}_\d{6}_\d{6}", re.ASCII),
+}
+
+
+def detect_lists(splits: str | Path) -> tuple[DatasetKind, str]:
+    """Return the layout that the lists in `splits` have, and the file that tells it.
+
+    Raises:
+        InputError: nothing there, lists of no known kind, or of several.
+    """
+    if is_list_file(splits) or (not storage.is_remote(splits) and storage.local_path(splits).is_file()):
+        return _table_kind(str(splits)), str(splits)
+    kinds: dict[DatasetKind, str] = {}
+    for name in list_names(splits, _LISTS):
+        if name == ucf101.CLASS_LIST or ucf101.LIST_NAME.fullmatch(name):
+            kinds.setdefault("ucf101", name)
+        elif hmdb51.LIST_NAME.fullmatch(name):
+            kinds.setdefault("hmdb51", name)
+        elif is_list_file(name):
+            kinds.setdefault(_table_kind(storage.join(splits, name)), name)
+    if not kinds:
+        raise InputError(f"no lists of a known kind in {splits}", remedy=_LISTS)
+    if len(kinds) > 1:
+        found = " and ".join(f"{name} ({kind})" for kind, name in sorted(kinds.items()))
+        raise InputError(f"{splits} holds lists of several kinds: {found}", remedy=_SAY_WHICH)
+    ((kind, name),) = kinds.items()
+    return kind, storage.join(splits, name)
+
+
+def _table_kind(url: str) -> DatasetKind:
+    header = set(read_header(url))
+    if header >= kinetics.COLUMNS:
+        return "kinetics"
+    if header >= plain_table.COLUMNS:
+        return "csv"
+    raise InputError(
+        f"{url} is no table of a known kind: its first line has neither path,label nor youtube_id,time_start,time_end",
+        remedy="begin the table with the line path,label",
+    )
+
+
+def refuse_lost_lists(root: str | Path, found: Sequence[FoundVideo]) -> None:
+    """Refuse to take a data set that has official splits for a plain folder: they would be lost without a word.
+
+    Raises:
+        InputError: most names look like those of such a data set.
+    """
+    for name, mark in _MARKS.items():
+        if sum(bool(mark.fullmatch(stem(video.name))) for video in found) > len(found) / 2:
+            raise InputError(
+                f"the videos in {root} are named like those of {name}, but there are no lists",
+                remedy="say --splits LISTS, or --dataset folder to pack them without the official splits",
+            )
