@@ -19,13 +19,13 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from nvidia.dali import fn, pipeline_def, types
+from nvidia.dali import backend, fn, pipeline_def, types
 
 from pclkd.pipeline.augment import ClipAugment
 from pclkd.pipeline.colours import MEAN, STD, blur_window
 from pclkd.pipeline.fused import FusedColours
 
-__all__ = ["MEAN", "STD", "Colours", "FrameDecoder", "FrameGraph", "UndecodableFramesError"]
+__all__ = ["MEAN", "STD", "Colours", "FrameDecoder", "FrameGraph", "UndecodableFramesError", "release_unused_memory"]
 
 Colours = Literal["none", "graph", "fused"]
 Inputs = Mapping[str, NDArray[Any]]
@@ -162,6 +162,11 @@ class FrameDecoder:
             inputs["window"] = blur_window(sigma)
             inputs["sigma"] = np.maximum(sigma, 0.1)  # DALI refuses 0; a window of one tap copies whatever it is
         return inputs
+
+
+def release_unused_memory() -> None:
+    """Give memory back that DALI's pools keep for graphs that are gone."""
+    backend.ReleaseUnusedMemory()  # type: ignore[attr-defined]
 
 
 def _build(graph: FrameGraph, define: Callable[[FrameGraph], Any]) -> Any:
