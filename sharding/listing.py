@@ -5,6 +5,7 @@ quarantine when it is its turn.
 """
 
 import os
+from collections import deque
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -67,22 +68,24 @@ def _find_local(root: Path, levels: int | None) -> list[FoundVideo]:
         raise InputError(f"no folder of videos at {root}", remedy="give the folder that holds the videos")
     found = []
     top = _identity(root)
-    # Each folder to visit: path, name below the root, depth, and what was visited below the same first folder.
-    stack: list[tuple[str, str, int, set[tuple[int, int]]]] = [(str(root), "", 1, {top})]
-    while stack:
-        folder, prefix, depth, seen = stack.pop()
+    # Each folder to visit: path, name below the root, depth, and what was visited below the same first folder. Links
+    # wait until all else is visited, so that a folder goes by its own name.
+    folders: deque[tuple[str, str, int, set[tuple[int, int]]]] = deque([(str(root), "", 1, set())])
+    links: deque[tuple[str, str, int, set[tuple[int, int]]]] = deque()
+    while folders or links:
+        folder, prefix, depth, seen = folders.popleft() if folders else links.popleft()
+        identity = _identity(Path(folder))
+        if identity in seen:
+            continue
+        seen.add(identity)
         with os.scandir(folder) as scan:
-            entries = sorted(scan, key=lambda entry: (entry.is_symlink(), entry.name))
-        below = []
+            entries = sorted(scan, key=lambda entry: entry.name)
         for entry in entries:
             if is_video_name(entry.name):
                 found.append(FoundVideo(prefix + entry.name, entry.path))
             elif not entry.name.startswith(".") and (levels is None or depth < levels) and _leads_to_folder(entry):
-                below.append((entry.path, f"{prefix}{entry.name}/", depth + 1, {top} if depth == 1 else seen))
-        for visit in reversed(below):
-            if (identity := _identity(Path(visit[0]))) not in visit[3]:
-                visit[3].add(identity)
-                stack.append(visit)
+                visit = (entry.path, f"{prefix}{entry.name}/", depth + 1, {top} if depth == 1 else seen)
+                (links if entry.is_symlink() else folders).append(visit)
     return found
 
 
