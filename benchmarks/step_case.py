@@ -7,7 +7,7 @@ import torch
 from pclkd.benchmarks.clip_shape import ClipShape
 from pclkd.pipeline.batch import ClipBatch
 from pclkd.training.backbones import build_backbone
-from pclkd.training.objective import DistillObjective, KdSettings, PclObjective, PclSettings
+from pclkd.training.objective import Objective, PclSettings
 from pclkd.training.pcl_model import PclModel
 from pclkd.training.precision import Precision
 from pclkd.training.settings import OptimizerSettings
@@ -45,14 +45,8 @@ class StepNetworks:
         """
         precision = Precision(self.precision, device)
         student = self._network(self.backbone, device)
-        settings = PclSettings()
-        objective: PclObjective
-        if distil and self.teacher is not None:
-            teacher = self._network(self.teacher, device)
-            objective = DistillObjective(student, teacher, rows, settings, KdSettings(), 0)
-        else:
-            objective = PclObjective(student, rows, settings, 0)
-        objective = objective.to(device).train()
+        teachers = [self._network(self.teacher, device)] if distil and self.teacher is not None else []
+        objective = Objective(student, rows, PclSettings(), 0, teachers=teachers).to(device).train()
         return TrainStep(objective, student, OptimizerSettings(), precision)
 
     def _network(self, name: str, device: torch.device) -> PclModel:

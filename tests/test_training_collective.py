@@ -9,7 +9,7 @@ from torch.nn.parallel import DistributedDataParallel
 from pclkd.pipeline.batch import ClipBatch
 from pclkd.training.backbones import build_backbone
 from pclkd.training.collective import gather_rows
-from pclkd.training.objective import DistillObjective, KdSettings, PclSettings
+from pclkd.training.objective import KdSettings, Objective, PclSettings
 from pclkd.training.pcl_model import PclModel
 
 ROWS, DIM, RANKS, EACH = 12, 8, 2, 2
@@ -43,14 +43,14 @@ def share(batch: ClipBatch, rank: int) -> ClipBatch:
 
 def train(student: torch.nn.Module, rank: int | None, settings: PclSettings, kd: KdSettings) -> dict[str, torch.Tensor]:
     """Three steps, in eval mode so that batch norm does not depend on how samples are spread."""
-    objective = DistillObjective(student, network("r3d", 1), ROWS, settings, kd, seed=6).eval()
+    objective = Objective(student, ROWS, settings, seed=6, teachers=[network("r3d", 1)], kd=kd).eval()
     optimizer = torch.optim.SGD(student.parameters(), lr=0.05)
     for step in range(3):
         batch = whole_batch(step)
         optimizer.zero_grad()
         objective(batch if rank is None else share(batch, rank))["loss"].backward()
         optimizer.step()
-    banks = objective.bank_state()
+    banks = objective.memory_state()
     state = {f"{who}.{clip}": bank for who, pair in banks.items() for clip, bank in pair.items()}
     inner = student.module if isinstance(student, DistributedDataParallel) else student
     return {**state, **inner.state_dict()}

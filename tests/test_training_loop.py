@@ -103,7 +103,7 @@ def test_distillation_across_architectures(synthetic_shards: Path, teacher: Path
         kd = losses["pretext"] + 0.5 * losses["contrast"] + losses["kd_pretext"] + losses["kd_contrast"]
         assert losses["loss"] == pytest.approx(kd, rel=1e-5)
     checkpoint = load_checkpoint(folder)
-    assert set(checkpoint.banks) == {"student", "teacher"}
+    assert set(checkpoint.memory) == {"student", "teacher"}
     assert not any("teacher" in name for name in checkpoint.model)
     after = torch.load(teacher / "last.pt", weights_only=True)["model"]
     assert all(torch.equal(before[name], after[name]) for name in before)
@@ -183,7 +183,7 @@ def test_two_processes_train_the_same_banks_and_weights(synthetic_shards: Path, 
     run("pretrain", "--data", synthetic_shards, "--out", alone, "--epochs=2", *TINY)
     # The same samples a step: the first loss agrees as far as batch norm over half a batch lets it.
     assert max(steps(out)) == max(steps(alone)) == 6
-    touched = [load_checkpoint(folder).banks["student"]["first"] for folder in (out, alone)]
+    touched = [load_checkpoint(folder).memory["student"]["first"] for folder in (out, alone)]
     assert touched[0].shape == touched[1].shape
     assert torch.allclose(touched[0].norm(dim=1), torch.ones(len(touched[0])), atol=1e-5)
 

@@ -9,7 +9,7 @@ from pclkd.pipeline.batch import ClipBatch
 from pclkd.sharding.errors import InputError
 from pclkd.training.backbones import build_backbone
 from pclkd.training.contrast import nce_indices
-from pclkd.training.objective import DistillObjective, KdSettings, PclObjective, PclSettings
+from pclkd.training.objective import KdSettings, Objective, PclSettings
 from pclkd.training.pcl_model import PclModel
 
 ROWS, DIM, BATCH = 24, 16, 4
@@ -86,9 +86,9 @@ def test_every_term_against_float64(student_name: str) -> None:
     kd = KdSettings(pretext_weight=1.3, pretext_temperature=3.0, contrast_weight=0.9, contrast_temperature=1.5)
     # The teacher's embeddings have another length: its banks are its own.
     student, teacher = network(student_name).eval(), some_teacher("r3d", dim=24)
-    objective = DistillObjective(student, teacher, ROWS, settings, kd, seed=9)
+    objective = Objective(student, ROWS, settings, seed=9, teachers=[teacher], kd=kd)
     batch = fixed_batch()
-    banks = {who: {k: wide(v) for k, v in state.items()} for who, state in objective.bank_state().items()}
+    banks = {who: {k: wide(v) for k, v in state.items()} for who, state in objective.memory_state().items()}
     with torch.no_grad():
         s, t = student(batch.clips), teacher.eval()(batch.clips)
     index = nce_indices(9, batch.epoch, batch.sample_index, 12, ROWS).numpy()
@@ -126,14 +126,14 @@ def test_every_term_against_float64(student_name: str) -> None:
             for row, embedding in zip(batch.sample_index.tolist(), wide(embeddings), strict=True):
                 moved = 0.5 * after[row] + 0.5 * embedding
                 after[row] = moved / np.linalg.norm(moved)
-            np.testing.assert_allclose(objective.bank_state()[who][clip].numpy(), after, atol=1e-5)
+            np.testing.assert_allclose(objective.memory_state()[who][clip].numpy(), after, atol=1e-5)
 
 
 def test_pcl_gives_the_same_terms_as_distillation_with_nothing_to_distil() -> None:
     batch = fixed_batch()
-    pcl = PclObjective(network("r3d"), ROWS, SMALL, seed=2)(batch)
+    pcl = Objective(network("r3d"), ROWS, SMALL, seed=2)(batch)
     kd = KdSettings(pretext_weight=0, contrast_weight=0)
-    both = DistillObjective(network("r3d"), network("c3d", 1), ROWS, SMALL, kd, seed=2)(batch)
+    both = Objective(network("r3d"), ROWS, SMALL, seed=2, teachers=[network("c3d", 1)], kd=kd)(batch)
     assert list(pcl) == ["loss", "pretext", "contrast", "pretext_top1_pct"]
     assert list(both) == list(pcl)
     for key in pcl:
@@ -141,7 +141,7 @@ def test_pcl_gives_the_same_terms_as_distillation_with_nothing_to_distil() -> No
 
 
 def test_results_are_float32_scalars_and_only_the_loss_carries_a_gradient() -> None:
-    objective = DistillObjective(network("r3d"), some_teacher(), ROWS, SMALL, KdSettings(), seed=0)
+    objective = Objective(network("r3d"), ROWS, SMALL, seed=0, teachers=[some_teacher()], kd=KdSettings())
     with torch.autocast("cpu", torch.bfloat16):
         got = objective(fixed_batch())
     for key, value in got.items():
@@ -154,14 +154,14 @@ def test_results_are_float32_scalars_and_only_the_loss_carries_a_gradient() -> N
 
 
 def test_the_loss_is_the_sum_of_the_terms_at_the_published_weights() -> None:
-    got = PclObjective(network("c3d"), ROWS, SMALL, seed=0)(fixed_batch())
+    got = Objective(network("c3d"), ROWS, SMALL, seed=0)(fixed_batch())
     assert float(got["loss"].detach()) == pytest.approx(float(got["pretext"] + 0.5 * got["contrast"]), rel=1e-6)
 
 
 # --- learning -------------------------------------------------------------------------------------------------------
 
 
-def descend(objective: PclObjective, steps: int, lr: float) -> list[dict[str, float]]:
+def descend(objective: Objective, steps: int, lr: float) -> list[dict[str, float]]:
     optimizer = torch.optim.SGD(objective.student.parameters(), lr=lr, momentum=0.9)
     batch, history = fixed_batch(), []
     for _ in range(steps):
@@ -178,17 +178,22 @@ def descend(objective: PclObjective, steps: int, lr: float) -> list[dict[str, fl
 )
 def test_fifty_steps_on_one_batch_bring_every_term_down(student: str, teacher: str | None) -> None:
     if teacher is None:
-        history = descend(PclObjective(network(student), ROWS, SMALL, seed=0).train(), 50, lr=0.02)
+        history = descend(Objective(network(student), ROWS, SMALL, seed=0).train(), 50, lr=0.02)
         terms = ["loss", "pretext", "contrast"]
     else:
-        taught = PclObjective(network(teacher, 7), ROWS, SMALL, seed=1).train()
+        taught = Objective(network(teacher, 7), ROWS, SMALL, seed=1).train()
         descend(taught, 20, lr=0.02)
         assert isinstance(taught.student, PclModel)
         settle(taught.student)
-        objective = DistillObjective(
-            network(student), taught.student, ROWS, SMALL, KdSettings(), seed=0,
-            teacher_banks=taught.bank_state()["student"],
-        )  # fmt: skip
+        objective = Objective(
+            network(student),
+            ROWS,
+            SMALL,
+            seed=0,
+            teachers=[taught.student],
+            kd=KdSettings(),
+            teacher_banks=[taught.memory_state()["student"]],
+        )
         history = descend(objective.train(), 50, lr=0.02)
         terms = ["loss", "pretext", "contrast", "kd_pretext", "kd_contrast"]
     first = {key: np.mean([step[key] for step in history[:3]]) for key in terms}
@@ -204,9 +209,9 @@ def test_fifty_steps_on_one_batch_bring_every_term_down(student: str, teacher: s
 def test_the_teacher_stays_as_it_was_while_the_student_learns() -> None:
     teacher = some_teacher()
     before = {key: value.clone() for key, value in teacher.state_dict().items()}
-    objective = DistillObjective(network("c3d"), teacher, ROWS, SMALL, KdSettings(), seed=0)
+    objective = Objective(network("c3d"), ROWS, SMALL, seed=0, teachers=[teacher], kd=KdSettings())
     for mode in (objective.train(), objective.eval(), objective.train()):
-        assert not any(module.training for module in mode.teacher.modules())
+        assert not any(module.training for module in mode.teachers.modules())
     assert objective.student.training
     descend(objective, 2, lr=0.1)
     assert all(torch.equal(before[key], value) for key, value in teacher.state_dict().items())
@@ -214,9 +219,9 @@ def test_the_teacher_stays_as_it_was_while_the_student_learns() -> None:
 
 
 def test_the_teacher_sees_the_very_clips_of_the_student() -> None:
-    objective = DistillObjective(network("c3d"), some_teacher(), ROWS, SMALL, KdSettings(), seed=0)
+    objective = Objective(network("c3d"), ROWS, SMALL, seed=0, teachers=[some_teacher()], kd=KdSettings())
     seen: list[torch.Tensor] = []
-    objective.teacher.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    objective.teachers[0].register_forward_pre_hook(lambda _, args: seen.append(args[0]))
     batch = fixed_batch()
     objective(batch)
     assert len(seen) == 1
@@ -224,10 +229,10 @@ def test_the_teacher_sees_the_very_clips_of_the_student() -> None:
 
 
 def test_the_teacher_works_in_the_callers_autocast() -> None:
-    objective = DistillObjective(network("c3d"), some_teacher(), ROWS, SMALL, KdSettings(), seed=0)
+    objective = Objective(network("c3d"), ROWS, SMALL, seed=0, teachers=[some_teacher()], kd=KdSettings())
     types: list[torch.dtype] = []
-    objective.teacher.base_network.register_forward_hook(lambda _, __, out: types.append(out.dtype))
-    convolution = objective.teacher.base_network.get_submodule("conv1.temporal_spatial_conv")
+    objective.teachers[0].base_network.register_forward_hook(lambda _, __, out: types.append(out.dtype))
+    convolution = objective.teachers[0].base_network.get_submodule("conv1.temporal_spatial_conv")
     convolution.register_forward_hook(lambda _, __, out: types.append(out.dtype))
     with torch.autocast("cpu", torch.bfloat16):
         objective(fixed_batch())
@@ -249,14 +254,17 @@ def test_a_zero_weight_skips_its_term_and_needless_calls_of_the_teacher(
     pcl: dict[str, float], kd: dict[str, float], present: set[str], calls: int
 ) -> None:
     settings = PclSettings.model_validate({"negatives": 12, "embedding_dim": DIM, **pcl})
-    objective = DistillObjective(network("r3d"), some_teacher(), ROWS, settings, KdSettings.model_validate(kd), seed=0)
+    objective = Objective(
+        network("r3d"), ROWS, settings, seed=0, teachers=[some_teacher()], kd=KdSettings.model_validate(kd)
+    )
     called: list[int] = []
-    objective.teacher.register_forward_pre_hook(lambda *_: called.append(1))
-    before = objective.bank_state()["teacher"]["first"].clone()
+    objective.teachers[0].register_forward_pre_hook(lambda *_: called.append(1))
+    before = {name: bank.clone() for name, bank in objective.memory_state()["teacher"].items()}
+    assert bool(before) == ("kd_contrast" in present)
     got = objective(fixed_batch())
     assert set(got) == present | {"loss", "pretext_top1_pct"}
     assert len(called) == calls
-    assert torch.equal(before, objective.bank_state()["teacher"]["first"]) == ("kd_contrast" not in present)
+    assert all(not torch.equal(bank, objective.memory_state()["teacher"][name]) for name, bank in before.items())
     got["loss"].backward()  # type: ignore[no-untyped-call]
     # Every parameter takes part, so that distributed training does not wait for one that does not.
     assert all(p.grad is not None for p in objective.student.parameters())
@@ -264,7 +272,7 @@ def test_a_zero_weight_skips_its_term_and_needless_calls_of_the_teacher(
 
 def test_skipped_terms_do_not_move_their_head() -> None:
     settings = PclSettings(negatives=12, embedding_dim=DIM, pretext_weight=0)
-    objective = PclObjective(network("r3d"), ROWS, settings, seed=0)
+    objective = Objective(network("r3d"), ROWS, settings, seed=0)
     objective(fixed_batch())["loss"].backward()  # type: ignore[no-untyped-call]
     assert isinstance(objective.student, PclModel)
     assert objective.student.fc.weight.grad is not None
@@ -274,34 +282,36 @@ def test_skipped_terms_do_not_move_their_head() -> None:
 # --- the banks ------------------------------------------------------------------------------------------------------
 
 
-def test_bank_state_carries_a_run_on_without_the_teachers_weights() -> None:
-    def fresh() -> DistillObjective:
-        return DistillObjective(network("r3d"), some_teacher(), ROWS, SMALL, KdSettings(), seed=0).eval()
+def test_memory_state_carries_a_run_on_without_the_teachers_weights() -> None:
+    def fresh() -> Objective:
+        return Objective(network("r3d"), ROWS, SMALL, seed=0, teachers=[some_teacher()], kd=KdSettings()).eval()
 
     first, batch = fresh(), fixed_batch()
     first(batch)
-    saved = {who: {k: v.clone() for k, v in state.items()} for who, state in first.bank_state().items()}
+    saved = {who: {k: v.clone() for k, v in state.items()} for who, state in first.memory_state().items()}
     assert {who: set(state) for who, state in saved.items()} == {w: {"first", "third"} for w in ("student", "teacher")}
     second = fresh()
-    second.load_bank_state(saved)
+    second.load_memory_state(saved)
     goes_on, resumed = first(batch), second(batch)
     for key, value in goes_on.items():
         assert torch.equal(value, resumed[key]), key
     assert not torch.equal(goes_on["contrast"], fresh()(batch)["contrast"])
-    assert PclObjective(network("r3d"), ROWS, SMALL, seed=0).bank_state().keys() == {"student"}
+    assert Objective(network("r3d"), ROWS, SMALL, seed=0).memory_state().keys() == {"student"}
 
 
 def test_the_teacher_starts_from_the_banks_of_its_own_run() -> None:
-    run = PclObjective(network("r3d"), ROWS, SMALL, seed=4)
+    run = Objective(network("r3d"), ROWS, SMALL, seed=4)
     run(fixed_batch())
-    own = run.bank_state()["student"]
-    with_banks = DistillObjective(network("c3d"), network("r3d"), ROWS, SMALL, KdSettings(), 4, teacher_banks=own)
-    without = DistillObjective(network("c3d"), network("r3d"), ROWS, SMALL, KdSettings(), 4)
+    own = run.memory_state()["student"]
+    with_banks = Objective(
+        network("c3d"), ROWS, SMALL, seed=4, teachers=[network("r3d")], kd=KdSettings(), teacher_banks=[own]
+    )
+    without = Objective(network("c3d"), ROWS, SMALL, seed=4, teachers=[network("r3d")], kd=KdSettings())
     for clip in ("first", "third"):
-        assert torch.equal(with_banks.bank_state()["teacher"][clip], own[clip])
-        assert not torch.equal(without.bank_state()["teacher"][clip], own[clip])
+        assert torch.equal(with_banks.memory_state()["teacher"][clip], own[clip])
+        assert not torch.equal(without.memory_state()["teacher"][clip], own[clip])
     # Four banks, and no two start alike.
-    starts = [bank for state in without.bank_state().values() for bank in state.values()]
+    starts = [bank for state in without.memory_state().values() for bank in state.values()]
     assert all(not torch.equal(a, b) for i, a in enumerate(starts) for b in starts[:i])
 
 
@@ -316,13 +326,15 @@ def test_the_teacher_starts_from_the_banks_of_its_own_run() -> None:
     ],
 )
 def test_banks_that_do_not_fit_are_refused(banks: dict[str, torch.Tensor], problem: str) -> None:
-    objective = PclObjective(network("r3d"), ROWS, SMALL, seed=0)
+    objective = Objective(network("r3d"), ROWS, SMALL, seed=0)
     with pytest.raises(InputError, match=problem):
-        objective.load_bank_state({"student": banks})
+        objective.load_memory_state({"student": banks})
     with pytest.raises(InputError, match="no memory banks of the student"):
-        objective.load_bank_state({"teacher": banks})
+        objective.load_memory_state({"teacher": banks})
     with pytest.raises(InputError, match=problem):
-        DistillObjective(network("c3d"), network("r3d"), ROWS, SMALL, KdSettings(), 0, teacher_banks=banks)
+        Objective(
+            network("c3d"), ROWS, SMALL, seed=0, teachers=[network("r3d")], kd=KdSettings(), teacher_banks=[banks]
+        )
 
 
 # --- what does not go together ------------------------------------------------------------------------------------
@@ -331,15 +343,15 @@ def test_banks_that_do_not_fit_are_refused(banks: dict[str, torch.Tensor], probl
 def test_what_does_not_fit_is_refused() -> None:
     nothing = PclSettings(negatives=12, embedding_dim=DIM, pretext_weight=0, contrast_weight=0)
     with pytest.raises(InputError, match="every loss weight is 0"):
-        PclObjective(network("r3d"), ROWS, nothing, seed=0)
+        Objective(network("r3d"), ROWS, nothing, seed=0)
     with pytest.raises(InputError, match="1 training video"):
-        PclObjective(network("r3d"), 1, SMALL, seed=0)
+        Objective(network("r3d"), 1, SMALL, seed=0)
     with pytest.raises(InputError, match="4 pretext classes, the student 5"):
-        DistillObjective(network("r3d"), network("c3d", classes=4), ROWS, SMALL, KdSettings(), seed=0)
+        Objective(network("r3d"), ROWS, SMALL, seed=0, teachers=[network("c3d", classes=4)], kd=KdSettings())
     with pytest.raises(ValueError, match="16 numbers, the settings say 128"):
-        PclObjective(network("r3d"), ROWS, PclSettings(), seed=0)
+        Objective(network("r3d"), ROWS, PclSettings(), seed=0)
     with pytest.raises(TypeError, match="Linear"):
-        PclObjective(torch.nn.Linear(2, 2), ROWS, SMALL, seed=0)
+        Objective(torch.nn.Linear(2, 2), ROWS, SMALL, seed=0)
 
 
 @pytest.mark.parametrize(
@@ -365,9 +377,10 @@ def test_settings_out_of_range_are_refused(owner: type[PclSettings], field: str,
 
 
 def test_defaults_are_the_published_ones_and_every_field_has_help() -> None:
-    assert PclSettings().model_dump() == {
-        "negatives": 1024, "nce_temperature": 0.07, "bank_momentum": 0.5, "pretext_weight": 1.0, "contrast_weight": 0.5,
-        "embedding_dim": 128,
+    published = {
+        "contrast": "bank", "negatives": 1024, "nce_temperature": 0.07, "bank_momentum": 0.5, "pretext_weight": 1.0,
+        "contrast_weight": 0.5, "embedding_dim": 128,
     }  # fmt: skip
+    assert published.items() <= PclSettings().model_dump().items()
     for owner in (PclSettings, KdSettings):
         assert all(field.description for field in owner.model_fields.values())

@@ -54,3 +54,34 @@ def test_terms_that_need_a_missing_head_are_refused(
     assert done.exit_code == 2
     assert f"has no {head}" in done.output and f"--set kd.{weight}_weight=0" in done.output
     assert not (tmp_path / "run").exists()
+
+
+def test_several_teachers_with_every_term_resume_bit_for_bit(synthetic_shards: Path, tmp_path: Path) -> None:
+    for number, name in enumerate(("r3d", "r2plus1d")):
+        torch.manual_seed(number)
+        torch.save(PclModel(build_backbone(name)).state_dict(), tmp_path / f"{name}.pt")
+    more = [
+        "--teacher", str(tmp_path / "r2plus1d.pt"), "--set=pcl.contrast=queue", "--set=pcl.queue_size=6",
+        "--set=kd.feature_weight=1", "--set=kd.relation_weight=1", "--set=kd.relation_queue=5",
+        "--set=kd.teacher_every=2",
+    ]  # fmt: skip
+    whole = distill(synthetic_shards, tmp_path / "whole", tmp_path / "r3d.pt", *more, "--max-steps=3")
+    assert whole.exit_code == 0, whole.output
+    for steps in (1, 3):
+        done = distill(
+            synthetic_shards, tmp_path / "parts", tmp_path / "r3d.pt", *more, f"--max-steps={steps}", "--resume"
+        )
+        assert done.exit_code == 0, done.output
+    losses = [
+        {
+            record["step"]: {name: record[name] for name in record if name.startswith(("loss", "pretext", "kd_"))}
+            for record in map(json.loads, (tmp_path / run / "metrics.jsonl").read_text().splitlines())
+            if record["kind"] == "step"
+        }
+        for run in ("whole", "parts")
+    ]
+    assert losses[0] == losses[1]
+    assert {"kd_pretext", "kd_contrast", "kd_feature", "kd_relation"} < set(losses[0][3])
+    assert not any(name.startswith("kd_") for name in losses[0][2])
+    fewer = distill(synthetic_shards, tmp_path / "parts", tmp_path / "r3d.pt", *more[2:], "--resume")
+    assert fewer.exit_code == 2 and "was started with 2 teacher(s), not 1" in fewer.output

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ __all__ = [
 
 CHECKPOINT_NAME = "last.pt"
 """The checkpoint's name in a run folder."""
-_FORMAT = 1
+_FORMAT = 2
 
 
 class ForeignCheckpointError(InputError):
@@ -46,7 +47,7 @@ class Checkpoint:
         step: steps done in all.
         epoch_sums: sums of the losses over those steps of the epoch.
         model: weights.
-        banks: memory banks by owner.
+        memory: what student and teachers compare with, by owner, then by name.
         optimizer, schedule, scaler: their states.
     """
 
@@ -58,7 +59,7 @@ class Checkpoint:
     step: int
     epoch_sums: dict[str, float]
     model: dict[str, torch.Tensor]
-    banks: dict[str, dict[str, torch.Tensor]]
+    memory: dict[str, dict[str, torch.Tensor]]
     optimizer: dict[str, Any]
     schedule: dict[str, Any]
     scaler: dict[str, Any]
@@ -126,8 +127,13 @@ def load_model(checkpoint: Checkpoint, source: Path | str) -> PclModel:
         InputError: the weights do not fit the network that its settings name; missing and unexpected keys are listed.
     """
     settings = checkpoint.settings
+    # Which teachers' features a student was to match stands in no setting: the weights tell.
+    weights = checkpoint.model
+    adapters = sum(re.fullmatch(r"adapters\.\d+\.weight", key) is not None for key in weights)
     model = PclModel(
-        build_backbone(settings.backbone.name, settings.backbone.width), embedding_dim=settings.pcl.embedding_dim
+        build_backbone(settings.backbone.name, settings.backbone.width),
+        embedding_dim=settings.pcl.embedding_dim,
+        adapter_dims=[weights[f"adapters.{number}.weight"].shape[0] for number in range(adapters)],
     )
     try:
         model.load_state_dict(checkpoint.model)

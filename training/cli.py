@@ -63,22 +63,28 @@ def _run_options(command: Callable[..., None]) -> Callable[..., None]:
 @_run_options
 def pretrain(**options: Any) -> None:
     """Train a network with PCL: pretext classification and contrast, no labels, no teacher."""
-    _train(teacher=None, **options)
+    _train(teachers=(), **options)
 
 
 @main.command()
-@click.option("--teacher", type=click.Path(path_type=Path), help="Run folder or checkpoint file.  [required]")
+@click.option(
+    "--teacher",
+    "teachers",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="Run folder, checkpoint, or weights from outside; again for more teachers.  [required]",
+)
 @_run_options
-def distill(teacher: Path | None, **options: Any) -> None:
+def distill(teachers: tuple[Path, ...], **options: Any) -> None:
     """Train a student with PCL and a frozen teacher's softened outputs, whatever the two architectures."""
-    if teacher is None and not options["print_config"]:
+    if not teachers and not options["print_config"]:
         raise click.UsageError("Missing option '--teacher'.")
-    _train(teacher=teacher, **options)
+    _train(teachers=teachers, **options)
 
 
 def _train(
     *,
-    teacher: Path | None,
+    teachers: tuple[Path, ...],
     data: Path | None,
     out: Path | None,
     backbone: str | None,
@@ -104,7 +110,7 @@ def _train(
     from pclkd.training.run import plan_run
 
     plan = plan_run(
-        out, data, settings, teacher=teacher, resume=resume, max_steps=max_steps, world=World.from_environment()
+        out, data, settings, teachers=teachers, resume=resume, max_steps=max_steps, world=World.from_environment()
     )
     train(plan)
 

@@ -3,7 +3,7 @@
 import torch
 import torch.distributed as dist
 
-__all__ = ["gather_rows"]
+__all__ = ["gather_rows", "gather_rows_with_gradient"]
 
 
 def gather_rows(tensor: torch.Tensor) -> torch.Tensor:
@@ -17,9 +17,33 @@ def gather_rows(tensor: torch.Tensor) -> torch.Tensor:
     Returns:
         [ranks * B, ...], without a gradient when there are several processes.
     """
-    if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
+    if _alone():
         return tensor
     own = tensor.detach().contiguous()
     parts = [torch.empty_like(own) for _ in range(dist.get_world_size())]
     dist.all_gather(parts, own)
     return torch.cat(parts)
+
+
+def gather_rows_with_gradient(tensor: torch.Tensor) -> tuple[torch.Tensor, int]:
+    """As `gather_rows`, but the gradient of what every rank does with these rows comes back to them.
+
+    DistributedDataParallel divides gradients by the number of ranks, as if each rank's loss were a mean over its own
+    samples; that holds here too, because each rank's loss is one.
+
+    Args:
+        tensor: [B, ...], with the same shape and type on every rank.
+
+    Returns:
+        [ranks * B, ...], and the place of this process's first row in it.
+    """
+    if _alone():
+        return tensor, 0
+    from torch.distributed.nn.functional import all_gather
+
+    everyones = all_gather(tensor.contiguous())  # type: ignore[no-untyped-call]
+    return torch.cat(everyones), dist.get_rank() * len(tensor)
+
+
+def _alone() -> bool:
+    return not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1

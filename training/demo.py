@@ -143,8 +143,8 @@ def _train(out: Path, shards: Path, part: _Part, settings: RunSettings) -> None:
     if (folder / CHECKPOINT_NAME).exists() and load_checkpoint(folder).epoch >= settings.epochs:
         say(f"{part.name}: trained already")
         return
-    teacher = out / part.teacher if part.teacher else None
-    train(plan_run(folder, shards, settings, teacher=teacher, resume=True))
+    teachers = [out / part.teacher] if part.teacher else []
+    train(plan_run(folder, shards, settings, teachers=teachers, resume=True))
 
 
 def _evaluate(folder: Path, shards: Path) -> dict[str, float]:

@@ -147,8 +147,13 @@ class _Trainer:
     def _open_folder(self) -> MetricsLog:
         folder, plan = self._plan.folder, self._plan
         folder.mkdir(parents=True, exist_ok=True)
-        teacher = None if plan.teacher is None else str(plan.teacher.path)
-        settings = {**self._settings.model_dump(mode="json"), "teacher": teacher, "data": str(plan.index.root)}
+        teachers = [str(teacher.path) for teacher in plan.teachers]
+        settings = {
+            **self._settings.model_dump(mode="json"),
+            "teacher": teachers[0] if teachers else None,
+            "teachers": teachers,
+            "data": str(plan.index.root),
+        }
         write_text(folder / "settings.json", json.dumps(settings, indent=2) + "\n")
         write_text(folder / "env.json", json.dumps(describe_environment(), indent=2) + "\n")
         if plan.resumed is None:
@@ -168,7 +173,7 @@ class _Trainer:
                 step=at.step,
                 epoch_sums=dict(at.sums),
                 model=self._model.state_dict(),
-                banks=self._objective.bank_state(),
+                memory=self._objective.memory_state(),
                 optimizer=self._step.optimizer.state_dict(),
                 schedule=self._schedule.state_dict(),
                 scaler=self._step.precision.scaler.state_dict(),

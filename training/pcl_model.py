@@ -3,6 +3,7 @@
 Source: PCL, arXiv 2010.15464. Module names and shapes are those of its published checkpoints.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple, cast
 
 import torch
@@ -30,6 +31,8 @@ class PclOutput(NamedTuple):
     """[B, D], L2-normalised embedding of the first clip."""
     third: torch.Tensor
     """[B, D], L2-normalised embedding of the third clip."""
+    adapted: tuple[torch.Tensor, ...] = ()
+    """[B, V, F_t] for each teacher whose features are to be matched."""
 
 
 class _Projector(nn.Module):
@@ -52,15 +55,20 @@ class PclModel(nn.Module):
         backbone: gives F features a clip.
         pretext_classes: classes of the pretext task.
         embedding_dim: length D of an embedding.
+        adapter_dims: feature length F_t of each teacher whose features are to be matched; a linear map for each.
     """
 
-    def __init__(self, backbone: Backbone, pretext_classes: int = 5, embedding_dim: int = 128) -> None:
+    def __init__(
+        self, backbone: Backbone, pretext_classes: int = 5, embedding_dim: int = 128, adapter_dims: Sequence[int] = ()
+    ) -> None:
         super().__init__()
         self.pretext_classes = pretext_classes
         self.embedding_dim = embedding_dim
         self.base_network = backbone
         self.fc = nn.Linear(VIEWS * backbone.feature_dim, pretext_classes)
         self.projector = _Projector(backbone.feature_dim, embedding_dim)
+        # Without teachers there is no such module, and so no such key in a checkpoint.
+        self.adapters = nn.ModuleList(nn.Linear(backbone.feature_dim, dim) for dim in adapter_dims)
 
     def features(self, clips: torch.Tensor) -> torch.Tensor:
         """One pass of the backbone over all clips of all samples: [B, V, C, T, H, W], any V -> [B, V, F]."""
@@ -88,4 +96,5 @@ class PclModel(nn.Module):
             pretext_logits=self.fc(features.flatten(1)).float(),
             first=self.projector(features[:, 0]),
             third=self.projector(features[:, 2]),
+            adapted=tuple(adapter(features) for adapter in self.adapters),
         )

@@ -4,6 +4,7 @@ All input is checked before a process group is joined and before a byte is writt
 raises into exit code 1, and a half-made run folder must not look like a run.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from pclkd.training.checkpoint import (
     load_model,
 )
 from pclkd.training.distributed import choose_device
-from pclkd.training.objective import DistillObjective, PclObjective
+from pclkd.training.objective import Objective, adapter_dims
 from pclkd.training.outside_weights import read_outside_model
 from pclkd.training.pcl_model import PclModel
 from pclkd.training.settings import RunSettings
@@ -40,7 +41,7 @@ class Teacher:
     Attributes:
         path: where it came from.
         model: the network.
-        banks: its memory banks, "first" and "third"; None where it has none for this data.
+        banks: what its own run compared with, by name; None where it has none for this data.
     """
 
     path: Path
@@ -57,7 +58,7 @@ class RunPlan:
         index: the shard set.
         samples: [rows] sample ids of the train part.
         settings: all settings.
-        teacher: or None.
+        teachers: to imitate; none in pretraining.
         resumed: the state to go on from, or None.
         world: the processes.
         max_steps: stop after so many steps in all; None goes to the end.
@@ -67,7 +68,7 @@ class RunPlan:
     index: ShardIndex
     samples: NDArray[np.int64]
     settings: RunSettings
-    teacher: Teacher | None
+    teachers: tuple[Teacher, ...]
     resumed: Checkpoint | None
     world: World
     max_steps: int | None
@@ -94,20 +95,26 @@ class RunPlan:
         settings = self.settings
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
-            backbone = build_backbone(settings.backbone.name, settings.backbone.width)
-            return PclModel(backbone, embedding_dim=settings.pcl.embedding_dim)
-
-    def objective(self, student: torch.nn.Module, device: torch.device) -> PclObjective:
-        """PCL, or PCL and distillation where there is a teacher, on the device, with the resumed banks."""
-        settings, rows = self.settings, len(self.samples)
-        if self.teacher is None:
-            objective = PclObjective(student, rows, settings.pcl, settings.seed)
-        else:
-            objective = DistillObjective(
-                student, self.teacher.model, rows, settings.pcl, settings.kd, settings.seed, self.teacher.banks
+            return PclModel(
+                build_backbone(settings.backbone.name, settings.backbone.width),
+                embedding_dim=settings.pcl.embedding_dim,
+                adapter_dims=adapter_dims([teacher.model for teacher in self.teachers], settings.kd),
             )
+
+    def objective(self, student: torch.nn.Module, device: torch.device) -> Objective:
+        """PCL, and distillation where there are teachers, on the device, with the resumed memories."""
+        settings = self.settings
+        objective = Objective(
+            student,
+            len(self.samples),
+            settings.pcl,
+            settings.seed,
+            teachers=[teacher.model for teacher in self.teachers],
+            kd=settings.kd,
+            teacher_banks=[teacher.banks for teacher in self.teachers],
+        )
         if self.resumed is not None:
-            objective.load_bank_state(self.resumed.banks)
+            objective.load_memory_state(self.resumed.memory)
         return objective.to(device)
 
 
@@ -116,7 +123,7 @@ def plan_run(
     data: Path,
     settings: RunSettings,
     *,
-    teacher: Path | None = None,
+    teachers: Sequence[Path] = (),
     resume: bool = False,
     max_steps: int | None = None,
     world: World | None = None,
@@ -127,7 +134,7 @@ def plan_run(
         folder: where the run writes.
         data: the shard set.
         settings: of the run. A resumed run must be given the settings it was started with.
-        teacher: run folder or checkpoint of the teacher.
+        teachers: run folders or checkpoints of the teachers.
         resume: go on from the folder's checkpoint where there is one.
         max_steps: stop after so many steps in all.
         world: the processes.
@@ -152,16 +159,24 @@ def plan_run(
         index=index,
         samples=samples,
         settings=settings,
-        teacher=None if teacher is None else load_teacher(teacher, index, len(samples), settings),
+        teachers=tuple(load_teacher(teacher, index, len(samples), settings) for teacher in teachers),
         resumed=resumed,
         world=world,
         max_steps=max_steps,
     )
-    if resumed is not None and (("teacher" in resumed.banks) != (teacher is not None)):
-        kind = "distill with its --teacher" if "teacher" in resumed.banks else "pretrain"
-        raise InputError(f"{folder} was started by another command", remedy=f"resume it with train-kd {kind}")
+    if resumed is not None:
+        _check_teachers(resumed, len(teachers), folder)
     plan.loader(choose_device(world)).close()  # checks crop, number of samples and decoder
     return plan
+
+
+def _check_teachers(resumed: Checkpoint, teachers: int, folder: Path) -> None:
+    had = sum(owner.startswith("teacher") for owner in resumed.memory)
+    if had != teachers:
+        kind = f"distill with its {had} --teacher" if had else "pretrain"
+        raise InputError(
+            f"{folder} was started with {had} teacher(s), not {teachers}", remedy=f"resume it with train-kd {kind}"
+        )
 
 
 def load_teacher(path: Path, index: ShardIndex, rows: int, settings: RunSettings) -> Teacher:
@@ -184,7 +199,7 @@ def load_teacher(path: Path, index: ShardIndex, rows: int, settings: RunSettings
             f"the teacher {path} learned from {theirs.loader.modality} clips, the student gets {ours.loader.modality}",
             remedy=f"--set loader.modality={theirs.loader.modality}",
         )
-    banks = checkpoint.banks.get("student")
+    banks = checkpoint.memory.get("student")
     if ours.kd.contrast_weight > 0:
         way_out = "or leave its banks out: --set kd.contrast_weight=0"
         _check_data(checkpoint, index, rows, f"the teacher {path}", way_out)

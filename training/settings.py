@@ -12,7 +12,7 @@ from pclkd.pipeline.loader import LoaderSettings
 from pclkd.pipeline.sampling import TupleSettings
 from pclkd.pipeline.settings import Settings
 from pclkd.sharding.errors import InputError
-from pclkd.training.objective import KdSettings, PclSettings
+from pclkd.training.objective_settings import KdSettings, PclSettings
 
 __all__ = ["PRESETS", "BackboneSettings", "RunSettings", "describe", "override", "preset"]
 
