@@ -2,27 +2,53 @@
 
 import dataclasses
 import json
+from typing import TYPE_CHECKING
 
 import click
 
 from pclkd.sharding.summary import print_summary, summarise
 
+if TYPE_CHECKING:
+    from pclkd.sharding.index import ShardIndex
+    from pclkd.sharding.quality import QualityTable
+
 __all__ = ["info"]
+
+_VIDEOS = 64  # looked at for the table of qualities
 
 
 @click.command()
 @click.argument("out")
+@click.option("--quality", metavar="VIDEOS", help="Measure what JPEG costs, on the originals in this folder.")
 @click.option("--json", "as_json", is_flag=True, help="Figures as JSON.")
-def info(out: str, as_json: bool) -> None:
-    """Tell what the shard set in OUT holds: class balance, lengths, bytes a frame, sizes, splits, quarantine."""
+def info(out: str, quality: str | None, as_json: bool) -> None:
+    """Tell what the shard set in OUT holds: class balance, lengths, bytes a frame, sizes, splits, quarantine.
+
+    With --quality also PSNR, SSIM and bytes of the stored frames, and of other qualities and chroma samplings, against
+    the scaled originals.
+    """
     from pclkd.sharding.bars import print_statistics
     from pclkd.sharding.index import ShardIndex
+    from pclkd.sharding.quality_text import print_quality
     from pclkd.sharding.statistics import measure_set
 
     index = ShardIndex.open(out, check_shards=False)
     statistics = measure_set(index)
+    table = _measured(index, quality) if quality is not None else None
     if as_json:
-        click.echo(json.dumps({**summarise(index.manifest), "statistics": dataclasses.asdict(statistics)}, indent=1))
+        told = {**summarise(index.manifest), "statistics": dataclasses.asdict(statistics)}
+        click.echo(json.dumps({**told, "quality": dataclasses.asdict(table)} if table else told, indent=1))
         return
     print_summary(index.manifest)
     print_statistics(statistics)
+    if table:
+        click.echo()
+        print_quality(table)
+
+
+def _measured(index: "ShardIndex", originals: str) -> "QualityTable":
+    from pclkd.sharding.progress import show_progress
+    from pclkd.sharding.quality import measure_quality
+
+    with show_progress("comparing", min(_VIDEOS, len(index)), "videos") as step:
+        return measure_quality(index, originals, videos=_VIDEOS, step=step)
