@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pclkd.benchmarks.clip_shape import ClipShape
     from pclkd.benchmarks.step_case import StepNetworks
 
-__all__ = ["PATH", "has_gpu", "measuring", "networks", "sized"]
+__all__ = ["PATH", "has_gpu", "loading", "measuring", "networks", "sized"]
 
 PATH = click.Path(path_type=Path)
 Command = Callable[..., None]
@@ -33,6 +33,31 @@ def networks(command: Command) -> Command:
         click.option("--width", type=float, default=None, help="Of all channels.  [default: 1; 0.25 without a GPU]"),
         click.option("--teacher", default=None, help="Backbone of the teacher."),
         click.option("--backbone", default="r3d", show_default=True, help="Backbone of the student."),
+    ):
+        command = option(command)
+    return command
+
+
+def loading(command: Command) -> Command:
+    """The options of every benchmark of loaders."""
+    for option in (
+        click.option("--workers", type=click.IntRange(min=0), default=0, help="Threads or processes.  [one a core]"),
+        click.option(
+            "--samples", type=click.IntRange(min=1), default=None, help="A pass, at most.  [default: 64; quick: 16]"
+        ),
+        click.option("--crop", type=int, default=None, help="Pixels a side.  [default: 112, or what fits]"),
+        click.option("--frames", type=int, default=16, show_default=True, help="Frames a clip."),
+        click.option(
+            "--batch-size",
+            type=click.IntRange(min=1),
+            default=16,
+            show_default=True,
+            help="Samples; 3 clips each.",
+        ),
+        click.option(
+            "--recipe", type=click.Choice(["plain", "full"]), default="plain", show_default=True, help="Work to do."
+        ),
+        click.option("--data", type=PATH, required=True, help="Shard set of shard-ucf101 pack."),
     ):
         command = option(command)
     return command

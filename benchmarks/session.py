@@ -42,9 +42,9 @@ class Session:
             if path is not None and (path.is_dir() or not path.parent.is_dir()):
                 raise InputError(f"cannot write the result to {path}", remedy="give a file in a folder that exists")
 
-    def measure(self, cases: Mapping[str, Work]) -> dict[str, list[float]]:
-        """Time the cases in turns, after a warm-up round; units a second by case, one for each round."""
-        return interleave(cases, rounds=self.rounds, warmup=1, min_seconds=self.min_seconds, on_round=self.tell)
+    def measure(self, cases: Mapping[str, Work], *, warmup: int = 1) -> dict[str, list[float]]:
+        """Time the cases in turns, after `warmup` rounds; units a second by case, one for each round."""
+        return interleave(cases, rounds=self.rounds, warmup=warmup, min_seconds=self.min_seconds, on_round=self.tell)
 
     def tell(self, number: int) -> None:
         """Say that a round is through."""

@@ -4,6 +4,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
@@ -11,6 +12,7 @@ from click.testing import CliRunner
 from pclkd.benchmarks.arithmetic import count_operations
 from pclkd.benchmarks.cli import main
 from pclkd.benchmarks.clip_shape import ClipShape
+from pclkd.benchmarks.peer_videos import VIDEO_READERS, missing_library
 from pclkd.benchmarks.result import BenchmarkResult
 from pclkd.benchmarks.step_case import StepNetworks, random_batch
 
@@ -45,24 +47,49 @@ def names(result):
     return [case.name for case in result.results]
 
 
-def test_load_beside_the_other_loaders(tmp_path, synthetic_shards, synthetic_videos):
-    result = measure(
-        tmp_path,
-        *("load", "--data", synthetic_shards, "--videos", synthetic_videos.videos, "--splits", synthetic_videos.splits),
-        *("--batch-size", 2, "--frames", 8, "--samples", 5, "--workers", 1),
-    )
-    assert (result.benchmark, result["pclkd"].unit, result.base) == ("load", "clips/s", "torch_pyav")
-    assert names(result) == ["pclkd", "range_reads", "torch_webdataset", "torch_pyav"]
+def test_load_beside_its_bounds(tmp_path, synthetic_shards):
+    command = ("load", "--data", synthetic_shards, "--batch-size", 2, "--frames", 8, "--samples", 5, "--workers", 1)
+    result = measure(tmp_path, *command)
+    assert (result.benchmark, result["pclkd"].unit, result.base) == ("load", "clips/s", "pclkd")
+    assert names(result) == ["pclkd", "decode_only", "range_reads"]
     # 5 samples are two whole batches of 2, 3 clips each; 112 pixels do not fit 64x86.
     assert result.settings["clips_per_pass"] == 12
     assert result.settings["crop"] == 64
+    bound = min(("decode_only", "range_reads"), key=lambda name: result[name].median)
+    share = np.median(np.array(result["pclkd"].values) / np.array(result[bound].values))
+    assert result["pclkd"].extra["of_bound_pct"] == pytest.approx(100 * share)
+    assert result.notes[0].startswith(f"{bound} is the nearer bound")
 
 
-def test_load_with_the_full_augmentation_is_compared_with_nothing_else(tmp_path, synthetic_shards):
-    command = ("load", "--data", synthetic_shards, "--recipe", "pcl", "--batch-size", 4, "--frames", 8, "--samples", 8)
+def test_load_with_the_full_recipe_shows_both_ways_to_colour(tmp_path, synthetic_shards):
+    command = ("load", "--data", synthetic_shards, "--recipe", "full", "--batch-size", 4, "--frames", 8, "--samples", 8)
     result = measure(tmp_path, *command)
-    assert names(result) == ["pclkd", "range_reads"]
-    assert any("none is compared" in note for note in result.notes)
+    fused = [] if torch.cuda.is_available() else ["augment_fused"]
+    assert names(result) == ["pclkd", "decode_only", "range_reads", "augment_dali", *fused]
+
+
+def test_peers_in_one_run(tmp_path, synthetic_shards, synthetic_videos):
+    result = measure(
+        tmp_path,
+        *("peers", "--data", synthetic_shards, "--videos", synthetic_videos.videos),
+        *("--splits", synthetic_videos.splits, "--batch-size", 4, "--frames", 8, "--samples", 8, "--workers", 2),
+    )
+    readers = [name for name in VIDEO_READERS if not missing_library(name)]
+    assert names(result) == ["pclkd", *readers, "torch_webdataset", "torch_folders", "dali_webdataset"]
+    assert result.missing == {name: missing_library(name) for name in VIDEO_READERS if name not in readers}
+    assert not any("OTHER CLIPS" in note for note in result.notes)
+    for case in result.results[1:]:
+        ratios = np.array(result["pclkd"].values) / np.array(case.values)
+        assert case.extra["pclkd_times"] == pytest.approx(np.median(ratios))
+        assert case.extra["times_low"] == pytest.approx(ratios.min())
+        assert case.extra["grey_levels_apart"] < 8.0
+
+
+def test_peers_without_the_originals_name_their_readers(tmp_path, synthetic_shards):
+    command = ("peers", "--data", synthetic_shards, "--batch-size", 4, "--frames", 8, "--samples", 4, "--workers", 1)
+    result = measure(tmp_path, *command)
+    assert names(result) == ["pclkd", "torch_webdataset", "torch_folders", "dali_webdataset"]
+    assert result.missing == dict.fromkeys(VIDEO_READERS, "--videos is not given")
 
 
 def test_step_with_and_without_a_teacher(tmp_path):
@@ -106,8 +133,8 @@ def test_the_teacher_costs_one_forward_pass_and_no_backward():
     ("command", "told"),
     [
         (["load", "--data", "{none}"], "none"),
-        (["load", "--data", "{shards}", "--videos", "{none}"], "--splits"),
-        (["load", "--data", "{shards}", "--videos", "{none}", "--splits", "{none}"], "none"),
+        (["peers", "--data", "{shards}", "--videos", "{none}", "--splits", "{none}"], "none"),
+        (["peers", "--data", "{shards}", "--videos", "{empty}"], "{empty}"),
         (["load", "--data", "{shards}", "--crop", "200"], "--crop 200"),
         (["load", "--data", "{shards}", "--crop", "17"], "--crop 17"),
         (["load", "--data", "{shards}", "--frames", "6"], "--frames 6"),
@@ -121,7 +148,9 @@ def test_the_teacher_costs_one_forward_pass_and_no_backward():
     ],
 )
 def test_wrong_input_ends_in_one_line(tmp_path, synthetic_shards, command, told):
-    command = [part.format(shards=synthetic_shards, none=tmp_path / "none") for part in command]
+    (tmp_path / "empty").mkdir()
+    places = {"shards": synthetic_shards, "none": tmp_path / "none", "empty": tmp_path / "empty"}
+    command, told = [part.format(**places) for part in command], told.format(**places)
     done = CliRunner().invoke(main, command, catch_exceptions=False)
     assert done.exit_code == 2
     assert told in done.stderr
