@@ -10,15 +10,16 @@ Source: Xu et al., "Self-supervised Spatiotemporal Learning via Video Clip Order
 3 clips of 16 frames, 8 frames between them.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import permutations
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pclkd.pipeline.pretext import Facts, Pretext, PretextDraw, memory_order, need_views
+from pclkd.pipeline.pretext import Facts, Pretext, PretextDraw, array_module, change_rows, memory_order, need_views
 from pclkd.pipeline.randomness import Purpose, integers
 
 __all__ = ["ORDERS", "ClipOrder", "ClipOrderDraw"]
@@ -36,28 +37,27 @@ class ClipOrderDraw(PretextDraw):
     """In which order the clips of B samples stand."""
 
     def apply(self, clips: torch.Tensor) -> torch.Tensor:
-        """Reorder the clips, in new memory; see `PretextDraw`."""
-        return self._gather(clips, np.array(ORDERS)[self.label])
+        """Reorder the clips, in place; see `PretextDraw`."""
+        return self._reorder(clips, ORDERS)
 
     def invert(self, clips: torch.Tensor) -> torch.Tensor:
-        """Put the clips back in temporal order, in new memory."""
-        return self._gather(clips, np.argsort(np.array(ORDERS)[self.label], axis=1))
+        """Put the clips back in temporal order, in place."""
+        return self._reorder(clips, np.argsort(ORDERS, axis=1).tolist())
 
     def describe(self, b: int) -> str:
         """The order of sample b, in words."""
         return f"clips in the order {self.classes[int(self.label[b])]}"
 
-    def _gather(self, clips: torch.Tensor, source: Ints) -> torch.Tensor:
+    def _reorder(self, clips: torch.Tensor, orders: Sequence[Sequence[int]]) -> torch.Tensor:
         self._check_batch(clips)
         if clips.shape[1] != len(ORDERS[0]):
             raise ValueError(f"{clips.shape[1]} clips a sample, not {len(ORDERS[0])}")
-        ordered = memory_order(clips)
-        # One gather of whole clips out of all B * V.
-        index = torch.from_numpy((source + clips.shape[1] * np.arange(len(clips))[:, None]).reshape(-1))
-        if clips.is_cuda:
-            index = index.pin_memory().to(clips.device, non_blocking=True)
-        gathered = ordered.clips.flatten(0, 1).index_select(0, index).reshape(ordered.clips.shape)
-        return ordered._replace(clips=gathered).restored()
+
+        def reorder(rows: Any, label: int) -> Any:
+            return array_module(rows).stack([rows[:, clip] for clip in orders[label]], 1)
+
+        change_rows(memory_order(clips).clips, np.where(self.label > 0, self.label, -1), reorder)
+        return clips
 
 
 @dataclass(frozen=True)

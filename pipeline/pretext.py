@@ -14,7 +14,7 @@ and the third stay clean for contrast, and a sample of a single clip has that on
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -28,6 +28,7 @@ __all__ = [
     "MemoryOrder",
     "Pretext",
     "PretextDraw",
+    "array_module",
     "change_rows",
     "memory_order",
     "middle",
@@ -184,10 +185,6 @@ class MemoryOrder(NamedTuple):
     height: int
     width: int
 
-    def restored(self) -> torch.Tensor:
-        """The clips as [B, V, C, T, H, W] again, a view."""
-        return self.clips.permute(0, 1, 5, 2, 3, 4) if self.time == -4 else self.clips
-
 
 def memory_order(clips: torch.Tensor) -> MemoryOrder:
     """A view of clips [B, V, C, T, H, W] whose rows can be gathered without leaving their memory order.
@@ -200,14 +197,22 @@ def memory_order(clips: torch.Tensor) -> MemoryOrder:
     return MemoryOrder(clips, time=-3, height=-2, width=-1)
 
 
-def change_rows(rows: torch.Tensor, kind: Ints, change: Callable[[torch.Tensor, int], torch.Tensor]) -> None:
-    """Change rows in place, those of one kind together: as many steps as kinds, whatever the batch size.
+def change_rows(rows: torch.Tensor, kind: Ints, change: Callable[[Any, int], Any]) -> None:
+    """Change rows in place.
+
+    On a GPU those of one kind together: as many steps as kinds, whatever the batch size. On a CPU one by one and by
+    numpy: a row fits the cache, asks for no new pages, and torch's threads would wait for those that decode.
 
     Args:
         rows: [B, ...].
         kind: [B] what is to be done with each row; below 0: nothing.
-        change: ([N, ...], kind) -> [N, ...], new memory.
+        change: ([N, ...], kind) -> [N, ...], a tensor, or an array for an array; see `array_module`.
     """
+    if rows.device.type == "cpu" and rows.dtype is not torch.bfloat16:  # numpy has no bfloat16
+        array = rows.numpy()
+        for row in np.flatnonzero(kind >= 0).tolist():
+            array[row : row + 1] = change(array[row : row + 1], int(kind[row]))
+        return
     order = np.argsort(kind, kind="stable")
     order = order[kind[order] >= 0]
     if not len(order):
@@ -220,3 +225,8 @@ def change_rows(rows: torch.Tensor, kind: Ints, change: Callable[[torch.Tensor, 
     for start, end in zip(starts, [*starts[1:], len(order)], strict=True):
         group = index[start:end]
         rows.index_copy_(0, group, change(rows.index_select(0, group), int(sorted_kind[start])))
+
+
+def array_module(rows: Any) -> Any:
+    """Numpy for its arrays, else torch: `rot90`, `roll`, `stack`, `concatenate` take the same positional arguments."""
+    return np if isinstance(rows, np.ndarray) else torch

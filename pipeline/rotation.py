@@ -11,13 +11,13 @@ Source: Jing et al., "Self-Supervised Spatiotemporal Feature Learning via Video 
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pclkd.pipeline.pretext import Changed, Facts, Pretext, PretextDraw, change_rows, memory_order, middle
+from pclkd.pipeline.pretext import Changed, Facts, Pretext, PretextDraw, array_module, change_rows, memory_order, middle
 from pclkd.pipeline.randomness import Purpose, integers
 
 __all__ = ["Rotation", "RotationDraw"]
@@ -58,8 +58,8 @@ class RotationDraw(PretextDraw):
         ordered = memory_order(clips)
         rows = ordered.clips if self.changed == "all" else ordered.clips[:, middle(clips.shape[1])]
 
-        def turn(some: torch.Tensor, by: int) -> torch.Tensor:
-            return torch.rot90(some, by, dims=(ordered.height, ordered.width))
+        def turn(some: Any, by: int) -> Any:
+            return array_module(some).rot90(some, by, (ordered.height, ordered.width))
 
         change_rows(rows, np.where(turns > 0, turns, -1), turn)
         return clips

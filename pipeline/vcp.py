@@ -14,7 +14,7 @@ PCL, arXiv 2010.15464.
 
 from dataclasses import dataclass
 from itertools import combinations
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -25,6 +25,7 @@ from pclkd.pipeline.pretext import (
     MemoryOrder,
     Pretext,
     PretextDraw,
+    array_module,
     change_rows,
     memory_order,
     middle,
@@ -96,8 +97,8 @@ class VcpDraw(PretextDraw):
             np.isin(self.label, (_ROTATED, _QUADRANTS, _CHUNKS)), self.label * len(CHUNK_PAIRS) + variant, -1
         )
 
-        def change(rows: torch.Tensor, number: int) -> torch.Tensor:
-            return _transform(ordered._replace(clips=rows), *divmod(number, len(CHUNK_PAIRS)))
+        def change(rows: Any, number: int) -> Any:
+            return _transform(rows, ordered, *divmod(number, len(CHUNK_PAIRS)))
 
         change_rows(ordered.clips[:, middle(clips.shape[1])], kind, change)
         return clips
@@ -140,16 +141,20 @@ class Vcp(Pretext):
         return VcpDraw(_CLASSES, label, variant)
 
 
-def _transform(ordered: MemoryOrder, label: int, variant: int) -> torch.Tensor:
+def _transform(rows: Any, axes: MemoryOrder, label: int, variant: int) -> Any:
     """One transform for N clips."""
-    clips, time, height, width = ordered
+    arrays = array_module(rows)
     if label == _ROTATED:
-        return torch.rot90(clips, variant + 1, dims=(height, width))
+        return arrays.rot90(rows, variant + 1, (axes.height, axes.width))
     if label == _QUADRANTS:
         # D C / B A for A B / C D: every quadrant moves by half a side down and right, around the edges.
-        half = clips.shape[height] // 2
-        return torch.roll(clips, (half, half), dims=(height, width))
-    chunks = list(clips.chunk(_CHUNK_COUNT, dim=time))
+        half = rows.shape[axes.height] // 2
+        return arrays.roll(rows, (half, half), (axes.height, axes.width))
+    length = rows.shape[axes.time] // _CHUNK_COUNT
+    order = list(range(_CHUNK_COUNT))
     i, j = CHUNK_PAIRS[variant]
-    chunks[i], chunks[j] = chunks[j], chunks[i]
-    return torch.cat(chunks, dim=time)
+    order[i], order[j] = j, i
+    behind = (slice(None),) * (-1 - axes.time)
+    return arrays.concatenate(
+        [rows[(..., slice(chunk * length, (chunk + 1) * length), *behind)] for chunk in order], axes.time
+    )

@@ -225,16 +225,42 @@ def test_settings_that_mean_nothing_are_refused(values: dict[str, object]) -> No
         PretextSettings.model_validate(values)
 
 
-def test_rows_of_a_kind_are_changed_in_one_step() -> None:
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])  # numpy's way, torch's way
+def test_rows_are_changed_by_kind_and_others_left_alone(dtype: torch.dtype) -> None:
     steps: list[tuple[int, int]] = []
 
     def change(rows: torch.Tensor, kind: int) -> torch.Tensor:
         steps.append((kind, len(rows)))
-        return rows + 100 * kind
+        return rows + 16 * kind
 
-    rows = torch.arange(7.0)
+    rows = torch.arange(7.0, dtype=dtype)
     change_rows(rows, np.array([2, -1, 0, 2, 5, -1, 0]), change)
-    assert rows.tolist() == [200, 1, 2, 203, 504, 5, 6]
-    assert steps == [(0, 2), (2, 2), (5, 1)]
+    assert rows.tolist() == [32, 1, 2, 35, 84, 5, 6]
+    if dtype is torch.bfloat16:
+        assert steps == [(0, 2), (2, 2), (5, 1)]  # as many steps as kinds
+    else:
+        assert steps == [(2, 1), (0, 1), (2, 1), (5, 1), (0, 1)]
+    done = len(steps)
     change_rows(rows, np.full(7, -1), change)
-    assert len(steps) == 3
+    assert len(steps) == done
+
+
+@pytest.mark.parametrize("task", TASKS, ids=repr)
+@pytest.mark.parametrize("contiguous", [True, False])
+def test_torch_and_numpy_change_clips_alike(task: Pretext, contiguous: bool) -> None:
+    clips = coordinates(40, 3, 8, 4) % 251  # whole numbers that bfloat16 holds exactly
+    clips = clips.contiguous() if contiguous else clips
+    draw = task.draw(5, 1, np.arange(40), roomy(40))
+    by_numpy, by_torch = draw.apply(clips.clone()), draw.apply(clips.to(torch.bfloat16))
+    assert torch.equal(by_torch.double(), by_numpy)
+    assert torch.equal(draw.invert(by_torch).double(), clips)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@pytest.mark.parametrize("task", TASKS, ids=repr)
+def test_a_gpu_changes_clips_alike(task: Pretext) -> None:
+    clips = coordinates(40, 3, 8, 4)
+    draw = task.draw(5, 1, np.arange(40), roomy(40))
+    on_gpu = draw.apply(clips.cuda())
+    assert torch.equal(on_gpu.cpu(), draw.apply(clips.clone())) and in_loader_memory(on_gpu)
+    assert torch.equal(draw.invert(on_gpu).cpu(), clips)

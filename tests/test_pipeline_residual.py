@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from pclkd.pipeline.residual import residual
+from pclkd.pipeline.residual import residual, residual_
 
 
 @pytest.mark.parametrize("frames", [1, 2, 5])
@@ -16,8 +16,10 @@ def test_each_frame_is_taken_from_its_predecessor(frames: int, loader_memory: bo
     assert result.stride() == clips.stride() or frames == 1
     for t in range(frames):
         # In Python, -1 is the last frame: the one that frame 0 is taken from.
-        assert torch.equal(result[:, :, :, t], clips[:, :, :, t - 1] - clips[:, :, :, t])
+        assert torch.equal(result[:, :, :, t], before[:, :, :, t - 1] - before[:, :, :, t])
     assert result.sum(3).abs().max() < 1e-4  # around the circle, nothing is left
+    in_place = residual_(clips)
+    assert in_place is clips and torch.equal(in_place, result)
 
 
 def test_a_clip_alone_gives_what_it_gives_in_a_batch() -> None:
