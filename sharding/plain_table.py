@@ -55,8 +55,9 @@ def read_table(root: str | Path, table: str | Path, test_share: float = 0.0) -> 
             continue
         words.append(row.word)
         group = group_number(row.group)
-        key = path_key(_below(root, row.path))
-        videos.append(Video(path, printable(row.path), key, labels[row.label], group, {}))
+        name = _short(root, row.path)
+        key = path_key(name.rpartition("://")[2].lstrip("/"))
+        videos.append(Video(path, printable(name), key, labels[row.label], group, {}))
     if not videos:
         raise InputError(
             f"none of the {len(rows)} videos in {table} is there, the first is {missing[0]}",
@@ -132,12 +133,8 @@ def _finder(root: str | Path, table: str) -> Callable[[str], str | None]:
     return locate
 
 
-def _below(root: str | Path, path: str) -> str:
-    """Return what names a video in its key: seen from the folder of videos if it lies there."""
+def _short(root: str | Path, path: str) -> str:
+    """Return a path as seen from the folder of videos if it lies there: names must not tell where the folder is."""
     if storage.is_remote(path):
-        inside = str(root).rstrip("/") + "/"
-        return path.removeprefix(inside) if path.startswith(inside) else path.partition("://")[2]
-    if not Path(path).is_absolute():
-        return path
-    top = f"{storage.local_path(root).absolute()}/"
-    return path.removeprefix(top).lstrip("/")
+        return path.removeprefix(str(root).rstrip("/") + "/")
+    return path if storage.is_remote(root) else path.removeprefix(f"{storage.local_path(root).absolute()}/")

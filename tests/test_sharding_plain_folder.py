@@ -1,0 +1,98 @@
+from pathlib import Path
+
+import pytest
+
+from pclkd.sharding import InputError
+from pclkd.sharding.names import group_number
+from pclkd.sharding.plain_folder import read_folder
+
+
+def touch(root: Path, *names: str) -> Path:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+    return root
+
+
+def test_the_first_folder_is_the_class(tmp_path: Path) -> None:
+    found = read_folder(touch(tmp_path / "set", "run/001.mp4", "jump/001.mp4", "jump/deep/er/001.MOV"))
+    assert (found.kind, found.source, found.classes, found.numbers) == ("folder", "set", ("jump", "run"), (1,))
+    assert [(video.relative, video.label, video.key) for video in found.videos] == [
+        ("jump/001.mp4", 0, "jump__001"),
+        ("jump/deep/er/001.MOV", 0, "jump__deep__er__001"),
+        ("run/001.mp4", 1, "run__001"),
+    ]
+    assert all(video.parts == {1: "train"} for video in found.videos)
+    assert any("--test-share" in note for note in found.notes)
+
+
+def test_folders_below_the_class_and_numbers_in_names_are_groups(tmp_path: Path) -> None:
+    names = ("jump/anna/1.avi", "run/anna/1.avi", "run/bob/1.avi", "run/v_run_g07_c02.avi", "run/x.avi")
+    groups = [video.group for video in read_folder(touch(tmp_path, *names)).videos]
+    assert groups == [group_number("anna"), group_number("anna"), group_number("bob"), 7, -1]
+
+
+@pytest.mark.parametrize(
+    ("folders", "numbers", "parts"),
+    [
+        (("train", "test"), (1,), [{1: "test"}, {1: "train"}]),
+        (("Train", "Val"), (1,), [{1: "train"}, {1: "test"}]),
+        (("train", "val", "test"), (1, 2), [{2: "test"}, {1: "train", 2: "train"}, {1: "test"}]),
+    ],
+)
+def test_folders_of_parts(tmp_path: Path, folders: tuple[str, ...], numbers: tuple[int, ...], parts: list) -> None:
+    found = read_folder(touch(tmp_path, *(f"{folder}/jump/1.avi" for folder in folders)))
+    assert found.classes == ("jump",)
+    assert found.numbers == numbers
+    assert [video.parts for video in found.videos] == parts
+    assert any("are parts of a split" in note for note in found.notes)
+    with pytest.raises(InputError, match="parts of its own"):
+        read_folder(tmp_path, 0.5)
+
+
+def test_a_class_may_be_named_train(tmp_path: Path) -> None:
+    assert read_folder(touch(tmp_path, "bus/1.avi", "train/1.avi")).classes == ("bus", "train")
+
+
+def test_share_held_out(tmp_path: Path) -> None:
+    found = read_folder(touch(tmp_path, *(f"{name}/{n}.avi" for name in ("jump", "run") for n in range(10))), 0.2)
+    for label in (0, 1):
+        assert sorted(video.parts[1] for video in found.videos if video.label == label) == ["test"] * 2 + ["train"] * 8
+
+
+def test_videos_outside_of_class_folders_are_told(tmp_path: Path) -> None:
+    found = read_folder(touch(tmp_path, "jump/1.avi", "stray.avi"))
+    assert found.unlisted == ("stray.avi",)
+    assert any("1 videos outside of class folders are left out" in note for note in found.notes)
+
+
+def test_nothing_to_pack(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no video in a class folder"):
+        read_folder(tmp_path)
+    with pytest.raises(InputError, match=r"only stray\.avi beside them") as caught:
+        read_folder(touch(tmp_path, "stray.avi"))
+    assert "path,label" in caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("one", "two"),
+    [
+        ("jump/1.avi", "jump/1.mp4"),
+        ("jump/a.avi", "jump/A.avi"),
+        ("jump/a__b.avi", "jump/a/b.avi"),
+        ("a/b.avi", "A/b.avi"),
+    ],
+)
+def test_shared_keys_are_refused_and_both_named(tmp_path: Path, one: str, two: str) -> None:
+    with pytest.raises(InputError, match="would share") as caught:
+        read_folder(touch(tmp_path, one, two))
+    assert one in caught.value.problem
+    assert two in caught.value.problem
+
+
+def test_names_that_are_no_text_become_printable_classes(tmp_path: Path) -> None:
+    touch(tmp_path, "caf\udce9/a\nb.avi", "x\\y/1.avi")
+    found = read_folder(tmp_path)
+    assert found.classes == (r"caf\xe9", r"x\\y")
+    assert [video.relative for video in found.videos] == [r"caf\xe9/a\x0ab.avi", r"x\\y/1.avi"]
+    assert all(video.key.isascii() for video in found.videos)
