@@ -11,7 +11,7 @@ import torch
 
 from pclkd.sharding.atomic import write_bytes
 from pclkd.sharding.errors import InputError
-from pclkd.training.backbones import build_backbone
+from pclkd.training.build_model import build_model
 from pclkd.training.pcl_model import PclModel
 from pclkd.training.settings import RunSettings
 
@@ -130,11 +130,7 @@ def load_model(checkpoint: Checkpoint, source: Path | str) -> PclModel:
     # Which teachers' features a student was to match stands in no setting: the weights tell.
     weights = checkpoint.model
     adapters = sum(re.fullmatch(r"adapters\.\d+\.weight", key) is not None for key in weights)
-    model = PclModel(
-        build_backbone(settings.backbone.name, settings.backbone.width),
-        embedding_dim=settings.pcl.embedding_dim,
-        adapter_dims=[weights[f"adapters.{number}.weight"].shape[0] for number in range(adapters)],
-    )
+    model = build_model(settings, [weights[f"adapters.{number}.weight"].shape[0] for number in range(adapters)])
     try:
         model.load_state_dict(checkpoint.model)
     except RuntimeError as error:

@@ -15,6 +15,7 @@ from pclkd.pipeline.loader import ClipLoader
 from pclkd.pipeline.recipe import TupleRecipe
 from pclkd.pipeline.world import World
 from pclkd.sharding.atomic import write_text
+from pclkd.sharding.errors import InputError
 from pclkd.sharding.index import ShardIndex
 from pclkd.training.checkpoint import load_checkpoint, load_model
 from pclkd.training.distributed import choose_device
@@ -59,7 +60,7 @@ class Evaluator:
         train = index.split_samples(settings.split, "train")
         test = index.split_samples(settings.split, "test")
         uniform = UniformRecipe(views=clips, clip_frames=settings.tuples.clip_frames)
-        tuples = TupleRecipe(seed=_PRETEXT_SEED, tuples=settings.tuples, augment=None)
+        tuples = TupleRecipe(_PRETEXT_SEED, settings.tuples, None, settings.pretext.build())
         # The same number of clips a batch whatever the recipe, so that evaluation needs no more memory than training.
         videos = max(1, settings.loader.batch_size * tuples.views // clips)
         loader = settings.loader.model_copy(update={"batch_size": videos})
@@ -68,7 +69,13 @@ class Evaluator:
         self._tuples = ClipLoader(index, test, tuples, settings.loader, device=device, training=False)
 
     def pretext(self, model: PclModel) -> dict[str, float]:
-        """Pretext accuracy in percent, in all and by class."""
+        """Pretext accuracy in percent, in all and by class.
+
+        Raises:
+            InputError: the run has no pretext task.
+        """
+        if self._settings.pretext.task == "none":
+            raise InputError("the run has no pretext task", remedy="measure it by another protocol")
         hits: list[torch.Tensor] = []
         labels: list[torch.Tensor] = []
         with _evaluating(model), self._precision.autocast():
@@ -107,8 +114,9 @@ class Evaluator:
     def all(self, model: PclModel) -> dict[str, float]:
         """The three headline numbers, tagged `val/`."""
         train, test = self.features(model, "train"), self.features(model, "test")
+        asked = {} if self._settings.pretext.task == "none" else self.pretext(model)
         return {
-            "val/pretext_top1_pct": self.pretext(model)["pretext_top1_pct"],
+            **{f"val/{name}": value for name, value in asked.items() if name == "pretext_top1_pct"},
             "val/linear_top1_pct": self.linear(train, test)["linear_top1_pct"],
             "val/retrieval_r1_pct": self.retrieval(train, test)["retrieval_r1_pct"],
         }

@@ -49,9 +49,10 @@ class Objective(nn.Module):
         kd_relation       relative entropy of similarities to a queue of the teacher's features
         pretext_top1_pct  pretext accuracy of this batch, percent
 
-    A term of weight 0 is not computed and not in the result; where no term asks them, the teachers are not called.
-    The caller opens autocast around the call; losses and memories work in float32 all the same. Each call updates the
-    memories, after they were read. Every rank must call with the same number of samples.
+    A student without a pretext classifier has no pretext terms. A term of weight 0 is not computed and not in the
+    result; where no term asks them, the teachers are not called. The caller opens autocast around the call; losses and
+    memories work in float32 all the same. Each call updates the memories, after they were read. Every rank must call
+    with the same number of samples.
 
     Teachers see exactly the student's clips. They stay in eval mode, whatever `train()` is called with, get no
     gradient, and keep their batch-norm statistics. Their banks go on being updated with what they say now: rows from a
@@ -89,6 +90,7 @@ class Objective(nn.Module):
         self.settings, self.kd = settings, kd or KdSettings()
         self.student, self.row_count, self.seed = student, rows, seed
         self.teachers = nn.ModuleList(teacher.requires_grad_(False).eval() for teacher in teachers)
+        self._classes = _model(student).pretext_classes
         _check(_model(student), teachers, rows, settings, self.kd)
         self.terms = nn.ModuleList(self._build_terms(teachers, teacher_banks))
         if not self.terms:
@@ -124,9 +126,11 @@ class Objective(nn.Module):
                 start=torch.zeros((), device=batch.clips.device),
             )
             loss = loss + 0.0 * _unused(said, {term.name for term in terms}, compared=compared)
-            correct = said.pretext_logits.detach().argmax(dim=1) == batch.pretext_label
             reported = {term.name: value.detach() for term, value in values}
-            return {"loss": loss, **reported, "pretext_top1_pct": 100 * correct.float().mean()}
+            if self._classes:
+                correct = said.pretext_logits.detach().argmax(dim=1) == batch.pretext_label
+                reported["pretext_top1_pct"] = 100 * correct.float().mean()
+            return {"loss": loss, **reported}
 
     def memory_state(self) -> Memory:
         """What a checkpoint keeps beside the student's weights, by owner, then by name; not copies.
@@ -184,13 +188,14 @@ class Objective(nn.Module):
         settings, kd = self.settings, self.kd
         averaged = kd.combine == "average"
         terms: list[Term] = []
-        if settings.pretext_weight > 0:
+        asks = self._classes > 0
+        if asks and settings.pretext_weight > 0:
             terms.append(PretextTerm(settings.pretext_weight))
         if settings.contrast_weight > 0 and settings.contrast != "none":
             terms.append(ContrastTerm(settings.contrast_weight))
         if not teachers:
             return terms
-        if kd.pretext_weight > 0:
+        if asks and kd.pretext_weight > 0:
             terms.append(KdPretextTerm(kd.pretext_weight, kd.pretext_temperature, averaged=averaged))
         if kd.contrast_weight > 0:
             sources = [self._source(teacher.embedding_dim, 1 + number) for number, teacher in enumerate(teachers)]
@@ -245,7 +250,7 @@ def _check(student: PclModel, teachers: Sequence[PclModel], rows: int, settings:
             remedy="--set kd.contrast_weight=0, or another pcl.contrast",
         )
     for teacher in teachers:
-        if kd.pretext_weight > 0 and teacher.pretext_classes != student.pretext_classes:
+        if student.pretext_classes and kd.pretext_weight > 0 and teacher.pretext_classes != student.pretext_classes:
             raise InputError(
                 f"the teacher knows {teacher.pretext_classes} pretext classes, the student {student.pretext_classes}",
                 remedy="take a teacher of the same pretext task, or set kd.pretext_weight=0",

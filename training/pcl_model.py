@@ -53,7 +53,7 @@ class PclModel(nn.Module):
 
     Args:
         backbone: gives F features a clip.
-        pretext_classes: classes of the pretext task.
+        pretext_classes: classes of the pretext task; 0 builds no classifier.
         embedding_dim: length D of an embedding.
         adapter_dims: feature length F_t of each teacher whose features are to be matched; a linear map for each.
     """
@@ -65,7 +65,7 @@ class PclModel(nn.Module):
         self.pretext_classes = pretext_classes
         self.embedding_dim = embedding_dim
         self.base_network = backbone
-        self.fc = nn.Linear(VIEWS * backbone.feature_dim, pretext_classes)
+        self.fc = nn.Linear(VIEWS * backbone.feature_dim, pretext_classes) if pretext_classes else None
         self.projector = _Projector(backbone.feature_dim, embedding_dim)
         # Without teachers there is no such module, and so no such key in a checkpoint.
         self.adapters = nn.ModuleList(nn.Linear(backbone.feature_dim, dim) for dim in adapter_dims)
@@ -93,7 +93,9 @@ class PclModel(nn.Module):
         features = self.features(clips)
         return PclOutput(
             features=features.float(),
-            pretext_logits=self.fc(features.flatten(1)).float(),
+            pretext_logits=features.new_zeros(len(clips), 0)
+            if self.fc is None
+            else self.fc(features.flatten(1)).float(),
             first=self.projector(features[:, 0]),
             third=self.projector(features[:, 2]),
             adapted=tuple(adapter(features) for adapter in self.adapters),

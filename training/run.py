@@ -18,6 +18,7 @@ from pclkd.pipeline.world import World
 from pclkd.sharding.errors import InputError
 from pclkd.sharding.index import ShardIndex
 from pclkd.training.backbones import build_backbone
+from pclkd.training.build_model import build_model
 from pclkd.training.checkpoint import (
     CHECKPOINT_NAME,
     Checkpoint,
@@ -76,7 +77,7 @@ class RunPlan:
     def loader(self, device: torch.device) -> ClipLoader:
         """The loader of training tuples."""
         settings = self.settings
-        recipe = TupleRecipe(seed=settings.seed, tuples=settings.tuples, augment=settings.augment)
+        recipe = TupleRecipe(settings.seed, settings.tuples, settings.augment, settings.pretext.build())
         return ClipLoader(
             self.index,
             self.samples,
@@ -95,11 +96,7 @@ class RunPlan:
         settings = self.settings
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
-            return PclModel(
-                build_backbone(settings.backbone.name, settings.backbone.width),
-                embedding_dim=settings.pcl.embedding_dim,
-                adapter_dims=adapter_dims([teacher.model for teacher in self.teachers], settings.kd),
-            )
+            return build_model(settings, adapter_dims([teacher.model for teacher in self.teachers], settings.kd))
 
     def objective(self, student: torch.nn.Module, device: torch.device) -> Objective:
         """PCL, and distillation where there are teachers, on the device, with the resumed memories."""
@@ -147,6 +144,7 @@ def plan_run(
     samples = index.split_samples(settings.split, "train")
     index.split_samples(settings.split, "test" if settings.evaluation.every else "train")
     _check_clips(settings)
+    _check_pretext(settings)
     resumed = None
     if (folder / CHECKPOINT_NAME).exists():
         if not resume:
@@ -199,6 +197,12 @@ def load_teacher(path: Path, index: ShardIndex, rows: int, settings: RunSettings
             f"the teacher {path} learned from {theirs.loader.modality} clips, the student gets {ours.loader.modality}",
             remedy=f"--set loader.modality={theirs.loader.modality}",
         )
+    if ours.kd.pretext_weight > 0 and theirs.pretext != ours.pretext:
+        raise InputError(
+            f"the teacher {path} learned the pretext task {theirs.pretext.task}, "
+            f"the student learns {ours.pretext.task}",
+            remedy=f"--set pretext.task={theirs.pretext.task}, or leave that term out: --set kd.pretext_weight=0",
+        )
     banks = checkpoint.memory.get("student")
     if ours.kd.contrast_weight > 0:
         way_out = "or leave its banks out: --set kd.contrast_weight=0"
@@ -236,6 +240,20 @@ def _check_clips(settings: RunSettings) -> None:
             f"{settings.backbone.name} needs clips of {backbone.least_frames} frames, "
             f"tuples.clip_frames is {settings.tuples.clip_frames}",
             remedy=f"--set tuples.clip_frames={backbone.least_frames}, or another backbone",
+        )
+
+
+def _check_pretext(settings: RunSettings) -> None:
+    """Refuse a pretext task that leaves contrast no two clips, and weights of a task that is not there."""
+    task = settings.pretext.build()
+    recipe = TupleRecipe(settings.seed, settings.tuples, settings.augment, task)
+    contrasted = settings.pcl.contrast != "none" and settings.pcl.contrast_weight > 0
+    # The network projects the first and the third clip.
+    if contrasted and not {0, recipe.views - 1} <= set(recipe.contrast_views):
+        raise InputError(
+            f"pretext.task={settings.pretext.task} with pretext.changed={settings.pretext.changed} leaves no two clips "
+            "clean for contrast",
+            remedy="--set pretext.changed=middle, or --set pcl.contrast=none",
         )
 
 

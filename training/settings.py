@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from pclkd.pipeline.augment import AugmentSettings
 from pclkd.pipeline.loader import LoaderSettings
+from pclkd.pipeline.pretext_settings import PretextSettings
 from pclkd.pipeline.sampling import TupleSettings
 from pclkd.pipeline.settings import Settings
 from pclkd.sharding.errors import InputError
@@ -57,6 +58,7 @@ class RunSettings(Settings):
 
     backbone: BackboneSettings = BackboneSettings()
     tuples: TupleSettings = TupleSettings()
+    pretext: PretextSettings = PretextSettings()
     augment: AugmentSettings = AugmentSettings()
     loader: LoaderSettings = LoaderSettings()
     pcl: PclSettings = PclSettings()
