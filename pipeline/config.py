@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError, field_validator
 
 from pclkd.pipeline.augment import AugmentSettings
+from pclkd.pipeline.pretext_settings import PretextSettings
 from pclkd.pipeline.recipe import Recipe, TupleRecipe
 from pclkd.pipeline.sampling import TupleSettings
 from pclkd.pipeline.settings import Settings
@@ -57,8 +58,10 @@ class ClipConfig(Settings):
     """Where the three clips of a sample lie; unused where a recipe is given."""
     augment: AugmentSettings | None = AugmentSettings()
     """Random transforms, None for the centre crop; unused where a recipe is given."""
+    pretext: PretextSettings = PretextSettings()
+    """What is asked about the three clips; unused where a recipe is given."""
     recipe: Any = None
-    """Any Recipe: decides the clips of a sample. By default PCL tuples with the VCP pretext task."""
+    """Any Recipe: decides the clips of a sample. By default PCL tuples with the pretext task."""
     loader: LoaderSettings = LoaderSettings()
     """Shapes, prefetching, limits."""
 
@@ -80,7 +83,7 @@ class ClipConfig(Settings):
         if self.recipe is not None:
             recipe: Recipe = self.recipe
             return recipe
-        return TupleRecipe(seed=self.seed, tuples=self.tuples, augment=self.augment)
+        return TupleRecipe(self.seed, self.tuples, self.augment, self.pretext.build())
 
 
 def changed(config: ClipConfig, changes: dict[str, Any]) -> ClipConfig:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from pclkd.pipeline.augment import AugmentSettings
 from pclkd.pipeline.clip_order import ORDERS, ClipOrder
+from pclkd.pipeline.config import ClipConfig, changed
 from pclkd.pipeline.covering_recipe import DenseRecipe, UniformRecipe
 from pclkd.pipeline.loader import ClipLoader, LoaderSettings
 from pclkd.pipeline.pretext import Pretext
@@ -184,6 +185,14 @@ def test_tasks_that_do_not_fit_the_clips_are_refused() -> None:
         UniformRecipe(jitter=-1)
     with pytest.raises(InputError, match="every 0"):
         DenseRecipe(every=0)
+
+
+def test_a_clip_loader_is_told_its_task_by_name() -> None:
+    config = changed(ClipConfig(seed=5, tuples=TUPLES), {"pretext": {"task": "rotation", "changed": "all"}})
+    assert config.chosen_recipe() == TupleRecipe(seed=5, tuples=TUPLES, pretext=Rotation("all"))
+    assert ClipConfig(seed=5).chosen_recipe() == TupleRecipe(seed=5, pretext=Vcp())
+    with pytest.raises(InputError, match="pretext"):
+        changed(ClipConfig(), {"pretext": {"task": "jigsaw"}})
 
 
 @pytest.fixture(scope="module")
