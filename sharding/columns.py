@@ -17,7 +17,16 @@ import numpy.typing as npt
 from pclkd.sharding import storage
 from pclkd.sharding.errors import InputError
 
-__all__ = ["COLUMNS", "Column", "column_url", "fetch_column", "map_column", "write_columns"]
+__all__ = [
+    "COLUMNS",
+    "Column",
+    "check_columns",
+    "column_sums",
+    "column_url",
+    "fetch_column",
+    "map_column",
+    "write_columns",
+]
 
 Column = npt.NDArray[Any]
 
@@ -49,13 +58,40 @@ def column_url(root: str | Path, name: str) -> str:
 def write_columns(root: str | Path, columns: Mapping[str, Column]) -> dict[str, str]:
     """Write the columns to `root/index` (folder or URL); return the SHA-256 of each file as hex."""
     sums = {}
-    for name, dtype in COLUMNS.items():
-        column = columns[name]
-        buffer = io.BytesIO()
-        np.save(buffer, column if dtype == "S" else column.astype(dtype, copy=False), allow_pickle=False)
-        sums[name] = hashlib.sha256(buffer.getbuffer()).hexdigest()
-        storage.write_bytes(column_url(root, name), buffer.getvalue())
+    for name in COLUMNS:
+        content = _content(name, columns[name])
+        sums[name] = hashlib.sha256(content).hexdigest()
+        storage.write_bytes(column_url(root, name), content)
     return sums
+
+
+def column_sums(columns: Mapping[str, Column]) -> dict[str, str]:
+    """Return what `write_columns` would, without writing."""
+    return {name: hashlib.sha256(_content(name, columns[name])).hexdigest() for name in COLUMNS}
+
+
+def check_columns(root: str | Path, sums: Mapping[str, str]) -> None:
+    """Compare the files with their SHA-256.
+
+    Raises:
+        InputError: one is damaged or missing.
+    """
+    for name in COLUMNS:
+        url = column_url(root, name)
+        try:
+            with storage.local_copy(url) as path, path.open("rb") as file:
+                found = hashlib.file_digest(file, "sha256").hexdigest()
+        except FileNotFoundError:
+            raise InputError(f"no index column {url}", remedy=_PACK_AGAIN) from None
+        if found != sums.get(name):
+            raise InputError(f"index column {url} differs from its SHA-256 in the manifest", remedy=_PACK_AGAIN)
+
+
+def _content(name: str, column: Column) -> bytes:
+    buffer = io.BytesIO()
+    dtype = COLUMNS[name]
+    np.save(buffer, column if dtype == "S" else column.astype(dtype, copy=False), allow_pickle=False)
+    return buffer.getvalue()
 
 
 def map_column(root: str | Path, name: str, sha256: str | None) -> Column:

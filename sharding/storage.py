@@ -6,7 +6,7 @@ object store shows an object only when its upload is complete, so a finished loc
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ __all__ = [
     "find",
     "is_remote",
     "join",
+    "listing",
     "local_copy",
     "local_path",
     "put",
@@ -117,13 +118,22 @@ def sizes(root: str | Path) -> dict[str, int]:
                 return {entry.name: entry.stat().st_size for entry in entries if entry.is_file()}
         except (FileNotFoundError, NotADirectoryError):
             return {}
+    return {name: int(about["size"]) for name, about in listing(str(root)).items()}
+
+
+def listing(root: str) -> dict[str, dict[str, Any]]:
+    """Return what a store tells of each file directly in a remote folder, by name; empty when there is none.
+
+    Raises:
+        InputError: the store cannot be reached or refuses.
+    """
     with _told(root):
         fs, path = filesystem(root)
         try:
             found = fs.ls(path, detail=True)
         except FileNotFoundError:
             return {}
-        return {str(entry["name"]).rpartition("/")[2]: entry["size"] for entry in found if entry["type"] == "file"}
+        return {str(entry["name"]).rpartition("/")[2]: entry for entry in found if entry["type"] == "file"}
 
 
 def find(root: str) -> list[str]:
@@ -193,32 +203,45 @@ def put(file: Path, url: str | Path) -> None:
             raise InputError(f"{url} cannot be written ({error})", remedy="make the bucket first") from error
 
 
-def fetch(url: str | Path, target: Path) -> None:
-    """Copy a file to the local path `target`; an interrupted copy leaves none. Raises as `read_bytes`."""
+def fetch(url: str | Path, target: Path, tick: Callable[[], None] = lambda: None) -> None:
+    """Copy a file to the local path `target`, calling `tick` as it goes on; an interrupted copy leaves none.
+
+    Raises as `read_bytes`.
+    """
     handle, name = tempfile.mkstemp(prefix=".fetch-", dir=target.parent)
     os.close(handle)
     try:
         with _told(url):
             fs, path = filesystem(url)
-            fs.get_file(path, name)
+            fs.get_file(path, name, callback=_ticking(tick))
         Path(name).replace(target)
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
 
 
+def _ticking(tick: Callable[[], None]) -> Any:
+    from fsspec.callbacks import Callback  # type: ignore[import-untyped]
+
+    class Ticking(Callback):  # type: ignore[misc]
+        def call(self, *_: Any, **__: Any) -> None:
+            tick()
+
+    return Ticking()
+
+
 @contextmanager
-def local_copy(url: str | Path, folder: Path | None = None) -> Iterator[Path]:
+def local_copy(url: str | Path, folder: Path | None = None, tick: Callable[[], None] = lambda: None) -> Iterator[Path]:
     """Give a local path to read a file from: itself, or a copy in `folder` that is removed afterwards.
 
-    Raises as `read_bytes`.
+    `tick` is called as copying goes on. Raises as `read_bytes`.
     """
     if not is_remote(url):
         yield local_path(url)
         return
     with tempfile.TemporaryDirectory(prefix=".pclkd-", dir=folder) as own:
         target = Path(own) / str(url).rpartition("/")[2]
-        fetch(url, target)
+        fetch(url, target, tick)
         yield target
 
 

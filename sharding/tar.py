@@ -1,13 +1,20 @@
 """USTAR archives whose bytes depend on nothing but their members, with the position of every payload."""
 
 import tarfile
-from dataclasses import dataclass, field
-from typing import Protocol
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import BinaryIO
 
-__all__ = ["BLOCK", "TarEntry", "TarWriter", "webdataset_index"]
+__all__ = ["BLOCK", "LARGEST_MEMBER", "MemberTooLargeError", "TarEntry", "TarWriter", "webdataset_index"]
 
 BLOCK = 512
+LARGEST_MEMBER = 8**11 - 1  # bytes: eleven octal digits stand in a USTAR header
 _RECORD = 20 * BLOCK
+
+
+class MemberTooLargeError(Exception):
+    """A member grew beyond what a USTAR header can tell."""
 
 
 @dataclass(frozen=True)
@@ -19,33 +26,58 @@ class TarEntry:
     size: int
 
 
-class _Sink(Protocol):
-    def write(self, data: bytes, /) -> int: ...
-
-
-@dataclass
 class TarWriter:
-    """Writes members one after another to `file`; `finish` writes the end mark.
+    """Writes members one after another to a seekable file; `finish` writes the end mark.
 
     Owner, mode and time are fixed: packing the same input twice must give the same bytes.
     """
 
-    file: _Sink
-    position: int = 0
-    entries: list[TarEntry] = field(default_factory=list)
+    def __init__(self, file: BinaryIO, position: int = 0) -> None:
+        self.file = file
+        self.position = position
+        self.rewind(position)
+
+    def rewind(self, position: int) -> None:
+        """Drop everything from `position` on."""
+        self.file.seek(position)
+        self.file.truncate()
+        self.position = position
 
     def add(self, name: str, payload: bytes) -> TarEntry:
         """Append one regular file."""
+        with self.stream(name) as write:
+            write(payload)
+        return TarEntry(name, self.position - len(payload) - -len(payload) % BLOCK, len(payload))
+
+    @contextmanager
+    def stream(self, name: str) -> Iterator[Callable[[bytes], None]]:
+        """Append one regular file whose length is known only at its end: give a function that takes its bytes.
+
+        Its header is written last, over empty blocks. When the body raises, `rewind` to where the member began.
+
+        Raises:
+            MemberTooLargeError: more than 8 GiB - 1 byte.
+        """
+        start = self.position
+        size = 0
+        self.file.write(bytes(BLOCK))
+
+        def write(data: bytes) -> None:
+            nonlocal size
+            size += len(data)
+            if size > LARGEST_MEMBER:
+                raise MemberTooLargeError(name)
+            self.file.write(data)
+
+        yield write
         header = tarfile.TarInfo(name)
-        header.size = len(payload)
+        header.size = size
         header.mode = 0o644
-        block = header.tobuf(tarfile.USTAR_FORMAT)
-        padding = -len(payload) % BLOCK
-        self.file.write(block + payload + bytes(padding))
-        entry = TarEntry(name, self.position + len(block), len(payload))
-        self.position = entry.offset + len(payload) + padding
-        self.entries.append(entry)
-        return entry
+        self.file.write(bytes(-size % BLOCK))
+        self.position = start + BLOCK + size + -size % BLOCK
+        self.file.seek(start)
+        self.file.write(header.tobuf(tarfile.USTAR_FORMAT))
+        self.file.seek(self.position)
 
     def finish(self) -> int:
         """Write the end mark, two empty blocks filled up to a record; return the archive's length in bytes."""
