@@ -46,11 +46,13 @@ class DecodedVideo:
 
     Attributes:
         rate: average frames a second; None if the file does not tell.
+        codec: FFmpeg's name of it.
         pixel_aspect: width of a pixel over its height, before any turn.
         frames: in decoder order, each as it was coded: its own size, pixel format and display matrix.
     """
 
     rate: Fraction | None
+    codec: str
     pixel_aspect: Fraction
     frames: Iterator[av.VideoFrame]
 
@@ -89,7 +91,10 @@ def decode_video(path: Path) -> Iterator[DecodedVideo]:
         # The same pixels whatever the processor can do; measured: for free.
         context.flags |= Flags.bitexact
         yield DecodedVideo(
-            stream.average_rate or stream.guessed_rate, _pixel_aspect(stream), _frames(path, container, stream)
+            stream.average_rate or stream.guessed_rate,
+            context.codec.canonical_name,
+            _pixel_aspect(stream),
+            _frames(path, container, stream),
         )
 
 

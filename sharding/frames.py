@@ -112,7 +112,7 @@ def _stored_frames(
     first = next(video.frames)
     size = _size(first, video.pixel_aspect, settings)
     frames = chain([first], video.frames)
-    return size, _finished(frames, video.rate, settings, Scaler(*size, pixels), finish)
+    return size, _finished(frames, video.rate, settings, Scaler(*size, pixels, video.codec), finish)
 
 
 def _finished(

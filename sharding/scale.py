@@ -3,7 +3,9 @@
 JPEG files hold YCbCr of BT.601 in the full range, chroma sampled at the centre of its pixels. FFmpeg's scale filter
 goes there straight from what the decoder gives, whatever its matrix, range, depth and chroma sampling. The filter
 graph is used, not PyAV's `reformat`, because only there the place of the chroma samples is honoured: half a pixel
-otherwise. The filter is bicubic, widened for going down in size, without shortcuts that depend on the processor.
+otherwise. The filter is bicubic, widened for going down in size, without shortcuts that depend on the processor or
+that darken (two levels, where the matrix changes). What stays: FFmpeg takes chroma from 16..240 to 0..255, JPEG's
+zero is 128, so chroma comes out half a level low on average.
 """
 
 from collections.abc import Sequence
@@ -15,6 +17,7 @@ import numpy.typing as npt
 from av.filter import Graph
 from av.video.plane import VideoPlane
 
+from pclkd.sharding.chroma import jpeg_places, source_places
 from pclkd.sharding.colour import colour_of
 from pclkd.sharding.orientation import UPRIGHT, Orientation, orientation_of
 
@@ -26,8 +29,7 @@ RGB = "rgb24"
 YUV_420 = "yuv420p"
 YUV_444 = "yuv444p"
 
-_FLAGS = "bicubic+accurate_rnd+bitexact"
-_TO_HALF_CHROMA = f"flags={_FLAGS}:in_range=full:out_range=full:out_chroma_loc=center"
+_FLAGS = "bicubic+accurate_rnd+bitexact+full_chroma_int+full_chroma_inp"
 
 
 class Scaler:
@@ -36,12 +38,14 @@ class Scaler:
     Args:
         height, width: pixels of the upright result.
         pixels: RGB, YUV_420 or YUV_444.
+        codec: that the frames come from, by FFmpeg's name; it tells where their chroma lies.
     """
 
-    def __init__(self, height: int, width: int, pixels: str) -> None:
+    def __init__(self, height: int, width: int, pixels: str, codec: str = "h264") -> None:
         self._height = height
         self._width = width
         self._pixels = pixels
+        self._codec = codec
         self._kind: tuple[object, ...] = ()
         self._line: _Line | None = None
 
@@ -63,17 +67,20 @@ class Scaler:
     def _filters(self, frame: av.VideoFrame, turn: Orientation) -> Sequence[tuple[str, str]]:
         matrix, numbers = colour_of(frame)
         height, width = (self._width, self._height) if turn.transpose else (self._height, self._width)
+        # Chroma of half the size lies the same in a turned frame only when the sides are even.
+        resample = turn != UPRIGHT and self._pixels == YUV_420 and (height % 2 or width % 2)
+        pixels = YUV_444 if resample else self._pixels
+        places = source_places(frame, self._codec) + (jpeg_places(height, width) if pixels == YUV_420 else "")
         scale = (
             f"w={width}:h={height}:flags={_FLAGS}:in_color_matrix={matrix}:in_range={numbers}"
-            ":out_color_matrix=bt601:out_range=full:out_chroma_loc=center"
+            f":out_color_matrix=bt601:out_range=full{places}"
         )
-        if turn == UPRIGHT:
-            return [("scale", scale), ("format", self._pixels)]
-        # Chroma of half the size lies the same in a turned frame only when the sides are even.
-        odd = self._pixels == YUV_420 and (height % 2 or width % 2)
-        turned = [("scale", scale), ("format", YUV_444 if odd else self._pixels), *turn.filters]
+        steps = [("scale", scale), ("format", pixels), *turn.filters]
+        if resample:
+            halve = f"flags={_FLAGS}:in_range=full:out_range=full{jpeg_places(self._height, self._width)}"
+            return [*steps, ("scale", halve), ("format", YUV_420)]
         # A flip only steps through the rows backwards; the last filter lays them out again.
-        return [*turned, ("scale", _TO_HALF_CHROMA), ("format", YUV_420)] if odd else [*turned, ("copy", "")]
+        return steps if turn == UPRIGHT else [*steps, ("copy", "")]
 
 
 class _Line:

@@ -1,8 +1,12 @@
 """Video files and shard sets that several tests share; made once a session."""
 
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 
+import av
+import numpy as np
 import pytest
 
 from pclkd.sharding.pack import pack_videos, plan_packing
@@ -50,3 +54,51 @@ def real_shards(ucf101_sample: VideoFolder, tmp_path_factory: pytest.TempPathFac
     out = tmp_path_factory.mktemp("real-shards") / "shards"
     pack_videos(plan_packing(ucf101_sample.videos, ucf101_sample.splits, height=64, width=86), out, workers=2)
     return out
+
+
+WriteVideo = Callable[..., Path]
+
+
+@pytest.fixture(scope="session")
+def write_video() -> WriteVideo:
+    """A function that writes planes to a video file, as they are: no conversion on the way to the encoder.
+
+    `frames` are rows of planes (Y, Cb, Cr or grey), uint8 [height, width], of one size; `times` are their time stamps
+    in frames, 0, 1, 2, ... by default; `tags` are attributes of the encoder, such as colour tags.
+    """
+
+    def write(
+        path: Path,
+        frames: Iterable[Sequence[np.ndarray]],
+        *,
+        codec: str = "libx264",
+        pixels: str = "yuv420p",
+        rate: Fraction | int = 25,
+        times: Sequence[int] | None = None,
+        options: Mapping[str, str] | None = None,
+        tags: Mapping[str, int] | None = None,
+    ) -> Path:
+        with av.open(str(path), "w") as container:
+            stream = container.add_stream(codec, rate=rate, options=dict(options or {}))
+            stream.pix_fmt = pixels
+            for name, value in (tags or {}).items():
+                setattr(stream.codec_context, name, value)
+            for number, planes in enumerate(frames):
+                height, width = planes[0].shape
+                frame = av.VideoFrame(width, height, pixels)
+                for plane, values in zip(frame.planes, planes, strict=True):
+                    padded = np.zeros((plane.height, plane.line_size), np.uint8)
+                    padded[:, : plane.width] = values
+                    plane.update(padded.tobytes())
+                for name in ("colorspace", "color_range"):
+                    if tags and name in tags:
+                        setattr(frame, name, tags[name])
+                if number == 0:
+                    stream.height, stream.width = height, width
+                frame.pts = times[number] if times else number
+                frame.time_base = 1 / Fraction(rate)
+                container.mux(stream.encode(frame))
+            container.mux(stream.encode())
+        return path
+
+    return write

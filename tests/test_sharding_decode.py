@@ -4,9 +4,12 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from av.video.reformatter import Interpolation
 
 from pclkd.sharding.frames import UnreadableVideoError, open_pixels
 from pclkd.sharding.manifest import PackSettings
+
+ACCURATE = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
 
 
 def decode(path: Path, height: int = 30, width: int = 40) -> list[np.ndarray]:
@@ -26,7 +29,8 @@ def test_frames_come_in_the_decoders_order_not_in_that_of_time_stamps(ucf101_sam
     path = ucf101_sample.videos / name
     with av.open(str(path)) as container:
         plain = list(container.decode(video=0))
-        images = [frame.to_ndarray(format="rgb24") for frame in plain]
+        # Without these flags FFmpeg's RGB is two levels too dark.
+        images = [frame.to_ndarray(format="rgb24", interpolation=ACCURATE) for frame in plain]
         stamps = [frame.pts for frame in plain]
     # The first of the two is what sorting by time stamp would scramble.
     assert (stamps != sorted(stamps)) == ("ApplyEyeMakeup" in name)
