@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 
 from pclkd.pipeline import order
 from pclkd.pipeline.batch import ClipBatch
-from pclkd.pipeline.calibrate import choose_decoder
+from pclkd.pipeline.calibrate import Calibration, choose_decoder
 from pclkd.pipeline.config import ClipConfig, LoaderSettings, changed
 from pclkd.pipeline.dali import FrameDecoder, FrameGraph
 from pclkd.pipeline.faults import Quarantine
 from pclkd.pipeline.finish import finish_batch
 from pclkd.pipeline.prepare import BatchPreparer, PreparedBatch
 from pclkd.pipeline.recipe import Recipe
-from pclkd.pipeline.shard_bytes import LocalShards
+from pclkd.pipeline.remote import open_source
 from pclkd.pipeline.stages import Pass, Positions, Stages
 from pclkd.pipeline.state import LoaderState, data_fingerprint
 from pclkd.pipeline.statistics import LoaderStatistics
@@ -101,6 +101,7 @@ class ClipLoader:
         settings: as given.
         recipe: as given.
         statistics: what each stage did.
+        calibration: where frames are decoded and why; None before the first batch is asked for.
 
     Raises:
         InputError: the crop does not fit the stored frames, too few samples for one step, or nvJPEG without a GPU.
@@ -139,9 +140,10 @@ class ClipLoader:
             seed,
             settings.batch_size,
             replace=training,
-            source=LocalShards(index),
+            source=open_source(index, settings, self.statistics),
         )
         self._decoders: list[FrameDecoder] = []
+        self.calibration: Calibration | None = None
         self._running: dict[LoaderState, Stages] = {}
         self._readers = DaemonPool(self._threads, "pclkd-read")
         # Also for loaders that nobody closes: threads end with the loader, or with the program.
@@ -262,16 +264,17 @@ class ClipLoader:
                 frames=self.settings.batch_size * self.recipe.views * self.recipe.clip_frames,
                 crop=(self.settings.crop, self.settings.crop),
                 colours=FrameGraph.best_colours(self._device, changed=self.recipe.colours),
-                decode="mixed" if self.settings.decode == "mixed" else "cpu",
+                decode="cpu",
                 device=self._device,
                 threads=self._threads,
             )
-            probe = None
-            if self.settings.decode == "auto" and self._device.type == "cuda":
-                batch = self._preparer.read(self._positions(self._place(0, 0))()[0], 0)
-                probe = batch if batch.valid else None
-            self._decoders.append(FrameDecoder(graph) if probe is None else choose_decoder(graph, probe))
+            decoder, self.calibration = choose_decoder(graph, self.settings.decode, self._first_batch)
+            self._decoders.append(decoder)
         return self._decoders[0]
+
+    def _first_batch(self) -> PreparedBatch | None:
+        batch = self._preparer.read(self._positions(self._place(0, 0))()[0], 0)
+        return batch if batch.valid else None
 
     def _finish(self, prepared: PreparedBatch, frames: torch.Tensor) -> ClipBatch:
         began = time.perf_counter()
@@ -305,9 +308,9 @@ def _check(index: ShardIndex, settings: LoaderSettings, device: torch.device) ->
 def _close(
     running: dict[LoaderState, Stages], decoders: list[FrameDecoder], preparer: BatchPreparer, readers: DaemonPool
 ) -> None:
-    ended = [stages.stop() for stages in running.values()]
+    preparer.close()  # first: reads that are being tried again give up
+    ended = [stages.stop() for stages in list(running.values())]
     running.clear()
-    preparer.close()
     readers.close(_CLOSE_LIMIT_S)
     if all(ended):  # never take a decoder away from under a thread that hangs in it
         for decoder in decoders:

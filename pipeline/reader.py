@@ -136,11 +136,16 @@ class FrameReader:
         ranges = list(map(ByteRange, shard[first].tolist(), start.tolist(), (end - start).tolist()))
         return ranges, offset - np.repeat(start, last - first + 1), np.repeat(np.arange(len(first)), last - first + 1)
 
+    def _fits(self, wanted: ByteRange) -> bool:
+        """Whether there is such a range; a damaged index may tell anything."""
+        shards = self.index.manifest.shards
+        return 0 <= wanted.shard < len(shards) and wanted.start >= 0 and 0 < wanted.size <= shards[wanted.shard].bytes
+
     def _pieces(self, rows: NDArray[np.int64], times: ReadTimes) -> tuple[Jpegs, dict[int, str]]:
         """The bytes of ascending frame rows; where there are none, an empty array and the reason by place."""
         ranges, offset, owner = self._plan(rows)
         began = time.perf_counter()
-        sound = [_fits(wanted) for wanted in ranges]
+        sound = [self._fits(wanted) for wanted in ranges]
         read = iter(self._source.read([wanted for wanted, fine in zip(ranges, sound, strict=True) if fine]))
         found = [next(read) if fine else _no_such_range() for fine in sound]
         times.read_s += time.perf_counter() - began
@@ -187,11 +192,6 @@ class FrameReader:
             reason = unreadable.get(place, f"frame {frame} fails its checksum")
             damage[row] = DamagedSampleError(f"{self.index.key(int(samples[row]))}: {reason}")
         return damage
-
-
-def _fits(wanted: ByteRange) -> bool:
-    """Whether such a range can exist; a damaged index may tell anything."""
-    return wanted.start >= 0 and 0 < wanted.size < 2**31 and wanted.shard >= 0
 
 
 def _no_such_range() -> UnreadableBytesError:

@@ -8,6 +8,7 @@ frames; the consumer takes finished batches from a short queue:
 Every wait ends: the consumer's after a limit, with word of what it waited for; the others' when the pass is stopped.
 """
 
+import contextlib
 import queue
 import threading
 import time
@@ -31,6 +32,7 @@ __all__ = ["Pass", "Positions", "Stages"]
 _POLL_S = 0.1
 _STOP_LIMIT_S = 1.5  # a batch is decoded in less; a thread that hangs is left behind, it cannot keep the program
 _MOST_UNDECODABLE = 16
+_ENDED = "this pass has ended: the loader was closed, or another loop over it has begun"
 
 Decoded = tuple[PreparedBatch, torch.Tensor | None]
 Positions = Sequence[NDArray[np.int64]]
@@ -89,7 +91,7 @@ class Stages:
             BaseException: whatever a stage raised.
         """
         if self._stopped.is_set():
-            raise RuntimeError("this pass has ended: the loader was closed, or another loop over it has begun")
+            raise RuntimeError(_ENDED)
         limit = self._todo.wait_limit_s
         try:
             item = self._ready.get(timeout=limit)
@@ -104,8 +106,13 @@ class Stages:
         return item
 
     def stop(self) -> bool:
-        """End the decode thread; what was read ahead is dropped. Whether it ended: it may hang."""
+        """End the decode thread and a consumer's wait, and drop what was read ahead; tells whether the thread ended."""
         self._stopped.set()
+        with contextlib.suppress(queue.Empty):
+            while True:
+                self._ready.get_nowait()
+        with contextlib.suppress(queue.Full):  # then it is not empty, and nobody waits
+            self._ready.put_nowait(RuntimeError(_ENDED))
         self._thread.join(_STOP_LIMIT_S)
         return not self._thread.is_alive()
 
