@@ -142,7 +142,8 @@ def plan_run(
     world = world or World()
     index = ShardIndex.open(data)
     samples = index.split_samples(settings.split, "train")
-    index.split_samples(settings.split, "test" if settings.evaluation.every else "train")
+    if settings.evaluation.every:
+        _need_test_part(index, settings.split)
     _check_clips(settings)
     _check_pretext(settings)
     resumed = None
@@ -164,7 +165,12 @@ def plan_run(
     )
     if resumed is not None:
         _check_teachers(resumed, len(teachers), folder)
-    plan.loader(choose_device(world)).close()  # checks crop, number of samples and decoder
+    with plan.loader(choose_device(world)) as loader:  # checks crop, number of samples and decoder
+        if len(loader) < settings.optimizer.accumulate:
+            raise InputError(
+                f"an epoch has {len(loader)} batches, optimizer.accumulate is {settings.optimizer.accumulate}",
+                remedy=f"--set optimizer.accumulate={len(loader)} or less",
+            )
     return plan
 
 
@@ -231,6 +237,14 @@ def _teacher_from_outside(path: Path, settings: RunSettings) -> Teacher:
     return Teacher(path=path, model=outside.model, banks=None)
 
 
+def _need_test_part(index: ShardIndex, split: int) -> None:
+    try:
+        index.split_samples(split, "test")
+    except InputError as error:
+        remedy = f"say --set evaluation.every=0 to train without measuring, or {error.remedy}"
+        raise InputError(error.problem, remedy=remedy) from None
+
+
 def _check_clips(settings: RunSettings) -> None:
     """Refuse a backbone that does not exist, or whose pooling leaves nothing of these clips."""
     with torch.device("meta"):  # the shape of a network without its numbers
@@ -270,7 +284,7 @@ def _check_data(checkpoint: Checkpoint, index: ShardIndex, rows: int, what: str,
 def _check_unchanged(before: RunSettings, now: RunSettings) -> None:
     """A resumed run may train longer and log or evaluate otherwise, but not become another run."""
     free = {"log_every", "evaluation"}
-    if before.optimizer.schedule == "plateau":  # a cosine reaches 0 at the last epoch: its length is part of the run
+    if before.optimizer.schedule == "plateau":  # the others place their falls by the run's length
         free.add("epochs")
     old, new = (settings.model_dump(exclude=free) for settings in (before, now))
     for group, value in old.items():
