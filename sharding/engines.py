@@ -1,5 +1,6 @@
 """Where shards are made: in processes of this machine, or on a Ray cluster. The bytes are the same."""
 
+import importlib.util
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from pclkd.sharding.supervise import Job, Limits, supervise
 from pclkd.sharding.task import ShardResult
 from pclkd.sharding.workers import available_cpus
 
-__all__ = ["Engine", "EngineName", "open_engine"]
+__all__ = ["Engine", "EngineName", "check_engine", "open_engine"]
 
 EngineName = Literal["local", "ray"]
 
@@ -33,6 +34,20 @@ class _Local:
         return supervise(jobs, self.workers, self.limits, step, self.held)
 
 
+def check_engine(name: EngineName, ray_address: str | None) -> None:
+    """Check a choice before anything is done.
+
+    Raises:
+        InputError: an unknown name, an address for no cluster, or Ray is not installed.
+    """
+    if name not in ("local", "ray"):
+        raise InputError(f"unknown engine {name!r}", remedy="use local or ray")
+    if name == "local" and ray_address is not None:
+        raise InputError(f"--ray-address {ray_address} without --engine ray", remedy="say --engine ray")
+    if name == "ray" and importlib.util.find_spec("ray") is None:
+        raise InputError("the engine 'ray' is not installed", remedy="run: pip install 'pclkd[ray]'")
+
+
 @contextmanager
 def open_engine(
     name: EngineName, *, workers: int | None, limits: Limits, ray_address: str | None, held: tuple[int, ...] = ()
@@ -48,16 +63,12 @@ def open_engine(
         held: file descriptors that local workers hold as long as they live.
 
     Raises:
-        InputError: an unknown name, Ray is not installed, or the cluster cannot be reached.
+        InputError: the cluster cannot be reached.
     """
     if name == "local":
-        if ray_address is not None:
-            raise InputError(f"--ray-address {ray_address} without --engine ray", remedy="say --engine ray")
         yield _Local(workers or available_cpus(), limits, held)
-    elif name == "ray":
+    else:
         from pclkd.sharding.ray_engine import open_ray
 
         with open_ray(ray_address, workers or available_cpus(), limits) as engine:
             yield engine
-    else:
-        raise InputError(f"unknown engine {name!r}", remedy="use local or ray")

@@ -7,7 +7,7 @@ from typing import Any
 
 from pclkd.sharding import storage
 from pclkd.sharding.datasets import DatasetChoice, read_dataset
-from pclkd.sharding.engines import EngineName, open_engine
+from pclkd.sharding.engines import EngineName, check_engine, open_engine
 from pclkd.sharding.errors import InputError
 from pclkd.sharding.frames import open_video
 from pclkd.sharding.lock import locked
@@ -116,6 +116,7 @@ def pack_videos(
             a reason that lies in no video.
     """
     started = time.monotonic()
+    check_engine(engine, ray_address)
     out = _normal(out)
     with locked(out) as held:
         run = PackRun(plan.dataset, plan.settings, out, opener)

@@ -68,12 +68,10 @@ def open_ray(address: str | None, workers: int, limits: Limits) -> Iterator[_Clu
     """Join the cluster at `address` or `RAY_ADDRESS`, else start one of `workers` processors on this machine.
 
     Raises:
-        InputError: Ray is not installed, or there is no such cluster.
+        InputError: there is no such cluster.
     """
-    try:
-        import ray
-    except ImportError:
-        raise InputError("the engine 'ray' is not installed", remedy="run: pip install 'pclkd[ray]'") from None
+    import ray
+
     ours = not ray.is_initialized()
     if ours:
         joined = address or os.environ.get("RAY_ADDRESS")

@@ -64,9 +64,9 @@ class TarWriter:
 
         def write(data: bytes) -> None:
             nonlocal size
-            size += len(data)
-            if size > LARGEST_MEMBER:
+            if size + len(data) > LARGEST_MEMBER:
                 raise MemberTooLargeError(name)
+            size += len(data)
             self.file.write(data)
 
         yield write

@@ -1,11 +1,8 @@
 """`shard-ucf101 verify`."""
 
 import json
-from pathlib import Path
 
 import click
-
-from pclkd.sharding.options import FOLDER
 
 __all__ = ["verify"]
 
@@ -13,10 +10,10 @@ _DAMAGED = 1
 
 
 @click.command()
-@click.argument("out", type=FOLDER)
+@click.argument("out")
 @click.option("--json", "as_json", is_flag=True, help="Findings as JSON.")
 @click.pass_context
-def verify(ctx: click.Context, out: Path, as_json: bool) -> None:
+def verify(ctx: click.Context, out: str, as_json: bool) -> None:
     """Re-read the shard set in OUT against its checksums; name each damaged video.
 
     Exit code 0: sound. 1: damaged. 2: no shard set, or its manifest cannot be read.

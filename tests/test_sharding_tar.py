@@ -9,28 +9,73 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pclkd.sharding.tar import TarWriter, webdataset_index
+from pclkd.sharding.tar import MemberTooLargeError, TarEntry, TarWriter, webdataset_index
 
 MEMBERS = st.dictionaries(st.text("abcXYZ019_-", min_size=1, max_size=93), st.binary(max_size=3000), max_size=6)
 
 
-def write(members: dict[str, bytes]) -> tuple[bytes, TarWriter]:
+def write(members: dict[str, bytes]) -> tuple[bytes, list[TarEntry]]:
+    buffer = io.BytesIO()
+    writer = TarWriter(buffer)
+    entries = []
+    for key, payload in members.items():
+        entries.append(writer.add(f"{key}.mjpeg", payload))
+        entries.append(writer.add(f"{key}.json", b"{}"))
+    assert writer.finish() == len(buffer.getvalue())
+    return buffer.getvalue(), entries
+
+
+@given(MEMBERS, st.lists(st.binary(max_size=900), max_size=5))
+def test_a_streamed_member_is_as_if_written_at_once_and_a_dropped_one_leaves_nothing(members, pieces) -> None:
     buffer = io.BytesIO()
     writer = TarWriter(buffer)
     for key, payload in members.items():
-        writer.add(f"{key}.mjpeg", payload)
-        writer.add(f"{key}.json", b"{}")
-    assert writer.finish() == len(buffer.getvalue())
-    return buffer.getvalue(), writer
+        for name, parts in ((f"{key}.mjpeg", [payload[:100], payload[100:]]), (f"{key}.json", [b"{}"])):
+            start = writer.position
+            with pytest.raises(EOFError), writer.stream("dropped") as write_piece:
+                for piece in pieces:
+                    write_piece(piece)
+                raise EOFError
+            writer.rewind(start)
+            with writer.stream(name) as write_piece:
+                for part in parts:
+                    write_piece(part)
+    writer.finish()
+    assert buffer.getvalue() == write(members)[0]
+
+
+class Sparse(io.FileIO):
+    """A file that skips what it should write, if that is long."""
+
+    def write(self, data) -> int:
+        if len(data) < 1024:
+            return super().write(data)
+        self.seek(len(data), io.SEEK_CUR)
+        return len(data)
+
+
+def test_a_member_beyond_what_ustar_can_tell_is_refused_and_the_largest_is_not(tmp_path: Path) -> None:
+    piece = bytes(1 << 26)
+    with Sparse(tmp_path / "large.tar", "w+b") as file:
+        writer = TarWriter(file)
+        with writer.stream("large") as write_piece:
+            for _ in range(127):
+                write_piece(piece)
+            write_piece(piece[:-1])
+            with pytest.raises(MemberTooLargeError):
+                write_piece(b"1")
+        writer.finish()
+    with tarfile.open(tmp_path / "large.tar") as tar:
+        assert [member.size for member in tar] == [8 * 2**30 - 1]
 
 
 @given(MEMBERS)
 def test_members_and_offsets_agree_with_tarfile(members: dict[str, bytes]) -> None:
-    data, writer = write(members)
+    data, entries = write(members)
     assert len(data) % 10240 == 0
     with tarfile.open(fileobj=io.BytesIO(data)) as tar:
         read = {member.name: (member.offset_data, member.size, member) for member in tar}
-        for entry in writer.entries:
+        for entry in entries:
             offset, size, member = read.pop(entry.name)
             assert (entry.offset, entry.size) == (offset, size)
             assert member.isreg()
@@ -40,7 +85,7 @@ def test_members_and_offsets_agree_with_tarfile(members: dict[str, bytes]) -> No
             assert extracted.read() == data[offset : offset + size]
     assert not read
     for key, payload in members.items():
-        (entry,) = [entry for entry in writer.entries if entry.name == f"{key}.mjpeg"]
+        (entry,) = [entry for entry in entries if entry.name == f"{key}.mjpeg"]
         assert data[entry.offset : entry.offset + entry.size] == payload
 
 
@@ -61,7 +106,7 @@ def test_index_equals_what_wds2idx_writes(synthetic_shards: Path, tmp_path: Path
 
 
 def test_index_groups_the_files_of_a_sample() -> None:
-    _, writer = write({"a": b"12", "b": b"3"})
-    assert webdataset_index(writer.entries) == (
+    _, entries = write({"a": b"12", "b": b"3"})
+    assert webdataset_index(entries) == (
         "v1.2 2\nmjpeg 512 2 a.mjpeg json 1536 2 a.json\nmjpeg 2560 1 b.mjpeg json 3584 2 b.json\n"
     )

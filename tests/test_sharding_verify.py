@@ -23,7 +23,7 @@ def flip(path: Path, place: int) -> None:
 def test_sound_set(synthetic_shards: Path) -> None:
     seen: list[str] = []
     report = verify_shards(synthetic_shards, step=seen.append)
-    assert (report.shards, report.videos, report.frames, report.damage) == (16, 16, 1536, ())
+    assert (report.shards, report.videos, report.frames, report.damage) == (4, 16, 1536, ())
     assert sorted(seen) == sorted(path.name for path in synthetic_shards.glob("*.tar"))
 
 
@@ -72,22 +72,24 @@ def test_byte_outside_of_all_videos_blames_none(shards: Path) -> None:
 
 def test_missing_shard_names_it_and_its_videos(shards: Path) -> None:
     index = ShardIndex.open(shards)
-    Path(index.shard_url(4)).unlink()
+    Path(index.shard_url(2)).unlink()
     report = verify_shards(shards)
-    inside = sorted(index.key(int(sample)) for sample in np.flatnonzero(index.sample_shard == 4))
+    inside = sorted(index.key(int(sample)) for sample in np.flatnonzero(index.sample_shard == 2))
     assert list(report.damaged_videos) == inside
-    assert {damage.file for damage in report.damage} == {"shard-000004.tar"}
+    assert {damage.file for damage in report.damage} == {"shard-000002.tar"}
 
 
 def test_cut_shard_names_it_and_the_videos_that_are_cut(shards: Path) -> None:
     index = ShardIndex.open(shards)
-    path = Path(index.shard_url(4))
-    path.write_bytes(path.read_bytes()[: int(index.sample_offset[4]) + 1000])
+    path = Path(index.shard_url(2))
+    cut = int(np.flatnonzero(index.sample_shard == 2)[-2])
+    path.write_bytes(path.read_bytes()[: int(index.sample_offset[cut]) + 1000])
     report = verify_shards(shards)
-    assert report.damaged_videos == (index.key(4),)
+    assert report.damaged_videos == tuple(sorted((index.key(cut), index.key(cut + 1))))
     problems = [damage.problem for damage in report.damage]
     assert problems[0].startswith("is cut off: 1512 of ")
-    assert problems[1].endswith(f"expected {index.manifest.shards[4].bytes}")
+    assert problems[1].startswith("is cut off: 0 of ")
+    assert problems[2].endswith(f"expected {index.manifest.shards[2].bytes}")
 
 
 def test_appended_bytes_are_noticed(shards: Path) -> None:
@@ -103,7 +105,9 @@ def test_swapped_shards_are_noticed(shards: Path) -> None:
     one.rename(shards / "other")
     two.rename(one)
     (shards / "other").rename(two)
-    assert len(verify_shards(shards).damaged_videos) == 2
+    index = ShardIndex.open(shards, check_shards=False)
+    inside = {index.key(int(sample)) for sample in np.flatnonzero(index.sample_shard < 2)}
+    assert set(verify_shards(shards).damaged_videos) == inside
 
 
 @pytest.mark.parametrize("damage", ["flip", "remove"])
@@ -122,10 +126,10 @@ def test_damaged_column_does_not_hide_a_damaged_shard(shards: Path) -> None:
 
 @pytest.mark.parametrize("content", [None, b"v1.2 0\n"])
 def test_damaged_wds_index_is_named(shards: Path, content: bytes | None) -> None:
-    path = shards / "shard-000005.idx"
+    path = shards / "shard-000003.idx"
     path.unlink() if content is None else path.write_bytes(content)
     (damage,) = verify_shards(shards).damage
-    assert (damage.file, damage.video) == ("shard-000005.idx", None)
+    assert (damage.file, damage.video) == ("shard-000003.idx", None)
 
 
 def test_unfinished_set_cannot_be_verified(shards: Path) -> None:
