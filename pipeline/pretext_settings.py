@@ -1,8 +1,8 @@
 """Which pretext task, by name."""
 
-from typing import Literal, Self
+from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import ValidationInfo, field_validator
 
 from pclkd.pipeline.clip_order import ClipOrder
 from pclkd.pipeline.pretext import Changed, Pretext
@@ -10,8 +10,11 @@ from pclkd.pipeline.rotation import Rotation
 from pclkd.pipeline.settings import Settings
 from pclkd.pipeline.speed import Speed
 from pclkd.pipeline.vcp import Vcp
+from pclkd.sharding.errors import InputError
 
 __all__ = ["PretextSettings"]
+
+_STRIDES = (1, 2, 4, 8)
 
 
 class PretextSettings(Settings):
@@ -21,24 +24,31 @@ class PretextSettings(Settings):
     """vcp: what was done to the middle clip; order: of the clips; rotation; speed: of playback; none: plain clips."""
     changed: Changed = "middle"
     """rotation and speed: middle changes the middle clip and leaves the others for contrast; all changes all alike."""
-    strides: tuple[int, ...] = Field(default=(1, 2, 4, 8), min_length=2)
+    strides: tuple[int, ...] = _STRIDES
     """speed: the classes, as multiples of normal speed, 1-8, ascending."""
 
-    @model_validator(mode="after")
-    def _used(self) -> Self:
-        """A parameter that the task does not have is a mistake."""
-        if self.changed != "middle" and self.task not in {"rotation", "speed"}:
-            raise ValueError(f"task {self.task} does not choose which clips it changes; leave changed at middle")
-        if self.strides != (1, 2, 4, 8) and self.task != "speed":
-            raise ValueError(f"task {self.task} has no strides; leave them at 1, 2, 4, 8")
-        return self
+    @field_validator("changed")
+    @classmethod
+    def _changes_what_it_can(cls, changed: Changed, info: ValidationInfo) -> Changed:
+        task = info.data.get("task")
+        if changed != "middle" and task not in {None, "rotation", "speed"}:
+            raise ValueError(f"pretext.task={task} does not choose which clips it changes: leave this at middle")
+        return changed
+
+    @field_validator("strides")
+    @classmethod
+    def _are_speeds(cls, strides: tuple[int, ...], info: ValidationInfo) -> tuple[int, ...]:
+        task = info.data.get("task")
+        if strides != _STRIDES and task not in {None, "speed"}:
+            raise ValueError(f"pretext.task={task} has no strides: leave them at {list(_STRIDES)}")
+        try:
+            Speed(strides)
+        except InputError as error:
+            raise ValueError(error.remedy) from None
+        return strides
 
     def build(self) -> Pretext | None:
-        """The task, None for none.
-
-        Raises:
-            InputError: strides that are no speeds.
-        """
+        """The task, None for none."""
         match self.task:
             case "vcp":
                 return Vcp()

@@ -32,6 +32,10 @@ RECIPES: list[Recipe] = [
 ]
 
 
+def short(recipe: Recipe) -> str:
+    return f"{type(recipe).__name__}-{getattr(recipe, 'pretext', None)}"
+
+
 def plan(recipe: Recipe, counts: np.ndarray, epoch: int = 0, ids: np.ndarray | None = None) -> ClipPlan:
     ids = np.arange(len(counts)) if ids is None else ids
     return recipe.plan(epoch, ids, counts, np.full((len(counts), 2), (64, 86)), 48)
@@ -42,7 +46,7 @@ def label(plan: ClipPlan) -> np.ndarray:
     return plan.pretext.label
 
 
-@pytest.mark.parametrize("recipe", RECIPES, ids=repr)
+@pytest.mark.parametrize("recipe", RECIPES, ids=short)
 def test_plans_have_the_promised_shape_and_stay_within_every_video(recipe: Recipe) -> None:
     counts = np.array([1, 2, 7, 8, 9, 31, 32, 33, 60, 96, 300] * 4)
     got = plan(recipe, counts)
@@ -236,7 +240,7 @@ def test_the_loader_delivers_fast_clips_frame_by_frame(index: ShardIndex) -> Non
         assert torch.equal(fast[b, 1], videos[b][:, frames[b, 1]])
 
 
-@pytest.mark.parametrize("recipe", RECIPES, ids=repr)
+@pytest.mark.parametrize("recipe", RECIPES, ids=short)
 def test_the_loader_takes_every_recipe(index: ShardIndex, recipe: Recipe) -> None:
     clips, labels = loaded(index, recipe)
     assert clips.shape[1:4] == (recipe.views, 3, 8) and len(labels) == len(clips) == 4
