@@ -138,3 +138,19 @@ def test_all_orders_of_three_are_equally_likely() -> None:
     counts = np.unique(np.array(orders), axis=0, return_counts=True)[1]
     assert len(counts) == 6
     assert chi_square(counts) < 5 + 6 * np.sqrt(10)
+
+
+def test_many_ids_are_drawn_as_few_are() -> None:
+    """Longer than what is drawn at a time, and not a multiple of it."""
+    ids = np.arange(100_000)[::-1]
+    whole = words(3, 1, ids, Purpose.ORDER, 5)
+    parts = [words(3, 1, ids[start : start + 777], Purpose.ORDER, 5) for start in range(0, len(ids), 777)]
+    assert np.array_equal(whole, np.concatenate(parts))
+
+
+def test_long_permutations_are_sorted_keys() -> None:
+    n = 100_000
+    pair = words(3, 1, np.arange(n), Purpose.ORDER, 2)
+    order = permutation(3, 1, n)
+    assert sorted(order.tolist()) == list(range(n))
+    assert order.tolist() == sorted(range(n), key=lambda i: (int(pair[i, 0]), int(pair[i, 1]), i))
