@@ -145,7 +145,11 @@ def find(root: str) -> list[str]:
     with _told(root):
         fs, path = filesystem(root)
         top = path.rstrip("/") + "/"
-        return sorted(name.removeprefix(top) for name in fs.find(path) if name.startswith(top) and name != top)
+        try:
+            names = fs.find(path)
+        except FileNotFoundError:  # no such bucket
+            return []
+        return sorted(name.removeprefix(top) for name in names if name.startswith(top) and name != top)
 
 
 def read_bytes(url: str | Path) -> bytes:
