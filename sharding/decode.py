@@ -117,7 +117,9 @@ def _frames(path: Path, container: "av.container.InputContainer", stream: "av.Vi
                 yield frame
                 count += 1
     except (av.FFmpegError, ValueError) as error:
-        raise telling(f"cannot be decoded at frame {count}", error) from error
+        # FFmpeg takes back what a header announces above the limit.
+        unsized = "" if stream.width else "announces no frame size or one beyond 8K and "
+        raise telling(f"{unsized}cannot be decoded at frame {count}", error) from error
     if count == 0:
         raise UnreadableVideoError("holds no frame that can be decoded")
     _refuse_loss(path, container.format.name, stream.frames, packets, count)
@@ -126,16 +128,15 @@ def _frames(path: Path, container: "av.container.InputContainer", stream: "av.Vi
 def _refuse_loss(path: Path, container: str, announced: int, packets: int, count: int) -> None:
     """Tell damage that no error told of.
 
-    The header may be wrong by one. With bytes missing as well, the file was cut; with many frames missing, the decoder
-    skipped over damage. What an MP4 header counts includes frames that an edit list hides.
+    With bytes missing, the file was cut; the lengths in an AVI count only where frames are missing too, as they can be
+    wrong. With many frames missing, the decoder skipped over damage. An AVI's header may be wrong by one; what an MP4
+    header counts includes frames that an edit list hides.
     """
-    if announced - count > 1 or not announced:
-        missing = bytes_missing(path)
-        if missing and announced:
-            raise UnreadableVideoError(f"is cut short: {count} of {announced} frames")
-        if missing:
-            raise UnreadableVideoError(f"is cut short: {missing} bytes are missing after frame {count}")
-    expected, tolerated = (announced, _TOLERATED_LOSS) if container == "avi" else (packets, _TOLERATED_PACKETS)
+    avi = container == "avi"
+    if (not avi or announced > count) and (missing := bytes_missing(path)):
+        told = f"{count} of {announced} frames" if announced else f"{missing} bytes are missing after frame {count}"
+        raise UnreadableVideoError(f"is cut short: {told}")
+    expected, tolerated = (announced, _TOLERATED_LOSS) if avi else (packets, _TOLERATED_PACKETS)
     if expected - count > max(1, tolerated * expected):
         raise UnreadableVideoError(f"is damaged: only {count} of {expected} frames can be decoded")
 
