@@ -8,9 +8,9 @@ from pclkd.benchmarks.clip_shape import ClipShape
 from pclkd.pipeline.batch import ClipBatch
 from pclkd.training.backbones import build_backbone
 from pclkd.training.objective import Objective, PclSettings
+from pclkd.training.optimizers import OptimizerSettings
 from pclkd.training.pcl_model import PclModel
 from pclkd.training.precision import Precision
-from pclkd.training.settings import OptimizerSettings
 from pclkd.training.step import TrainStep
 
 __all__ = ["StepNetworks", "random_batch"]
@@ -47,7 +47,7 @@ class StepNetworks:
         student = self._network(self.backbone, device)
         teachers = [self._network(self.teacher, device)] if distil and self.teacher is not None else []
         objective = Objective(student, rows, PclSettings(), 0, teachers=teachers).to(device).train()
-        return TrainStep(objective, student, OptimizerSettings(), precision)
+        return TrainStep(objective, student, OptimizerSettings(), precision, global_batch=1)
 
     def _network(self, name: str, device: torch.device) -> PclModel:
         model = PclModel(build_backbone(name, self.width)).to(device)

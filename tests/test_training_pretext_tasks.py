@@ -72,3 +72,25 @@ def test_a_teacher_of_another_task_is_refused_even_with_as_many_classes(syntheti
     assert "learned the pretext task rotation, the student learns speed" in refused.output
     done = cli(*student, "--set=kd.pretext_weight=0")
     assert done.exit_code == 0, done.output
+
+
+def test_accumulation_warm_up_and_another_optimiser_resume_bit_for_bit(synthetic_shards: Path, tmp_path: Path) -> None:
+    more = [
+        "--set=loader.batch_size=2", "--set=optimizer.accumulate=2", "--set=optimizer.name=lars",
+        "--set=optimizer.warmup_epochs=1", "--set=optimizer.clip_norm=1", "--set=evaluation.every=0",
+    ]  # fmt: skip
+    base = ["pretrain", "--data", synthetic_shards, *TINY, *more]
+    assert cli(*base, "--out", tmp_path / "whole", "--max-steps=5").exit_code == 0
+    for steps in (2, 5):
+        done = cli(*base, "--out", tmp_path / "parts", f"--max-steps={steps}", "--resume")
+        assert done.exit_code == 0, done.output
+    names = ("step", "epoch", "loss", "pretext", "contrast", "lr")
+    whole, parts = (
+        [[r[name] for name in names] for r in records(tmp_path / run, "step")] for run in ("whole", "parts")
+    )
+    assert whole == parts
+    assert [r[0] for r in whole] == [1, 2, 3, 4, 5]
+    rates = [r[-1] for r in whole]
+    assert rates[0] < rates[1] and max(rates) == pytest.approx(0.02, rel=0.02)
+    refused = cli(*base, "--out", tmp_path / "no", "--set=optimizer.accumulate=99")
+    assert refused.exit_code == 2 and "optimizer.accumulate is 99" in refused.output

@@ -55,7 +55,7 @@ def test_wrong_overrides_name_the_setting_and_the_remedy(assignment: str, messag
 
 
 def test_an_unknown_preset_names_the_known_ones() -> None:
-    with pytest.raises(InputError, match="pcl, demo"):
+    with pytest.raises(InputError, match="pcl, pcl-published, demo"):
         preset("tiny")
 
 
@@ -67,3 +67,12 @@ def test_every_setting_is_described_and_can_be_set_as_printed() -> None:
         assert len(text.strip()) > 3, line
         name, value = assignment.strip().split(" = ")
         assert override(preset("demo"), [f"{name}={value}"]) == preset("demo")
+
+
+def test_the_published_preset_differs_from_the_intent_by_spacing_epochs_and_test_clips() -> None:
+    intent, published = preset("pcl").model_dump(), preset("pcl-published").model_dump()
+    assert {name for name in intent if intent[name] != published[name]} == {"tuples", "epochs", "evaluation"}
+    assert (intent["tuples"]["clip_stride"], published["tuples"]["clip_stride"]) == (24, 11)
+    expected = {"lr": 0.01, "momentum": 0.9, "weight_decay": 5e-4, "schedule": "plateau", "patience": 50, "name": "sgd"}
+    assert expected.items() <= published["optimizer"].items()
+    assert published["loader"]["batch_size"] == 16 and published["epochs"] == 200

@@ -3,13 +3,14 @@
 import json
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 import torch
-from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, ReduceLROnPlateau
 
+from pclkd.pipeline.batch import ClipBatch
 from pclkd.pipeline.loader import ClipLoader
 from pclkd.sharding.atomic import write_text
 from pclkd.sharding.errors import InputError
@@ -22,7 +23,7 @@ from pclkd.training.metrics_log import MetricsLog
 from pclkd.training.precision import Precision, check_conv3d
 from pclkd.training.progress import TrainingProgress
 from pclkd.training.run import RunPlan
-from pclkd.training.settings import RunSettings
+from pclkd.training.schedules import Schedule
 from pclkd.training.step import TrainStep
 
 __all__ = ["train"]
@@ -60,19 +61,24 @@ class _Trainer:
             self._model = self._model.to(memory_format=torch.channels_last_3d)
         student = distributed.wrapped(self._model, plan.world, device)
         self._objective = plan.objective(student, device)
-        self._step = TrainStep(self._objective, student, plan.settings.optimizer, precision)
-        self._schedule = _schedule(self._step.optimizer, plan.settings)
+        how = plan.settings.optimizer
+        global_batch = plan.settings.loader.batch_size * plan.world.size * how.accumulate
+        self._step = TrainStep(self._objective, student, how, precision, global_batch)
+        self._schedule = Schedule(self._step.optimizer, how, plan.settings.epochs, self._steps)
         self._at = _Position()
         if plan.resumed is not None:
             self._restore(plan.resumed)
+
+    @property
+    def _steps(self) -> int:
+        """Updates an epoch; batches that do not fill one are left out."""
+        return len(self._loader) // self._settings.optimizer.accumulate
 
     def run(self) -> None:
         plan, settings = self._plan, self._settings
         first = plan.world.is_first
         log = self._open_folder() if first else None
-        progress = TrainingProgress(
-            plan.folder.name, settings.epochs, len(self._loader), self._at.step, quiet=not first
-        )
+        progress = TrainingProgress(plan.folder.name, settings.epochs, self._steps, self._at.step, quiet=not first)
         evaluator = (
             Evaluator(plan.index, settings, self._device, settings.evaluation.clips)
             if first and settings.evaluation.every
@@ -100,10 +106,11 @@ class _Trainer:
         at, meter = self._at, _Meter(self._loader)
         whole = _Meter(self._loader)
         self._objective.train()
-        for batch in self._loader.epoch(at.epoch, at.epoch_step):
+        for batches in self._updates():
             if self._plan.max_steps is not None and at.step >= self._plan.max_steps:
                 return None
-            losses = self._step(batch)
+            lr = self._schedule.before_step(at.epoch, at.epoch_step)
+            losses = self._step(*batches)
             at.step += 1
             at.epoch_step += 1
             # One copy to the host for all figures: each would stop the GPU once more.
@@ -114,9 +121,16 @@ class _Trainer:
             speed = meter.read(self._plan.world.size)
             progress.step(at.epoch, at.step, *speed.values())
             if log is not None and at.step % self._settings.log_every == 0:
-                log.write({"kind": "step", "epoch": at.epoch, "step": at.step, **figures, "lr": self._step.lr, **speed})
+                log.write({"kind": "step", "epoch": at.epoch, "step": at.step, **figures, "lr": lr, **speed})
                 meter = _Meter(self._loader)
         return whole.read(self._plan.world.size)
+
+    def _updates(self) -> Iterator[tuple[ClipBatch, ...]]:
+        """The batches of each update that is left of the epoch."""
+        size = self._settings.optimizer.accumulate
+        batches = self._loader.epoch(self._at.epoch, self._at.epoch_step * size)
+        while len(update := tuple(islice(batches, size))) == size:
+            yield update
 
     def _log_epoch(self, log: MetricsLog | None, evaluator: Evaluator | None, speed: Mapping[str, float]) -> None:
         """Close the epoch (or record the untrained network): averages, evaluation, schedule, checkpoint."""
@@ -138,10 +152,7 @@ class _Trainer:
             self._save()
 
     def _advance(self, loss: float) -> None:
-        if isinstance(self._schedule, ReduceLROnPlateau):
-            self._schedule.step(loss)
-        else:
-            self._schedule.step()
+        self._schedule.after_epoch(loss)
         self._at = _Position(epoch=self._at.epoch + 1, step=self._at.step)
 
     def _open_folder(self) -> MetricsLog:
@@ -202,12 +213,6 @@ class _Meter:
             "throughput/clips_per_s": processes * (statistics.clips - self._clips) / elapsed,
             "time/data_wait_pct": 100 * (statistics.wait_s - self._wait) / elapsed,
         }
-
-
-def _schedule(optimizer: torch.optim.Optimizer, settings: RunSettings) -> LRScheduler | ReduceLROnPlateau:
-    if settings.optimizer.schedule == "plateau":
-        return ReduceLROnPlateau(optimizer, factor=0.1, patience=settings.optimizer.patience)
-    return CosineAnnealingLR(optimizer, T_max=max(1, settings.epochs))
 
 
 def _refuse_non_finite(figures: Mapping[str, float], step: int) -> None:

@@ -1,50 +1,79 @@
 """One training step: forward in the run's precision, backward, update."""
 
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+
 import torch
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
 from pclkd.pipeline.batch import ClipBatch
+from pclkd.training.optimizers import OptimizerSettings, build_optimizer
 from pclkd.training.precision import Precision
-from pclkd.training.settings import OptimizerSettings
 
 __all__ = ["TrainStep"]
 
 
 class TrainStep:
-    """Takes a batch, makes one SGD step, gives the objective's named losses.
+    """Takes the batches of one update, makes it, gives the objective's named losses.
 
     Args:
         objective: batch in, dict of named losses out; "loss" is minimised.
         student: whose parameters are trained, wrapped by DistributedDataParallel or not.
-        settings: of SGD.
+        settings: of the optimiser.
         precision: autocast and gradient scaling.
+        global_batch: samples an update, on all processes and in all accumulated batches.
 
     Attributes:
-        optimizer: SGD over the student's parameters.
+        optimizer: over the student's parameters.
         precision: as given.
     """
 
     def __init__(
-        self, objective: nn.Module, student: nn.Module, settings: OptimizerSettings, precision: Precision
+        self,
+        objective: nn.Module,
+        student: nn.Module,
+        settings: OptimizerSettings,
+        precision: Precision,
+        global_batch: int,
     ) -> None:
-        self._objective = objective
+        self._objective, self._student, self._clip_norm = objective, student, settings.clip_norm
         self.precision = precision
-        self.optimizer = torch.optim.SGD(
-            student.parameters(), lr=settings.lr, momentum=settings.momentum, weight_decay=settings.weight_decay
-        )
+        self.optimizer = build_optimizer(student, settings, global_batch)
 
     @property
     def lr(self) -> float:
         """The learning rate now."""
         return float(self.optimizer.param_groups[0]["lr"])
 
-    def __call__(self, batch: ClipBatch) -> dict[str, torch.Tensor]:
-        """Make one step; the losses are those before it, detached, on the device."""
-        with self.precision.autocast():
-            losses: dict[str, torch.Tensor] = self._objective(batch)
+    def __call__(self, *batches: ClipBatch) -> dict[str, torch.Tensor]:
+        """Make one update from the mean gradient of the batches, all of one size.
+
+        Returns:
+            The losses before it, means over the batches, detached, on the device.
+        """
         scaler = self.precision.scaler
         self.optimizer.zero_grad(set_to_none=True)
-        scaler.scale(losses["loss"]).backward()  # type: ignore[no-untyped-call]
+        said: list[dict[str, torch.Tensor]] = []
+        for number, batch in enumerate(batches):
+            # Gradients are exchanged once an update, with the last batch.
+            with self._apart() if number + 1 < len(batches) else nullcontext():
+                with self.precision.autocast():
+                    losses: dict[str, torch.Tensor] = self._objective(batch)
+                scaler.scale(losses["loss"] / len(batches)).backward()  # type: ignore[no-untyped-call]
+            said.append({name: value.detach() for name, value in losses.items()})
+        if self._clip_norm > 0:
+            scaler.unscale_(self.optimizer)
+            nn.utils.clip_grad_norm_(self._student.parameters(), self._clip_norm)
         scaler.step(self.optimizer)
         scaler.update()
-        return {name: value.detach() for name, value in losses.items()}
+        return said[0] if len(said) == 1 else _mean(said)
+
+    def _apart(self) -> AbstractContextManager[None]:
+        return self._student.no_sync() if isinstance(self._student, DistributedDataParallel) else nullcontext()
+
+
+def _mean(said: Sequence[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+    """The mean of each figure over the batches that have it."""
+    names = list(dict.fromkeys(name for losses in said for name in losses))
+    return {name: torch.stack([losses[name] for losses in said if name in losses]).mean() for name in names}
