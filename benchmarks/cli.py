@@ -7,6 +7,7 @@ import click
 
 from pclkd.benchmarks.load_command import load
 from pclkd.benchmarks.peers_command import peers
+from pclkd.benchmarks.scale_command import scale
 from pclkd.benchmarks.step_command import step
 from pclkd.benchmarks.train_command import train
 from pclkd.sharding.console import CleanGroup
@@ -20,5 +21,5 @@ def main() -> None:
     """Measure throughput: warm-up, interleaved rounds, median and spread, hardware and versions."""
 
 
-for _command in (load, peers, step, train):
+for _command in (load, peers, scale, step, train):
     main.add_command(_command)
