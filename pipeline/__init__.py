@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from pclkd.pipeline.clip_order import ClipOrder
     from pclkd.pipeline.config import ClipConfig, LoaderSettings
     from pclkd.pipeline.covering_recipe import DenseRecipe, UniformRecipe
-    from pclkd.pipeline.loader import ClipLoader, clip_loader
+    from pclkd.pipeline.loader import ClipLoader
+    from pclkd.pipeline.opening import clip_loader
     from pclkd.pipeline.pretext import Pretext, PretextDraw
     from pclkd.pipeline.pretext_settings import PretextSettings
     from pclkd.pipeline.recipe import ClipPlan, Recipe, TupleRecipe, ViewsRecipe
@@ -60,7 +61,8 @@ _HOME = {
     "clip_order": ("ClipOrder",),
     "config": ("ClipConfig", "LoaderSettings"),
     "covering_recipe": ("DenseRecipe", "UniformRecipe"),
-    "loader": ("ClipLoader", "clip_loader"),
+    "loader": ("ClipLoader",),
+    "opening": ("clip_loader",),
     "pretext": ("Pretext", "PretextDraw"),
     "pretext_settings": ("PretextSettings",),
     "recipe": ("ClipPlan", "Recipe", "TupleRecipe", "ViewsRecipe"),

@@ -97,12 +97,12 @@ def changed(config: ClipConfig, changes: dict[str, Any]) -> ClipConfig:
         if name not in own | inner:
             nearest = difflib.get_close_matches(name, own | inner, n=1, cutoff=0)[0]
             raise InputError(f"a clip loader has no setting {name!r}", remedy=f"did you mean {nearest}?")
-    # dict() and not model_dump(): nested settings stay what they are, so that the recipe is not taken apart.
-    values = {**dict(config), **{name: value for name, value in changes.items() if name in own}}
     try:
-        loader = {**dict(config.loader), **{name: value for name, value in changes.items() if name in inner}}
-        if "loader" not in changes:
-            values["loader"] = LoaderSettings.model_validate(loader)
+        # dict() and not model_dump(): nested settings stay what they are, so that the recipe is not taken apart.
+        values = {**dict(config), **{name: value for name, value in changes.items() if name in own}}
+        loader = LoaderSettings.model_validate(values["loader"])
+        loader_changes = {name: value for name, value in changes.items() if name in inner}
+        values["loader"] = LoaderSettings.model_validate({**dict(loader), **loader_changes})
         return ClipConfig.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]

@@ -4,7 +4,6 @@ import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 from pclkd.pipeline import order
 from pclkd.pipeline.batch import ClipBatch
 from pclkd.pipeline.calibrate import Calibration, choose_decoder
-from pclkd.pipeline.config import ClipConfig, LoaderSettings, changed
+from pclkd.pipeline.config import LoaderSettings
 from pclkd.pipeline.dali import FrameDecoder, FrameGraph
 from pclkd.pipeline.faults import Quarantine
 from pclkd.pipeline.finish import finish_batch
@@ -30,53 +29,9 @@ from pclkd.pipeline.world import World
 from pclkd.sharding.errors import InputError
 from pclkd.sharding.index import ShardIndex
 
-__all__ = ["ClipLoader", "LoaderSettings", "clip_loader"]
+__all__ = ["ClipLoader", "LoaderSettings"]
 
 _CLOSE_LIMIT_S = 0.3  # for reader threads; one that hangs in a dead disk cannot keep the program
-
-
-def clip_loader(
-    shards: str | Path | ShardIndex,
-    config: ClipConfig | None = None,
-    world: World | None = None,
-    *,
-    device: torch.device | None = None,
-    **changes: Any,
-) -> "ClipLoader":
-    """Open a shard set and deliver its clips as `ClipBatch`es.
-
-        with clip_loader("ucf101-shards", batch_size=16, modality="rgb") as loader:
-            for epoch in range(100):
-                for batch in loader:
-                    batch.clips  # [16, 3, 3, 16, 112, 112]
-
-    Args:
-        shards: folder or URL (`s3://...`) of a shard set, or its index.
-        config: what is delivered; the defaults are PCL's tuples of the train part of split 1.
-        world: the processes that share the work; by default as torchrun tells them in the environment.
-        device: where batches are delivered; by default this process' GPU, or the CPU where there is none.
-        changes: settings of the config, or of its `loader`, that differ from it.
-
-    Raises:
-        InputError: no such shard set, or settings that do not fit it; the remedy is told.
-    """
-    config = changed(config or ClipConfig(), changes)
-    world = world or World.from_environment()
-    index = shards if isinstance(shards, ShardIndex) else ShardIndex.open(shards)
-    samples = np.arange(len(index)) if config.part == "all" else index.split_samples(config.split, config.part)
-    if device is None:
-        gpus = torch.cuda.device_count()
-        device = torch.device("cuda", world.local_rank % gpus) if gpus else torch.device("cpu")
-    return ClipLoader(
-        index,
-        samples,
-        config.chosen_recipe(),
-        config.loader,
-        seed=config.seed,
-        world=world,
-        device=device,
-        training=config.shuffled,
-    )
 
 
 class ClipLoader:
@@ -312,6 +267,7 @@ def _close(
     ended = [stages.stop() for stages in list(running.values())]
     running.clear()
     readers.close(_CLOSE_LIMIT_S)
+    preparer.close()  # again: a read that had begun may have opened a shard anew
     if all(ended):  # never take a decoder away from under a thread that hangs in it
         for decoder in decoders:
             decoder.close()

@@ -186,7 +186,8 @@ def test_two_processes_share_a_cache(shards: str, tmp_path: Path) -> None:
         "from pclkd.pipeline.sampling import TupleSettings\n"
         "loader = clip_loader(sys.argv[1], world=World(), device=torch.device('cpu'), batch_size=4, crop=48, seed=3,\n"
         "    tuples=TupleSettings(clip_frames=8, clip_stride=12, remote_distance=8))\n"
-        "with loader: print(len(list(loader.epoch(0))), loader.statistics.quarantined, loader.statistics.bytes_fetched)\n"
+        "with loader: steps = len(list(loader.epoch(0)))\n"
+        "print(steps, loader.statistics.quarantined, loader.statistics.bytes_fetched)\n"
     )
     running = [
         subprocess.Popen([sys.executable, "-c", program, shards], stdout=subprocess.PIPE, text=True) for _ in range(2)

@@ -1,0 +1,58 @@
+"""One call from a folder of shards to batches of clips."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from pclkd.pipeline.config import ClipConfig, changed
+from pclkd.pipeline.loader import ClipLoader
+from pclkd.pipeline.world import World
+from pclkd.sharding.index import ShardIndex
+
+__all__ = ["clip_loader"]
+
+
+def clip_loader(
+    shards: str | Path | ShardIndex,
+    config: ClipConfig | None = None,
+    world: World | None = None,
+    *,
+    device: torch.device | None = None,
+    **changes: Any,
+) -> ClipLoader:
+    """Open a shard set and deliver its clips as `ClipBatch`es.
+
+        with clip_loader("ucf101-shards", batch_size=16, modality="rgb") as loader:
+            for epoch in range(100):
+                for batch in loader:
+                    batch.clips  # [16, 3, 3, 16, 112, 112]
+
+    Args:
+        shards: folder or URL (`s3://...`) of a shard set, or its index.
+        config: what is delivered; the defaults are PCL's tuples of the train part of split 1.
+        world: the processes that share the work; by default as torchrun tells them in the environment.
+        device: where batches are delivered; by default this process' GPU, or the CPU where there is none.
+        changes: settings of the config, or of its `loader`, that differ from it.
+
+    Raises:
+        InputError: no such shard set, or settings that do not fit it; the remedy is told.
+    """
+    config = changed(config or ClipConfig(), changes)
+    world = world or World.from_environment()
+    index = shards if isinstance(shards, ShardIndex) else ShardIndex.open(shards)
+    samples = np.arange(len(index)) if config.part == "all" else index.split_samples(config.split, config.part)
+    if device is None:
+        gpus = torch.cuda.device_count()
+        device = torch.device("cuda", world.local_rank % gpus) if gpus else torch.device("cpu")
+    return ClipLoader(
+        index,
+        samples,
+        config.chosen_recipe(),
+        config.loader,
+        seed=config.seed,
+        world=world,
+        device=device,
+        training=config.shuffled,
+    )
