@@ -61,14 +61,10 @@ class AugmentSettings(Settings):
 
     @model_validator(mode="after")
     def _refuse_empty_ranges(self) -> Self:
-        for name, values, lowest in (
-            ("blur_sigma", self.blur_sigma, 0.0),
-            ("crop_scale", self.crop_scale or (1.0, 1.0), 0.0),
-            ("crop_aspect", self.crop_aspect, 0.0),
-        ):
-            low, high = values
-            if not lowest < low <= high:
-                raise ValueError(f"{name} {low}, {high}: needs two numbers above {lowest:g}, the smaller one first")
+        for name in ("blur_sigma", "crop_scale", "crop_aspect"):
+            low, high = getattr(self, name) or (1.0, 1.0)
+            if not 0 < low <= high:
+                raise ValueError(f"{name} {low:g}, {high:g}: needs two numbers above 0, the smaller one first")
         if self.crop_scale is not None and self.crop_scale[1] > 1:
             raise ValueError(f"crop_scale {self.crop_scale}: a window cannot cover more than the whole frame (1)")
         return self
