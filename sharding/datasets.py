@@ -45,6 +45,7 @@ def read_dataset(
     note: tuple[str, ...] = ()
     if kind == "auto":
         kind, told_by = detect_lists(splits)
+        splits = told_by if kind == "csv" else splits
         note = (f"read as {kind}, as {told_by} tells",)
     dataset = _read_with_lists(videos, splits, kind, test_share)
     return replace(dataset, notes=(*note, *dataset.notes))

@@ -6,6 +6,7 @@ Audio is ignored.
 """
 
 import errno
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -66,10 +67,16 @@ def decode_video(path: Path) -> Iterator[DecodedVideo]:
     """
     if path.is_dir():
         raise UnreadableVideoError("is a folder")
+    if path.is_symlink() and not path.exists():
+        raise UnreadableVideoError("is a link that leads nowhere")
+    if path.is_symlink() and not path.exists():
+        raise UnreadableVideoError("is a link that leads nowhere")
     if not path.is_file():
         raise UnreadableVideoError("is not a regular file")
     if path.stat().st_size == 0:
         raise UnreadableVideoError("is empty")
+    if not os.access(path, os.R_OK):
+        raise UnreadableVideoError("may not be read (permission denied)")
     try:
         # Some files carry metadata that is not UTF-8, which a plain open refuses.
         container = av.open(str(path.resolve()), metadata_errors="replace", options=_OPTIONS)

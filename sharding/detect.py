@@ -31,23 +31,45 @@ def detect_lists(splits: str | Path) -> tuple[DatasetKind, str]:
     Raises:
         InputError: nothing there, lists of no known kind, or of several.
     """
-    if is_list_file(splits) or (not storage.is_remote(splits) and storage.local_path(splits).is_file()):
+    if is_list_file(splits):
         return _table_kind(str(splits)), str(splits)
-    kinds: dict[DatasetKind, str] = {}
+    if not storage.is_remote(splits) and storage.local_path(splits).is_file():
+        whole = storage.local_path(splits).parent
+        listed = _kind_of_list(whole, storage.local_path(splits).name)
+        raise InputError(f"{splits} is no table (.csv)", remedy=f"give its folder, {whole}" if listed else _LISTS)
+    kinds: dict[DatasetKind, list[str]] = {}
     for name in list_names(splits, _LISTS):
-        if name == ucf101.CLASS_LIST or ucf101.LIST_NAME.fullmatch(name):
-            kinds.setdefault("ucf101", name)
-        elif hmdb51.LIST_NAME.fullmatch(name):
-            kinds.setdefault("hmdb51", name)
-        elif is_list_file(name):
-            kinds.setdefault(_table_kind(storage.join(splits, name)), name)
+        if kind := _kind_of_list(splits, name):
+            kinds.setdefault(kind, []).append(name)
     if not kinds:
-        raise InputError(f"no lists of a known kind in {splits}", remedy=_LISTS)
+        raise InputError(f"no lists of a known kind in {splits}", remedy=_below(splits) or _LISTS)
     if len(kinds) > 1:
-        found = " and ".join(f"{name} ({kind})" for kind, name in sorted(kinds.items()))
+        found = " and ".join(f"{names[0]} ({kind})" for kind, names in sorted(kinds.items()))
         raise InputError(f"{splits} holds lists of several kinds: {found}", remedy=_SAY_WHICH)
-    ((kind, name),) = kinds.items()
-    return kind, storage.join(splits, name)
+    ((kind, names),) = kinds.items()
+    if kind == "csv" and len(names) > 1:
+        raise InputError(
+            f"{splits} holds several tables of videos: {names[0]}, {names[1]}", remedy="say --splits with one of them"
+        )
+    return kind, storage.join(splits, names[0])
+
+
+def _kind_of_list(folder: str | Path, name: str) -> DatasetKind | None:
+    if name == ucf101.CLASS_LIST or ucf101.LIST_NAME.fullmatch(name):
+        return "ucf101"
+    if hmdb51.LIST_NAME.fullmatch(name):
+        return "hmdb51"
+    return _table_kind(storage.join(folder, name)) if is_list_file(name) else None
+
+
+def _below(folder: str | Path) -> str:
+    """Return the remedy for giving the folder above that of the lists; empty when that is not the mistake."""
+    if storage.is_remote(folder):
+        return ""
+    for entry in sorted(storage.local_path(folder).iterdir()):
+        if entry.is_dir() and any(_kind_of_list(entry, name) for name in list_names(entry, "")):
+            return f"give {entry}"
+    return ""
 
 
 def _table_kind(url: str) -> DatasetKind:
@@ -58,7 +80,7 @@ def _table_kind(url: str) -> DatasetKind:
         return "csv"
     raise InputError(
         f"{url} is no table of a known kind: its first line has neither path,label nor youtube_id,time_start,time_end",
-        remedy="begin the table with the line path,label",
+        remedy="begin the table with the line path,label (commas between the columns)",
     )
 
 

@@ -153,8 +153,8 @@ def _refuse_disagreement(videos: str | Path, splits: str | Path, dataset: Datase
             remedy=remedy,
         )
     if dataset.unlisted:
+        where = "outside of the class folders" if dataset.kind == "folder" else f"in no list of {splits}"
         raise InputError(
-            f"{len(dataset.unlisted)} videos in {videos} stand in no list of {splits}, the first is "
-            f"{dataset.unlisted[0]}",
+            f"{len(dataset.unlisted)} videos in {videos} stand {where}, the first is {dataset.unlisted[0]}",
             remedy=remedy,
         )

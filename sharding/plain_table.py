@@ -8,7 +8,7 @@ from pathlib import Path
 from pclkd.sharding import storage
 from pclkd.sharding.class_folders import source_name
 from pclkd.sharding.errors import InputError
-from pclkd.sharding.lists import table_rows
+from pclkd.sharding.lists import is_list_file, table_rows
 from pclkd.sharding.names import group_number, path_key, printable
 from pclkd.sharding.parts import PartWord, assign_parts, part_word
 from pclkd.sharding.videos import Dataset, Video
@@ -40,6 +40,8 @@ def read_table(root: str | Path, table: str | Path, test_share: float = 0.0) -> 
         InputError: no such table, a malformed row, a path listed twice with different words, no video at all, or two
             videos that would share a key.
     """
+    if not is_list_file(table):
+        raise InputError(f"{table} is no table of videos", remedy="give the file itself, named .csv")
     rows, ignored = _read_rows(str(table))
     locate = _finder(root, str(table))
     names = {row.label for row in rows}

@@ -53,9 +53,9 @@ def videos(tmp_path: Path) -> Path:
 )
 def test_lists_tell_the_layout(videos: Path, tmp_path: Path, lists: dict[str, str], kind, told_by: str) -> None:
     folder = write(tmp_path / "lists", lists)
-    # A table may be given itself; of tables in a folder only those of Kinetics belong together.
-    splits = folder / told_by if kind == "csv" else folder
-    found = read_dataset(videos, splits)
+    found = read_dataset(videos, folder)
+    splits = folder / told_by if kind in ("csv", "kinetics") else folder
+    assert read_dataset(videos, splits) == found
     assert found.kind == kind
     assert found.notes[0] == f"read as {kind}, as {folder / told_by} tells"
     said = read_dataset(videos, splits, kind)
@@ -87,6 +87,7 @@ def test_a_table_in_place_of_the_folder(videos: Path) -> None:
         ([UCF_LISTS, HMDB_LISTS], "lists of several kinds: run_test_split1.txt (hmdb51) and classInd.txt (ucf101)"),
         ([KINETICS_LISTS, PLAIN_LISTS], "lists of several kinds: list.csv (csv) and train.csv (kinetics)"),
         ([{"readme.txt": "x"}], "no lists of a known kind"),
+        ([PLAIN_LISTS, {"more.csv": "path,label\n"}], "several tables of videos: list.csv, more.csv"),
         ([{"list.csv": "1.avi,run\n"}], "list.csv is no table of a known kind"),
         ([{"list.csv": ""}], "list.csv is no table of a known kind"),
     ],
@@ -96,6 +97,16 @@ def test_what_cannot_be_told_is_refused(videos: Path, tmp_path: Path, lists: lis
         read_dataset(videos, write(tmp_path / "lists", *lists))
     assert told in str(caught.value)
     assert caught.value.remedy
+
+
+def test_lists_elsewhere_are_pointed_to(videos: Path, tmp_path: Path) -> None:
+    lists = write(tmp_path / "lists", UCF_LISTS)
+    with pytest.raises(InputError, match=f"give {lists}"):
+        read_dataset(videos, tmp_path)
+    with pytest.raises(InputError, match=f"give its folder, {lists}"):
+        read_dataset(videos, lists / "classInd.txt")
+    with pytest.raises(InputError, match="is no table of videos"):
+        read_dataset(videos, lists, "csv")
 
 
 def test_said_layout_settles_it(videos: Path, tmp_path: Path) -> None:
