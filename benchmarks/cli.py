@@ -8,6 +8,7 @@ import click
 from pclkd.benchmarks.load_command import load
 from pclkd.benchmarks.peers_command import peers
 from pclkd.benchmarks.scale_command import scale
+from pclkd.benchmarks.shard_command import shard
 from pclkd.benchmarks.step_command import step
 from pclkd.benchmarks.train_command import train
 from pclkd.sharding.console import CleanGroup
@@ -21,5 +22,5 @@ def main() -> None:
     """Measure throughput: warm-up, interleaved rounds, median and spread, hardware and versions."""
 
 
-for _command in (load, peers, scale, step, train):
+for _command in (load, peers, scale, shard, step, train):
     main.add_command(_command)
