@@ -69,8 +69,6 @@ def decode_video(path: Path) -> Iterator[DecodedVideo]:
         raise UnreadableVideoError("is a folder")
     if path.is_symlink() and not path.exists():
         raise UnreadableVideoError("is a link that leads nowhere")
-    if path.is_symlink() and not path.exists():
-        raise UnreadableVideoError("is a link that leads nowhere")
     if not path.is_file():
         raise UnreadableVideoError("is not a regular file")
     if path.stat().st_size == 0:
