@@ -10,6 +10,7 @@ from PIL import Image
 from pclkd.sharding import InputError, ShardIndex
 from pclkd.sharding.cli import main
 from pclkd.sharding.samples import find_sample, read_frames, read_jpegs, read_notes
+from pclkd.sharding.storage import put
 
 
 def run(*arguments: object) -> Result:
@@ -122,3 +123,19 @@ def test_wrong_input_is_one_line(synthetic_shards: Path, tmp_path: Path) -> None
         assert done.exit_code == 2, done.output
         assert told in done.stderr
         assert done.stderr.count("\n") == 1
+
+
+def test_a_set_behind_a_url(synthetic_shards: Path, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("PCLKD_CACHE", str(tmp_path / "cache"))
+    for path in synthetic_shards.rglob("*"):
+        if path.is_file():
+            put(path, f"memory://preview/set/{path.relative_to(synthetic_shards)}")
+    key = ShardIndex.open(synthetic_shards).key(1)
+    done = run("preview", "memory://preview/set", "--video", key, "--out", tmp_path / "remote")
+    assert done.exit_code == 0, done.output
+    assert run("preview", synthetic_shards, "--video", key, "--out", tmp_path / "local").exit_code == 0
+    for name in (f"{key}.png", f"{key}.gif"):
+        assert (tmp_path / "remote" / name).read_bytes() == (tmp_path / "local" / name).read_bytes()
+    told = run("info", "memory://preview/set").stdout
+    assert told == run("info", synthetic_shards).stdout
+    assert "per class    min 4, median 4, max 4 videos" in told
