@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pclkd.pipeline.pretext import Facts, Pretext, PretextDraw, array_module, change_rows, memory_order, need_views
+from pclkd.pipeline.pretext import Facts, Pretext, PretextDraw, array_module, change_rows, need_views
 from pclkd.pipeline.randomness import Purpose, integers
 
 __all__ = ["ORDERS", "ClipOrder", "ClipOrderDraw"]
@@ -56,7 +56,7 @@ class ClipOrderDraw(PretextDraw):
         def reorder(rows: Any, label: int) -> Any:
             return array_module(rows).stack([rows[:, clip] for clip in orders[label]], 1)
 
-        change_rows(memory_order(clips).clips, np.where(self.label > 0, self.label, -1), reorder)
+        change_rows(clips, np.where(self.label > 0, self.label, -1), reorder)
         return clips
 
 

@@ -14,7 +14,7 @@ and the third stay clean for contrast, and a sample of a single clip has that on
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -25,12 +25,10 @@ from pclkd.sharding.errors import InputError
 __all__ = [
     "Changed",
     "Facts",
-    "MemoryOrder",
     "Pretext",
     "PretextDraw",
     "array_module",
     "change_rows",
-    "memory_order",
     "middle",
     "need_views",
 ]
@@ -175,26 +173,6 @@ def need_views(name: str, views: int, wanted: int) -> None:
             f"pretext.task {name} asks about {wanted} clips a sample, the recipe has {views}",
             remedy="use a TupleRecipe, or pretext.task rotation or speed",
         )
-
-
-class MemoryOrder(NamedTuple):
-    """Clips with their axes in the order of their memory, and where the axes are, counted from the end."""
-
-    clips: torch.Tensor
-    time: int
-    height: int
-    width: int
-
-
-def memory_order(clips: torch.Tensor) -> MemoryOrder:
-    """A view of clips [B, V, C, T, H, W] whose rows can be gathered without leaving their memory order.
-
-    A loader's clips lie as [B, V, T, H, W, C]; gathering rows of the permuted view would copy them pixel by pixel and
-    give up channels_last_3d.
-    """
-    if clips.shape[2] > 1 and clips.stride(2) == 1:
-        return MemoryOrder(clips.permute(0, 1, 3, 4, 5, 2), time=-4, height=-3, width=-2)
-    return MemoryOrder(clips, time=-3, height=-2, width=-1)
 
 
 def change_rows(rows: torch.Tensor, kind: Ints, change: Callable[[Any, int], Any]) -> None:

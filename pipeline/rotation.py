@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pclkd.pipeline.pretext import Changed, Facts, Pretext, PretextDraw, array_module, change_rows, memory_order, middle
+from pclkd.pipeline.pretext import Changed, Facts, Pretext, PretextDraw, array_module, change_rows, middle
 from pclkd.pipeline.randomness import Purpose, integers
 
 __all__ = ["Rotation", "RotationDraw"]
@@ -55,11 +55,10 @@ class RotationDraw(PretextDraw):
         height, width = clips.shape[4:]
         if height != width:
             raise ValueError(f"frames of {height} x {width} pixels are not square")
-        ordered = memory_order(clips)
-        rows = ordered.clips if self.changed == "all" else ordered.clips[:, middle(clips.shape[1])]
+        rows = clips if self.changed == "all" else clips[:, middle(clips.shape[1])]
 
         def turn(some: Any, by: int) -> Any:
-            return array_module(some).rot90(some, by, (ordered.height, ordered.width))
+            return array_module(some).rot90(some, by, (-2, -1))
 
         change_rows(rows, np.where(turns > 0, turns, -1), turn)
         return clips

@@ -22,12 +22,10 @@ from numpy.typing import NDArray
 
 from pclkd.pipeline.pretext import (
     Facts,
-    MemoryOrder,
     Pretext,
     PretextDraw,
     array_module,
     change_rows,
-    memory_order,
     middle,
     need_views,
 )
@@ -92,15 +90,14 @@ class VcpDraw(PretextDraw):
             raise ValueError(f"a clip of {frames} frames does not divide into {_CHUNK_COUNT} chunks")
         if height != width or height % 2:
             raise ValueError(f"frames of {height} x {width} pixels are not square with an even side")
-        ordered = memory_order(clips)
         kind = np.where(
             np.isin(self.label, (_ROTATED, _QUADRANTS, _CHUNKS)), self.label * len(CHUNK_PAIRS) + variant, -1
         )
 
         def change(rows: Any, number: int) -> Any:
-            return _transform(rows, ordered, *divmod(number, len(CHUNK_PAIRS)))
+            return _transform(rows, *divmod(number, len(CHUNK_PAIRS)))
 
-        change_rows(ordered.clips[:, middle(clips.shape[1])], kind, change)
+        change_rows(clips[:, middle(clips.shape[1])], kind, change)
         return clips
 
 
@@ -141,20 +138,17 @@ class Vcp(Pretext):
         return VcpDraw(_CLASSES, label, variant)
 
 
-def _transform(rows: Any, axes: MemoryOrder, label: int, variant: int) -> Any:
-    """One transform for N clips."""
+def _transform(rows: Any, label: int, variant: int) -> Any:
+    """One transform for clips [N, C, T, H, W]."""
     arrays = array_module(rows)
     if label == _ROTATED:
-        return arrays.rot90(rows, variant + 1, (axes.height, axes.width))
+        return arrays.rot90(rows, variant + 1, (-2, -1))
     if label == _QUADRANTS:
         # D C / B A for A B / C D: every quadrant moves by half a side down and right, around the edges.
-        half = rows.shape[axes.height] // 2
-        return arrays.roll(rows, (half, half), (axes.height, axes.width))
-    length = rows.shape[axes.time] // _CHUNK_COUNT
+        half = rows.shape[-1] // 2
+        return arrays.roll(rows, (half, half), (-2, -1))
+    length = rows.shape[-3] // _CHUNK_COUNT
     order = list(range(_CHUNK_COUNT))
     i, j = CHUNK_PAIRS[variant]
     order[i], order[j] = j, i
-    behind = (slice(None),) * (-1 - axes.time)
-    return arrays.concatenate(
-        [rows[(..., slice(chunk * length, (chunk + 1) * length), *behind)] for chunk in order], axes.time
-    )
+    return arrays.concatenate([rows[..., chunk * length : (chunk + 1) * length, :, :] for chunk in order], -3)

@@ -93,12 +93,14 @@ def test_only_the_middle_clip_moves_and_only_to_a_remote_place() -> None:
         assert clip[-1] + 8 < first or clip[0] > last + 8
 
 
-def test_speed_plays_the_middle_clip_faster_and_leaves_the_others() -> None:
-    counts = np.full(300, 150)
-    got = plan(TupleRecipe(seed=3, tuples=TUPLES, pretext=Speed()), counts)
+@pytest.mark.parametrize("base", [1, 3])
+def test_speed_plays_the_middle_clip_faster_and_leaves_the_others(base: int) -> None:
+    counts = np.full(300, 250)
+    tuples = TupleSettings(clip_frames=8, frame_stride=base, clip_stride=12)
+    got = plan(TupleRecipe(seed=3, tuples=tuples, pretext=Speed()), counts)
     steps = np.diff(got.frames, axis=2)
-    assert np.all(steps[:, [0, 2]] == 1)
-    assert np.all(steps[:, 1] == np.array([1, 2, 4, 8])[label(got)][:, None])
+    assert np.all(steps[:, [0, 2]] == base)
+    assert np.all(steps[:, 1] == base * np.array([1, 2, 4, 8])[label(got)][:, None])
     assert np.all(np.diff(got.frames[:, :, 0], axis=1) == 12)
     assert set(label(got).tolist()) == {0, 1, 2, 3}
 
