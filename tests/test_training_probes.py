@@ -1,12 +1,14 @@
 """Linear probe and retrieval against other solvers and against loops."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pclkd.training.probes import linear_probe, retrieval_at_k
+from pclkd.training.probes import knn_accuracy, linear_probe, retrieval_at_k
 
 
 def blobs(seed: int, n: int, classes: int = 3, dim: int = 5, spread: float = 1.0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -71,3 +73,24 @@ def test_retrieval_equals_a_loop(seed: int, train: int, test: int) -> None:
             hits += any(int(y[i]) == label for i in nearest)
         assert value == pytest.approx(100 * hits / test)
     assert list(found) == [1, 5, 10, 20, 50]
+
+
+def test_knn_against_a_loop_over_voters() -> None:
+    generator = torch.Generator().manual_seed(5)
+    train, test = (torch.randn(n, 6, generator=generator) for n in (30, 17))
+    train_labels, test_labels = (torch.randint(4, (n,), generator=generator) for n in (30, 17))
+    hits = 0
+    for query, label in zip(test.double().tolist(), test_labels.tolist(), strict=True):
+        cosines = []
+        for row, own in zip(train.double().tolist(), train_labels.tolist(), strict=True):
+            dot = sum(a * b for a, b in zip(query, row, strict=True))
+            norm = math.sqrt(sum(a * a for a in query)) * math.sqrt(sum(b * b for b in row))
+            cosines.append((dot / norm, own))
+        votes = [0.0] * 4
+        for cosine, own in sorted(cosines, reverse=True)[:7]:
+            votes[own] += math.exp(cosine / 0.2)
+        hits += votes.index(max(votes)) == label
+    got = knn_accuracy(train, train_labels, test, test_labels, classes=4, k=7, temperature=0.2)
+    assert got == pytest.approx(100 * hits / 17)
+    assert knn_accuracy(train, train_labels, train, train_labels, classes=4, k=1) == 100
+    assert knn_accuracy(train[:3], train_labels[:3], test, test_labels, classes=4, k=20) >= 0

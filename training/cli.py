@@ -14,10 +14,11 @@ import click
 
 from pclkd.sharding.console import CleanGroup
 from pclkd.training.models_command import models
+from pclkd.training.preview_command import preview
 
 __all__ = ["main"]
 
-_PROTOCOLS = ["pretext", "linear", "retrieval"]
+_PROTOCOLS = ["pretext", "linear", "knn", "retrieval", "finetune"]
 
 
 @click.group(cls=CleanGroup, context_settings={"help_option_names": ["-h", "--help"]})
@@ -39,6 +40,7 @@ def main(modules: tuple[str, ...]) -> None:
 
 
 main.add_command(models)
+main.add_command(preview)
 
 
 def _run_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -119,15 +121,26 @@ def _train(
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("--data", type=click.Path(path_type=Path), required=True, help="Shard set to measure on.")
 @click.option("--protocol", type=click.Choice(_PROTOCOLS), required=True, help="What to measure.")
-@click.option("--split", type=click.IntRange(min=1), default=None, help="Official split; the run's own by default.")
+@click.option("--split", "splits", type=int, multiple=True, help="Official split; again for the mean of several.")
 @click.option("--clips", type=click.IntRange(min=1), default=10, show_default=True, help="Clips a video.")
-def evaluate(run: Path, data: Path, protocol: str, split: int | None, clips: int) -> None:
+@click.option("--epochs", type=click.IntRange(min=1), default=150, show_default=True, help="Of fine-tuning.")
+@click.option("--lr", type=float, default=1e-3, show_default=True, help="Of fine-tuning.")
+@click.option("--batch-size", type=click.IntRange(min=1), default=8, show_default=True, help="Of fine-tuning.")
+def evaluate(
+    run: Path, data: Path, protocol: Any, splits: tuple[int, ...], clips: int, epochs: int, lr: float, batch_size: int
+) -> None:
     """Measure a trained network on the test videos; writes RUN/eval-PROTOCOL.json."""
     import json
 
     from pclkd.training.evaluate import evaluate_run
+    from pclkd.training.finetune import FinetuneSettings
 
-    click.echo(json.dumps(evaluate_run(run, data, protocol, split=split, clips=clips), indent=2))
+    def tell(epoch: int, loss: float) -> None:
+        click.echo(f"fine-tuning: epoch {epoch}/{epochs} loss {loss:.3f}", err=True)
+
+    how = FinetuneSettings(epochs=epochs, lr=lr, batch_size=batch_size)
+    result = evaluate_run(run, data, protocol, splits=splits, clips=clips, finetuning=how, step=tell)
+    click.echo(json.dumps(result, indent=2))
 
 
 @main.command()

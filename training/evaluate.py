@@ -1,11 +1,11 @@
-"""Measuring a network on the test part of a split: pretext accuracy, linear probe, retrieval."""
+"""Measuring a network on the test part of a split: pretext accuracy, linear probe, kNN, retrieval, fine-tuning."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self, get_args
 
 import torch
 from torch import nn
@@ -17,17 +17,18 @@ from pclkd.pipeline.world import World
 from pclkd.sharding.atomic import write_text
 from pclkd.sharding.errors import InputError
 from pclkd.sharding.index import ShardIndex
-from pclkd.training.checkpoint import load_checkpoint, load_model
+from pclkd.training.checkpoint import Checkpoint, load_checkpoint, load_model
 from pclkd.training.distributed import choose_device
+from pclkd.training.finetune import FinetuneSettings, finetune
 from pclkd.training.pcl_model import PclModel
 from pclkd.training.precision import Precision
-from pclkd.training.probes import linear_probe, retrieval_at_k
+from pclkd.training.probes import knn_accuracy, linear_probe, retrieval_at_k
 from pclkd.training.settings import RunSettings
 
 __all__ = ["PROTOCOLS", "Evaluator", "VideoFeatures", "evaluate_run"]
 
-Protocol = Literal["pretext", "linear", "retrieval"]
-PROTOCOLS: tuple[Protocol, ...] = ("pretext", "linear", "retrieval")
+Protocol = Literal["pretext", "linear", "knn", "retrieval", "finetune"]
+PROTOCOLS: tuple[Protocol, ...] = get_args(Protocol)
 _PRETEXT_SEED = 20_201_015  # fixed: every network of every run is asked the same questions
 
 
@@ -111,6 +112,11 @@ class Evaluator:
         recalls = retrieval_at_k(train.features, train.labels, test.features, test.labels)
         return {**{f"retrieval_r{k}_pct": value for k, value in recalls.items()}, "test_videos": len(test.labels)}
 
+    def knn(self, train: VideoFeatures, test: VideoFeatures) -> dict[str, float]:
+        """Accuracy of the 20 nearest training videos' vote, percent."""
+        accuracy = knn_accuracy(train.features, train.labels, test.features, test.labels, classes=self._classes)
+        return {"knn_top1_pct": accuracy, "test_videos": len(test.labels)}
+
     def all(self, model: PclModel) -> dict[str, float]:
         """The three headline numbers, tagged `val/`."""
         train, test = self.features(model, "train"), self.features(model, "test")
@@ -148,46 +154,86 @@ def _evaluating(network: nn.Module) -> Iterator[None]:
 
 
 def evaluate_run(
-    run: Path, data: Path, protocol: str, *, split: int | None = None, clips: int = 10
-) -> dict[str, float | str]:
+    run: Path,
+    data: Path,
+    protocol: Protocol,
+    *,
+    splits: Sequence[int] = (),
+    clips: int = 10,
+    finetuning: FinetuneSettings | None = None,
+    step: Callable[[int, float], None] = lambda *_: None,
+) -> dict[str, Any]:
     """Measure a run's network by one protocol and write `RUN/eval-<protocol>.json`.
 
     Args:
         run: a run folder.
         data: the shard set to measure on; it need not be the one trained on.
         protocol: one of PROTOCOLS.
-        split: official split; the run's own if None.
-        clips: clips a video for linear probe and retrieval.
+        splits: official splits; the run's own if empty. With several, the figures are their means and each split's own
+            stand under "by_split". The network has seen the train part of its own split only, without labels: some of
+            it are test videos of the other splits.
+        clips: clips a video, for all but the pretext task.
+        finetuning: of the protocol finetune.
+        step: called after each epoch of fine-tuning with its number and mean loss.
 
     Returns:
         The figures, with what they were measured on.
 
     Raises:
-        InputError: no such run, or data that does not fit.
+        InputError: no such run, data that does not fit, or splits of different tests.
     """
     checkpoint = load_checkpoint(run)
     settings = checkpoint.settings
-    if split is not None:
-        settings = settings.model_copy(update={"split": split})
-    device = choose_device(World())
-    model = load_model(checkpoint, run).to(device)
+    chosen = list(dict.fromkeys(splits)) or [settings.split]
     index = ShardIndex.open(data)
-    with Evaluator(index, settings, device, clips) as evaluator:
-        if protocol == "pretext":
-            figures = evaluator.pretext(model)
-        else:
-            train, test = (evaluator.features(model, part) for part in ("train", "test"))
-            figures = (evaluator.linear if protocol == "linear" else evaluator.retrieval)(train, test)
-    result: dict[str, float | str] = {
+    how = replace(finetuning or FinetuneSettings(), clips=clips)
+    by_split = {
+        number: _measure(checkpoint, run, index, protocol, settings.model_copy(update={"split": number}), how, step)
+        for number in chosen
+    }
+    first = by_split[chosen[0]]
+    figures = first if len(chosen) == 1 else _mean(list(by_split.values()))
+    asked = {"passes": settings.evaluation.pretext_passes} if protocol == "pretext" else {"clips": clips}
+    if protocol == "finetune":
+        asked |= {"finetune_epochs": how.epochs}
+    result: dict[str, Any] = {
         **figures,
         "protocol": protocol,
-        "split": settings.split,
-        ("passes" if protocol == "pretext" else "clips"): settings.evaluation.pretext_passes
-        if protocol == "pretext"
-        else clips,
+        "split": chosen[0] if len(chosen) == 1 else chosen,
+        **({"by_split": {str(number): found for number, found in by_split.items()}} if len(chosen) > 1 else {}),
+        **asked,
         "epoch": checkpoint.epoch,
         "data_fingerprint": index.fingerprint,
     }
     folder = run if run.is_dir() else run.parent
     write_text(folder / f"eval-{protocol}.json", json.dumps(result, indent=2) + "\n")
     return result
+
+
+def _measure(
+    checkpoint: Checkpoint,
+    run: Path,
+    index: ShardIndex,
+    protocol: Protocol,
+    settings: RunSettings,
+    how: FinetuneSettings,
+    step: Callable[[int, float], None],
+) -> dict[str, Any]:
+    """One protocol on one split, with the checkpoint's weights afresh."""
+    device = choose_device(World())
+    model = load_model(checkpoint, run).to(device)
+    if protocol == "finetune":
+        return finetune(model.base_network, index, settings, how, device, step)
+    with Evaluator(index, settings, device, how.clips) as evaluator:
+        if protocol == "pretext":
+            return evaluator.pretext(model)
+        train, test = (evaluator.features(model, part) for part in ("train", "test"))
+        probe = {"linear": evaluator.linear, "knn": evaluator.knn, "retrieval": evaluator.retrieval}[protocol]
+        return probe(train, test)
+
+
+def _mean(found: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The means of all figures in percent; videos are counted together."""
+    names = [name for name, value in found[0].items() if isinstance(value, int | float)]
+    total = {name: sum(float(figures[name]) for figures in found if name in figures) for name in names}
+    return {name: value / len(found) if name.endswith("_pct") else int(value) for name, value in total.items()}

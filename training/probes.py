@@ -1,4 +1,4 @@
-"""How good are frozen features? A linear probe and nearest-neighbour retrieval.
+"""How good are frozen features? A linear probe, nearest neighbours that vote, and retrieval.
 
 Source: the published protocols of the field; a retrieval hit means that any of the k nearest training videos has the
 query's class. Every test video is scored.
@@ -7,7 +7,7 @@ query's class. Every test video is scored.
 import torch
 import torch.nn.functional as F
 
-__all__ = ["linear_probe", "retrieval_at_k"]
+__all__ = ["knn_accuracy", "linear_probe", "retrieval_at_k"]
 
 
 def linear_probe(
@@ -74,3 +74,36 @@ def retrieval_at_k(
     nearest = similarity.argsort(dim=1, descending=True, stable=True)
     hits = (train_labels[nearest] == test_labels[:, None]).cummax(dim=1).values  # [M, N]: a hit so far
     return {k: 100 * hits[:, min(k, hits.shape[1]) - 1].double().mean().item() for k in ks}
+
+
+def knn_accuracy(
+    train_features: torch.Tensor,
+    train_labels: torch.Tensor,
+    test_features: torch.Tensor,
+    test_labels: torch.Tensor,
+    *,
+    classes: int,
+    k: int = 20,
+    temperature: float = 0.07,
+) -> float:
+    """Top-1 accuracy of a vote among the k nearest training videos, percent.
+
+    Each neighbour's vote weighs exp(cosine / temperature).
+
+    Source: Wu et al., arXiv 1805.01978.
+
+    Args:
+        train_features: [N, F], the voters.
+        train_labels: [N] int64.
+        test_features: [M, F].
+        test_labels: [M] int64.
+        classes: number of classes.
+        k: voters a video; all N where there are fewer.
+        temperature: smaller lets the nearest decide.
+    """
+    similarity = F.normalize(test_features.double(), dim=1) @ F.normalize(train_features.double(), dim=1).T
+    near, who = similarity.topk(min(k, similarity.shape[1]), dim=1)
+    votes = torch.zeros(len(test_features), classes, dtype=torch.float64, device=near.device)
+    # Relative to the nearest, so that the exponential stays small; the ranking is the same.
+    votes.scatter_add_(1, train_labels[who], torch.exp((near - near[:, :1]) / temperature))
+    return 100 * (votes.argmax(1) == test_labels).double().mean().item()
