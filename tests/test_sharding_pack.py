@@ -200,7 +200,7 @@ def test_unreadable_videos_are_quarantined_and_the_rest_is_packed(synthetic_vide
     manifest = pack_videos(plan_packing(videos, synthetic_videos.splits, **SMALL), tmp_path / "out", workers=2).manifest
     reasons = {Path(video.video).name: video.reason for video in manifest.quarantined}
     assert list(reasons) == [*(path.name for path in paths[:5]), "v_Rotate_g77_c01.avi"]
-    for name, word in zip(reasons, ("empty", "no video", "no video", "folder", "cut short", "regular"), strict=True):
+    for name, word in zip(reasons, ("empty", "no video", "no video", "folder", "cut short", "leads nowhere"), strict=True):
         assert word in reasons[name]
     assert manifest.videos == 11
     index = ShardIndex.open(tmp_path / "out")
@@ -223,15 +223,15 @@ def test_a_finished_set_is_replaced_only_on_demand(synthetic_videos, tmp_path: P
     first = pack_videos(plan_packing(videos, synthetic_videos.splits, **SMALL), out, workers=1).manifest
     (out / "mine.txt").write_text("keep me")
     before = sums(out)
-    with pytest.raises(InputError, match="holds a finished shard set"):
-        pack_videos(plan_packing(videos, synthetic_videos.splits, **SMALL), out)
-    assert sums(out) == before
     shutil.rmtree(videos / "Rotate")
     plan = plan_packing(videos, synthetic_videos.splits, **SMALL)
+    with pytest.raises(InputError, match="holds a finished shard set"):
+        pack_videos(plan, out)
+    assert sums(out) == before
     second = pack_videos(plan, out, workers=1, overwrite=True).manifest
     assert (first.videos, second.videos) == (16, 12)
     assert len(second.missing) == 4
-    assert len(list(out.glob("*.tar"))) == len(list(out.glob("*.idx"))) == len(second.shards) < len(first.shards)
+    assert len(list(out.glob("*.tar"))) == len(list(out.glob("*.idx"))) == len(second.shards)
     assert (out / "mine.txt").read_text() == "keep me"
 
 
