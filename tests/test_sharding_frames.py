@@ -156,6 +156,31 @@ def test_one_frame(write_video, tmp_path: Path) -> None:
         assert len(jpegs(path, PackSettings(32, 40, fps=1))) == 1
 
 
+@pytest.mark.parametrize(
+    ("suffix", "sound"), [("mp4", "aac"), ("avi", "mp2"), ("mkv", "pcm_s16le"), ("webm", "libopus")]
+)
+def test_sound_is_left_alone(write_video, tmp_path: Path, suffix: str, sound: str) -> None:
+    codec = "libvpx" if suffix == "webm" else "mpeg4"
+    silent = write_video(tmp_path / f"silent.{suffix}", [grey(20 + 9 * n) for n in range(20)], codec=codec)
+    path = tmp_path / f"v.{suffix}"
+    with av.open(str(silent)) as old, av.open(str(path), "w") as new:
+        # The sound comes first in the file.
+        other = new.add_stream(sound, rate=48_000, layout="mono")
+        stream = new.add_stream_from_template(old.streams.video[0])
+        noise = np.random.default_rng(0)
+        for number in range(40):
+            wave = noise.integers(-9999, 9999, (1, 960)).astype(np.int16)
+            frame = av.AudioFrame.from_ndarray(wave, format="s16", layout="mono")
+            frame.sample_rate, frame.pts = 48_000, 960 * number
+            new.mux(other.encode(frame))
+        new.mux(other.encode())
+        for packet in old.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = stream
+                new.mux(packet)
+    assert jpegs(path) == jpegs(silent)
+
+
 def test_variable_frame_rate_and_b_frames_come_in_decoder_order(write_video, tmp_path: Path) -> None:
     shown = [20 + 10 * n for n in range(20)]
     gaps = [0, 1, 2, 10, 11, 12, 13, 30, 31, 40, 41, 42, 43, 44, 60, 61, 62, 63, 64, 65]
