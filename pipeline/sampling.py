@@ -18,6 +18,7 @@ from pydantic import BeforeValidator, Field, ValidationInfo
 from pclkd.pipeline.settings import Settings
 
 __all__ = [
+    "FASTEST",
     "ClipSettings",
     "ShortVideos",
     "TuplePositions",
@@ -41,6 +42,7 @@ ShortVideos = Literal["loop", "edge"]
 _GAP = 8
 _PUBLISHED_STRIDE = 11
 FASTEST = 8
+"""Largest frame stride of a clip, and largest speed of a class."""
 
 
 class ClipSettings(Settings):

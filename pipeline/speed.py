@@ -22,13 +22,12 @@ from numpy.typing import NDArray
 
 from pclkd.pipeline.pretext import Changed, Facts, Pretext, PretextDraw, middle
 from pclkd.pipeline.randomness import Purpose, words
+from pclkd.pipeline.sampling import FASTEST
 from pclkd.sharding.errors import InputError
 
 __all__ = ["Speed", "SpeedDraw"]
 
 Ints = NDArray[np.int64]
-
-_FASTEST = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,10 +69,10 @@ class Speed(Pretext):
 
     def __post_init__(self) -> None:
         ascending = all(a < b for a, b in pairwise(self.strides))
-        if len(self.strides) < 2 or not ascending or self.strides[0] < 1 or self.strides[-1] > _FASTEST:
+        if len(self.strides) < 2 or not ascending or self.strides[0] < 1 or self.strides[-1] > FASTEST:
             raise InputError(
                 f"pretext.strides {list(self.strides)}: not two or more different speeds in ascending order",
-                remedy=f"set whole numbers from 1 to {_FASTEST}, for example [1, 2, 4, 8]",
+                remedy=f"set whole numbers from 1 to {FASTEST}, for example [1, 2, 4, 8]",
             )
 
     @property
