@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from pclkd.sharding.atomic import atomic_write
 
-__all__ = ["contact_sheet", "write_gif", "write_png"]
+__all__ = ["NARROWEST", "WIDEST", "Frame", "contact_sheet", "write_gif", "write_png"]
 
 Frame = npt.NDArray[np.uint8]
 
@@ -25,8 +25,10 @@ _PALE_INK = (101, 109, 118)
 _MARGIN = 20
 _GAP = 6
 _ROW_GAP = 16
-_NARROWEST = 150  # smaller frames are enlarged by a whole factor, so that their pixels stay true
-_WIDEST = 400
+NARROWEST = 150
+"""Pixels. Frames that are less wide are enlarged by a whole factor, so that their pixels stay true."""
+WIDEST = 400
+"""Pixels; frames that are wider are scaled down on a sheet."""
 _SHORTEST_DELAY = 2  # hundredths of a second: players take less for a mistake and play at 10 frames/s
 
 
@@ -200,10 +202,10 @@ def _strip(row: Sequence[Frame], texts: Sequence[str]) -> Image.Image:
 
 def _legible(frame: Frame) -> Image.Image:
     picture = Image.fromarray(np.ascontiguousarray(frame))
-    if picture.width < _NARROWEST:
-        factor = -(-_NARROWEST // picture.width)
+    if picture.width < NARROWEST:
+        factor = -(-NARROWEST // picture.width)
         return picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST)
-    if picture.width > _WIDEST:
-        height = max(1, round(picture.height * _WIDEST / picture.width))
-        return picture.resize((_WIDEST, height), Image.Resampling.LANCZOS)
+    if picture.width > WIDEST:
+        height = max(1, round(picture.height * WIDEST / picture.width))
+        return picture.resize((WIDEST, height), Image.Resampling.LANCZOS)
     return picture

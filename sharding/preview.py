@@ -1,19 +1,22 @@
 """Pictures of what a shard set holds: one video, or one frame of every class."""
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
+from PIL import Image
 
 from pclkd.sharding.errors import InputError
 from pclkd.sharding.index import ShardIndex
-from pclkd.sharding.pictures import contact_sheet, write_gif, write_png
-from pclkd.sharding.samples import find_sample, read_frames, read_notes
+from pclkd.sharding.pictures import WIDEST, Frame, contact_sheet, write_gif, write_png
+from pclkd.sharding.samples import decode_jpeg, find_sample, read_jpegs, read_notes
 
 __all__ = ["LONGEST_GIF", "preview_classes", "preview_video"]
 
 LONGEST_GIF = 500  # frames
+_WIDEST_GIF = 480  # pixels
 _USUAL_FPS = 25.0
 
 Item = TypeVar("Item")
@@ -22,7 +25,7 @@ Item = TypeVar("Item")
 def preview_video(index: ShardIndex, key: str, out: Path, *, frames: int) -> tuple[Path, Path]:
     """Write `<key>.png`, a sheet of evenly spaced frames, and `<key>.gif`, the video at its own speed.
 
-    The GIF ends after 500 frames. A video of unknown speed plays at 25 frames/s.
+    The GIF ends after 500 frames and is at most 480 pixels wide. A video of unknown speed plays at 25 frames/s.
 
     Args:
         index: the shard set.
@@ -37,14 +40,14 @@ def preview_video(index: ShardIndex, key: str, out: Path, *, frames: int) -> tup
     notes = read_notes(index, sample)
     count = index.frame_count(sample)
     picked = sorted({round(number) for number in np.linspace(0, count - 1, min(frames, count)).tolist()})
-    rows = _rows(read_frames(index, sample, picked), at_least=6)
+    rows = _rows(_small_frames(index, sample, picked, WIDEST), at_least=6)
     captions = _rows([f"frame {number}" for number in picked], at_least=6)
     sheet = contact_sheet(
         rows, [""] * len(rows), frame_captions=captions, title=key, subtitle=_told(index, sample, float(notes["fps"]))
     )
     _make(out)
     write_png(out / f"{key}.png", sheet)
-    playing = read_frames(index, sample, range(min(count, LONGEST_GIF)))
+    playing = _small_frames(index, sample, range(min(count, LONGEST_GIF)), _WIDEST_GIF)
     write_gif(out / f"{key}.gif", playing, float(notes["fps"]) or _USUAL_FPS)
     return out / f"{key}.png", out / f"{key}.gif"
 
@@ -54,7 +57,7 @@ def preview_classes(index: ShardIndex, out: Path) -> Path:
     labels, samples, counts = np.unique(index.sample_label, return_index=True, return_counts=True)
     pictures = []
     for sample in samples.tolist():
-        pictures += read_frames(index, sample, [index.frame_count(sample) // 2])
+        pictures += _small_frames(index, sample, [index.frame_count(sample) // 2], WIDEST)
     texts = [f"{index.classes[label]} ({count})" for label, count in zip(labels.tolist(), counts.tolist(), strict=True)]
     rows = _rows(pictures, at_least=6)
     title = f"{len(labels)} classes of {index.manifest.source}"
@@ -65,6 +68,16 @@ def preview_classes(index: ShardIndex, out: Path) -> Path:
     _make(out)
     write_png(out / "classes.png", sheet)
     return out / "classes.png"
+
+
+def _small_frames(index: ShardIndex, sample: int, numbers: Sequence[int], widest: int) -> list[Frame]:
+    """Return frames no wider than `widest`, made smaller one by one: large ones do not all fit into memory at once."""
+    height, width = index.sample_sizes([sample])[0].tolist()
+    frames = (decode_jpeg(jpeg) for jpeg in read_jpegs(index, sample, numbers))
+    if width <= widest:
+        return list(frames)
+    size = (widest, max(1, round(height * widest / width)))
+    return [np.asarray(Image.fromarray(frame).resize(size, Image.Resampling.LANCZOS)) for frame in frames]
 
 
 def _told(index: ShardIndex, sample: int, fps: float) -> str:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import hashlib
-import io
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,7 +10,6 @@ from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from pclkd.sharding.errors import InputError
 from pclkd.sharding.fidelity import luma, psnr, ssim
@@ -19,7 +17,7 @@ from pclkd.sharding.frames import UnreadableVideoError, open_pixels, open_planes
 from pclkd.sharding.index import ShardIndex
 from pclkd.sharding.jpeg import encode_planes
 from pclkd.sharding.manifest import CHROMAS
-from pclkd.sharding.samples import read_jpegs, read_notes
+from pclkd.sharding.samples import decode_jpeg, read_jpegs, read_notes
 from pclkd.sharding.storage import join, local_copy
 
 __all__ = ["QUALITIES", "QualityRow", "QualityTable", "measure_quality"]
@@ -170,7 +168,7 @@ class _Reference:
         self.luma = luma(pixels)
 
     def likeness(self, jpeg: bytes) -> _Likeness:
-        decoded = np.asarray(Image.open(io.BytesIO(jpeg)).convert("RGB"))
+        decoded = decode_jpeg(jpeg)
         light = luma(decoded)
         return _Likeness(
             len(jpeg),

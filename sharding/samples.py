@@ -20,7 +20,7 @@ from pclkd.sharding.index import ShardIndex
 from pclkd.sharding.storage import read_range
 from pclkd.sharding.tar import BLOCK
 
-__all__ = ["find_sample", "read_frames", "read_jpegs", "read_notes"]
+__all__ = ["decode_jpeg", "find_sample", "read_frames", "read_jpegs", "read_notes"]
 
 _VERIFY = "run 'shard-ucf101 verify' to learn what is damaged, and pack the videos again"
 _NEIGHBOURS = 1000
@@ -83,7 +83,12 @@ def read_jpegs(index: ShardIndex, sample: int, numbers: Sequence[int]) -> list[b
 
 def read_frames(index: ShardIndex, sample: int, numbers: Sequence[int]) -> list[npt.NDArray[np.uint8]]:
     """Read and decode some frames of a sample, uint8 [H, W, 3] in RGB; otherwise as `read_jpegs`."""
-    return [np.asarray(Image.open(io.BytesIO(jpeg)).convert("RGB")) for jpeg in read_jpegs(index, sample, numbers)]
+    return [decode_jpeg(jpeg) for jpeg in read_jpegs(index, sample, numbers)]
+
+
+def decode_jpeg(jpeg: bytes) -> npt.NDArray[np.uint8]:
+    """Decode one frame, uint8 [H, W, 3] in RGB."""
+    return np.asarray(Image.open(io.BytesIO(jpeg)).convert("RGB"))
 
 
 def read_notes(index: ShardIndex, sample: int) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from pclkd.sharding.errors import InputError
 from pclkd.sharding.index import ShardIndex
 from pclkd.sharding.samples import read_notes
 
@@ -67,11 +68,7 @@ class Statistics:
 
 
 def measure_set(index: ShardIndex) -> Statistics:
-    """Work out the figures of a shard set.
-
-    Raises:
-        InputError: a shard is damaged where its notes stand.
-    """
+    """Work out the figures of a shard set; shards may be missing or damaged."""
     per_class = np.bincount(index.sample_label, minlength=len(index.classes)).tolist()
     counts = np.diff(index.sample_frames)
     sizes, videos = np.unique(index.sample_sizes(np.arange(len(index))), axis=0, return_counts=True)
@@ -79,7 +76,7 @@ def measure_set(index: ShardIndex) -> Statistics:
         {f"{height}x{width}": count for (height, width), count in zip(sizes.tolist(), videos.tolist(), strict=True)}
     )
     looked_at = sorted({round(place) for place in np.linspace(0, len(index) - 1, min(_LOOKED_AT, len(index)))})
-    fps = Counter(_rate(read_notes(index, sample)["fps"]) for sample in looked_at)
+    fps = Counter(_rate(index, sample) for sample in looked_at)
     reasons = Counter(re.sub(r"\d+", "N", video.reason) for video in index.manifest.quarantined)
     return Statistics(
         videos_per_class=dict(zip(index.classes, per_class, strict=True)),
@@ -93,7 +90,11 @@ def measure_set(index: ShardIndex) -> Statistics:
     )
 
 
-def _rate(fps: float) -> str:
+def _rate(index: ShardIndex, sample: int) -> str:
+    try:
+        fps = float(read_notes(index, sample)["fps"])
+    except (InputError, OSError):
+        return "unreadable"  # the figures of a damaged set are wanted too
     return f"{fps:.5g}" if fps else "unknown"
 
 

@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
 
-from pclkd.sharding import InputError, ShardIndex
+from pclkd.sharding import InputError, ShardIndex, pack_videos, plan_packing
 from pclkd.sharding.cli import main
 from pclkd.sharding.samples import find_sample, read_frames, read_jpegs, read_notes
 from pclkd.sharding.storage import put
@@ -110,6 +110,21 @@ def test_preview_of_the_classes(synthetic_shards: Path, tmp_path: Path) -> None:
     frame = read_frames(index, first, [48])[0].repeat(2, axis=0).repeat(2, axis=1)
     left = 20 + 2 * (172 + 6)
     assert any((pixels[y : y + 128, left : left + 172] == frame).all() for y in range(len(pixels) - 128))
+
+
+def test_large_frames_are_made_smaller(synthetic_videos, tmp_path: Path) -> None:
+    videos = tmp_path / "UCF-101" / "Rotate"
+    videos.mkdir(parents=True)
+    name = "v_Rotate_g01_c01"
+    shutil.copy(synthetic_videos.videos / "Rotate" / f"{name}.avi", videos)
+    pack_videos(
+        plan_packing(videos.parent, synthetic_videos.splits, height=600, width=800, max_frames=3), tmp_path / "out"
+    )
+    assert run("preview", tmp_path / "out", "--video", name, "--out", tmp_path).exit_code == 0
+    with Image.open(tmp_path / f"{name}.gif") as gif:
+        assert gif.size == (480, 360)
+    with Image.open(tmp_path / f"{name}.png") as sheet:
+        assert sheet.width == 3 * 400 + 2 * 6 + 2 * 20
 
 
 def test_wrong_input_is_one_line(synthetic_shards: Path, tmp_path: Path) -> None:

@@ -69,6 +69,18 @@ def test_figures_of_the_rendered_videos(synthetic_videos, tmp_path: Path) -> Non
     assert "\x1b" not in text
 
 
+def test_a_damaged_set_has_figures_too(synthetic_shards: Path, tmp_path: Path) -> None:
+    shards = Path(shutil.copytree(synthetic_shards, tmp_path / "shards"))
+    index = ShardIndex.open(shards)
+    Path(index.shard_url(0)).unlink()
+    gone = int((index.sample_shard == 0).sum())
+    damaged = measure_set(ShardIndex.open(shards, check_shards=False))
+    assert damaged.fps == {"25": len(index) - gone, "unreadable": gone}
+    whole = measure_set(ShardIndex.open(synthetic_shards))
+    assert dataclasses.replace(damaged, fps=whole.fps) == whole
+    assert CliRunner().invoke(main, ["info", str(shards)]).exit_code == 0
+
+
 def test_a_thousand_classes_do_not_fill_the_screen(synthetic_shards: Path, capsys) -> None:
     figures = measure_set(ShardIndex.open(synthetic_shards))
     many = {f"class{number:04d}": number for number in range(1000)}
