@@ -42,7 +42,7 @@ def read_table(root: str | Path, table: str | Path, test_share: float = 0.0) -> 
     """
     if not is_list_file(table):
         raise InputError(f"{table} is no table of videos", remedy="give the file itself, named .csv")
-    rows, ignored = _read_rows(str(table))
+    rows, ignored = _read_rows(root, str(table))
     locate = _finder(root, str(table))
     names = {row.label for row in rows}
     classes = sorted(names, key=int) if all(name.isdecimal() and name.isascii() for name in names) else sorted(names)
@@ -57,9 +57,8 @@ def read_table(root: str | Path, table: str | Path, test_share: float = 0.0) -> 
             continue
         words.append(row.word)
         group = group_number(row.group)
-        name = _short(root, row.path)
-        key = path_key(name.rpartition("://")[2].lstrip("/"))
-        videos.append(Video(path, printable(name), key, labels[row.label], group, {}))
+        key = path_key(row.path.rpartition("://")[2].lstrip("/"))
+        videos.append(Video(path, printable(row.path), key, labels[row.label], group, {}))
     if not videos:
         raise InputError(
             f"none of the {len(rows)} videos in {table} is there, the first is {missing[0]}",
@@ -72,11 +71,11 @@ def read_table(root: str | Path, table: str | Path, test_share: float = 0.0) -> 
     return Dataset("csv", source_name(table), shown, numbers, dealt, tuple(missing), (), notes)
 
 
-def _read_rows(url: str) -> tuple[list[_Row], tuple[str, ...]]:
+def _read_rows(root: str | Path, url: str) -> tuple[list[_Row], tuple[str, ...]]:
     """Return the rows, each path once, and the columns that mean nothing here."""
     rows: dict[str, _Row] = {}
     ignored: tuple[str, ...] = ()
-    for row in _rows(url):
+    for row in _rows(root, url):
         other = rows.setdefault(row.path, row)
         if (other.label, other.group, other.word) != (row.label, row.group, row.word):
             raise InputError(
@@ -91,7 +90,7 @@ def _read_rows(url: str) -> tuple[list[_Row], tuple[str, ...]]:
     return list(rows.values()), ignored
 
 
-def _rows(url: str) -> Iterator[_Row]:
+def _rows(root: str | Path, url: str) -> Iterator[_Row]:
     for place, row in table_rows(url, _HEADER):
         if absent := sorted(COLUMNS - row.keys()):
             raise InputError(f"{url} has no column {absent[0]!r}", remedy=_HEADER)
@@ -101,7 +100,7 @@ def _rows(url: str) -> Iterator[_Row]:
         word = part_word(row.get("split", ""))
         if row.get("split") and word is None:
             raise InputError(f"{place}: unknown split {row['split']!r}", remedy="use train, val, test or nothing")
-        yield _Row(_tidy(row["path"]), row["label"], row.get("group", ""), word, place)
+        yield _Row(_short(root, _tidy(row["path"])), row["label"], row.get("group", ""), word, place)
 
 
 def _tidy(path: str) -> str:

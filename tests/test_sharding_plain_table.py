@@ -98,6 +98,7 @@ def test_unused_columns_and_rows_twice_are_told_or_harmless(tmp_path: Path) -> N
         ("path,label\n1.avi,x\n,x\n", "list.csv:3: the path is empty"),
         ("path,label,split\n1.avi,x,trian\n", "list.csv:2: unknown split 'trian'"),
         ("path,label\n1.avi,x\n./1.avi,y\n", "list.csv:3: 1.avi stands in"),
+        ("path,label\n1.avi,x\n{here}/1.avi,y\n", "list.csv:3: 1.avi stands in"),
         ("path,label,split\n1.avi,x,train\n1.avi,x,test\n", "list.csv:3: 1.avi stands in"),
         ("path,label\n", "list.csv holds no video"),
         ("", "list.csv holds no video"),
@@ -108,7 +109,7 @@ def test_unused_columns_and_rows_twice_are_told_or_harmless(tmp_path: Path) -> N
 def test_wrong_table_is_told_with_its_place(tmp_path: Path, text: str, told: str) -> None:
     touch(tmp_path, "1.avi", "1.mp4")
     with pytest.raises(InputError) as caught:
-        read_table(tmp_path, table(tmp_path, text))
+        read_table(tmp_path, table(tmp_path, text.replace("{here}", str(tmp_path))))
     assert told in str(caught.value)
     assert caught.value.remedy
 
@@ -116,8 +117,11 @@ def test_wrong_table_is_told_with_its_place(tmp_path: Path, text: str, told: str
 def test_urls(tmp_path: Path) -> None:
     store = fsspec.filesystem("memory")
     store.pipe("/tables/videos/a/1.avi", b"x")
-    store.pipe("/tables/list.csv", b"path,label\na/1.avi,x\nmemory://elsewhere/2.avi,y\na/gone.avi,x\n")
+    store.pipe(
+        "/tables/list.csv",
+        b"path,label\nmemory://tables/videos/a/1.avi,x\nmemory://elsewhere/2.avi,y\na/gone.avi,x\nmemory://tables/videos/gone.avi,x\n",
+    )
     found = read_table("memory://tables/videos", "memory://tables/list.csv")
     assert [video.path for video in found.videos] == ["memory://tables/videos/a/1.avi", "memory://elsewhere/2.avi"]
     assert [video.key for video in found.videos] == ["a__1", "elsewhere__2"]
-    assert found.missing == ("a/gone.avi",)
+    assert found.missing == ("a/gone.avi", "gone.avi")
