@@ -128,7 +128,8 @@ class ShardIndex:
         if not len(chosen):
             raise InputError(
                 f"the {part} part of split {split} in {self.root} is empty",
-                remedy=f"use another split, or pack again with --test-share or more videos; the splits are {known}",
+                remedy="pack again with --test-share or more videos, train without measuring (--set "
+                f"evaluation.every=0), or use another split; the splits are {known}",
             )
         return chosen.astype(np.int64, copy=False)
 

@@ -7,6 +7,7 @@ raises into exit code 1, and a half-made run folder must not look like a run.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,6 +34,11 @@ from pclkd.training.pcl_model import PclModel
 from pclkd.training.settings import RunSettings
 
 __all__ = ["RunPlan", "Teacher", "load_teacher", "plan_run"]
+
+_HOW_IT_LOADS = (
+    *("decode", "threads", "prefetch", "quarantine_limit_pct", "wait_limit_s"),
+    *("storage_limit_s", "cache_dir", "cache_gib"),
+)  # settings of the loader that leave the clips alone
 
 
 @dataclass(frozen=True)
@@ -142,8 +148,7 @@ def plan_run(
     world = world or World()
     index = ShardIndex.open(data)
     samples = index.split_samples(settings.split, "train")
-    if settings.evaluation.every:
-        _need_test_part(index, settings.split)
+    index.split_samples(settings.split, "test" if settings.evaluation.every else "train")
     _check_clips(settings)
     _check_pretext(settings)
     resumed = None
@@ -152,7 +157,7 @@ def plan_run(
             raise InputError(f"{folder} already holds a run", remedy="add --resume to go on with it, or change --out")
         resumed = load_checkpoint(folder)
         _check_data(resumed, index, len(samples), f"the checkpoint in {folder}")
-        _check_unchanged(resumed.settings, settings)
+        _check_unchanged(resumed.settings, settings, elsewhere=resumed.processes != world.size)
     plan = RunPlan(
         folder=folder,
         index=index,
@@ -237,14 +242,6 @@ def _teacher_from_outside(path: Path, settings: RunSettings) -> Teacher:
     return Teacher(path=path, model=outside.model, banks=None)
 
 
-def _need_test_part(index: ShardIndex, split: int) -> None:
-    try:
-        index.split_samples(split, "test")
-    except InputError as error:
-        remedy = f"say --set evaluation.every=0 to train without measuring, or {error.remedy}"
-        raise InputError(error.problem, remedy=remedy) from None
-
-
 def _check_clips(settings: RunSettings) -> None:
     """Refuse a backbone that does not exist, or whose pooling leaves nothing of these clips."""
     with torch.device("meta"):  # the shape of a network without its numbers
@@ -281,11 +278,20 @@ def _check_data(checkpoint: Checkpoint, index: ShardIndex, rows: int, what: str,
         )
 
 
-def _check_unchanged(before: RunSettings, now: RunSettings) -> None:
-    """A resumed run may train longer and log or evaluate otherwise, but not become another run."""
-    free = {"log_every", "evaluation"}
+def _check_unchanged(before: RunSettings, now: RunSettings, *, elsewhere: bool) -> None:
+    """A resumed run may train longer and log, evaluate or load otherwise, but not become another run.
+
+    Args:
+        before: the settings it was started with.
+        now: those it is resumed with.
+        elsewhere: whether the number of processes is another one; the batches may then change with it.
+    """
+    free: dict[str, Any] = {"log_every": True, "evaluation": True, "loader": set(_HOW_IT_LOADS), "optimizer": set()}
     if before.optimizer.schedule == "plateau":  # the others place their falls by the run's length
-        free.add("epochs")
+        free["epochs"] = True
+    if elsewhere:
+        free["loader"] |= {"batch_size"}
+        free["optimizer"] |= {"accumulate"}
     old, new = (settings.model_dump(exclude=free) for settings in (before, now))
     for group, value in old.items():
         if new[group] != value:
