@@ -7,6 +7,7 @@ import torch
 import torchvision
 
 from pclkd.sharding.errors import InputError
+from pclkd.training import load_backbone
 from pclkd.training.backbones import build_backbone
 from pclkd.training.outside_weights import read_outside_model
 from pclkd.training.pcl_model import PclModel
@@ -65,6 +66,9 @@ def test_torchvision_weights_are_recognised(name: str, tmp_path: Path) -> None:
     theirs = getattr(torchvision.models.video, name)()
     found = read_outside_model(saved(tmp_path, theirs.state_dict()))
     assert (found.backbone, found.has_pretext, found.has_projector) == (name, False, False)
+    alone = load_backbone(tmp_path / "weights.pth")
+    assert not alone.training
+    assert torch.equal(next(alone.parameters()), next(theirs.parameters()))
     own = dict(found.model.base_network.named_parameters())
     pairs = zip(own.values(), theirs.parameters(), strict=False)  # theirs ends with the classifier
     assert all(torch.equal(a, b) for a, b in pairs)

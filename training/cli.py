@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from pclkd.sharding.console import CleanGroup
+from pclkd.training.export_command import export
 from pclkd.training.models_command import models
 from pclkd.training.preview_command import preview
 
@@ -39,7 +40,8 @@ def main(modules: tuple[str, ...]) -> None:
             import_user_module(module)
 
 
-main.add_command(models)
+for _command in (export, models):
+    main.add_command(_command)
 main.add_command(preview)
 
 
