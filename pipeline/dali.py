@@ -3,9 +3,9 @@
 In this graph a sample is a frame. One batch is all frames of all clips, so a single image-decoder node sees all of
 them at once (what nvJPEG wants), and every operator takes its parameters per frame: one draw a clip, repeated.
 
-    jpeg --decode the window--> uint8 --resize?--> uint8 --color_twist--> --gaussian_blur--> --crop_mirror_normalize-->
-                                                         '-----------------------------------------------------------'
-                                                          on the CPU `fused` does these, several times as fast
+    jpeg --decode the window--> uint8 --resize?--> --color_twist--> --gaussian_blur--> --crop_mirror_normalize-->
+                                      '------------------------------------------------------------------------'
+                                        on the CPU `fused` does these, several times as fast
 
 Traps met and kept away from: `exec_dynamic=True` so that a failing batch does not spoil the next ones and outputs
 that are kept are not overwritten; no strided slices inside the graph; checksums before DALI sees a byte.
@@ -91,7 +91,7 @@ class FrameDecoder:
         if graph.colours == "fused" and graph.device.type != "cpu":
             raise ValueError("fused colours are for the CPU; on a GPU DALI's operators are part of the graph")
         self.graph = graph
-        self._fused = FusedColours(graph.threads) if graph.colours == "fused" else None
+        self._fused = FusedColours(graph.crop, graph.threads) if graph.colours == "fused" else None
         self._resizes = False
         self._pipeline = _build(graph, _plain_frames)
 
@@ -117,7 +117,7 @@ class FrameDecoder:
         repeats = self.graph.frames // augment.flip.size
         inputs = {name: np.repeat(values, repeats, axis=0) for name, values in self._inputs(augment).items()}
         try:
-            frames = _run(self._pipeline, jpegs, inputs).as_tensor()
+            frames = _run(self._pipeline, jpegs, inputs)
         except RuntimeError as error:
             if "fn.decoders" not in str(error) or "CUDA" in _reason(error):
                 raise  # not the data
@@ -125,11 +125,11 @@ class FrameDecoder:
             if not bad:
                 raise
             raise UndecodableFramesError(bad, _reason(error)) from error
-        if self._fused is not None:
-            levels: NDArray[np.uint8] = np.asarray(frames)
-            return torch.from_numpy(self._fused.apply(levels, augment))
-        tensor: torch.Tensor = torch.utils.dlpack.from_dlpack(frames)
-        return tensor
+        if self._fused is None:
+            tensor: torch.Tensor = torch.utils.dlpack.from_dlpack(frames.as_tensor())
+            return tensor
+        levels = [frames.at(i) for i in range(len(frames))] if self._resizes else np.asarray(frames.as_tensor())
+        return torch.from_numpy(self._fused.apply(levels, augment))
 
     def find_undecodable(self, jpegs: Sequence[NDArray[np.uint8]]) -> list[int]:
         """Positions of the JPEGs that cannot be decoded as a whole, ascending.
@@ -233,8 +233,10 @@ def _plain_frames(graph: FrameGraph) -> Any:
 
 def _resized_frames(graph: FrameGraph) -> Any:
     """Windows of any size; a triangle filter with antialiasing, as torchvision's bilinear one, resizes them."""
-    windows = _windows(graph, _fed("shape", types.INT32, 1))
-    return _finished(graph, fn.resize(windows, size=list(graph.crop), interp_type=types.INTERP_LINEAR, antialias=True))
+    frames = _windows(graph, _fed("shape", types.INT32, 1))
+    if graph.colours != "fused":
+        frames = fn.resize(frames, size=list(graph.crop), interp_type=types.INTERP_LINEAR, antialias=True)
+    return _finished(graph, frames)
 
 
 def _whole_frames(graph: FrameGraph) -> Any:

@@ -1,20 +1,21 @@
-"""Flip, colours, blur and normalisation of decoded clips on a CPU: what DALI's operators do, several times as fast.
+"""Resize, flip, colours, blur, normalisation of decoded clips on a CPU: DALI's operators, several times as fast.
 
 DALI works frame by frame and runs every operator on every frame. Here a clip is one picture T * H pixels high, all
-colour operators are one 3x4 map, and a clip passes only the steps that change it. OpenCV's loops use the whole width
-of the CPU's registers and let go of Python's lock, so clips are done side by side in threads.
+colour operators are one 3x4 map, and a clip passes only the steps that change it. OpenCV's and torch's loops use the
+whole width of the CPU's registers and let go of Python's lock, so clips are done side by side in threads.
 
-    uint8 --flip?--> uint8 --3x4 map?--> uint8 --blur?--> float32 --3x4 map--> normalised float32
+    uint8 --resize?--> uint8 --flip?--> uint8 --3x4 map?--> uint8 --blur?--> float32 --3x4 map--> normalised float32
 
-It differs from the graph by rounding alone: by a level at most here and there where colours change, and by the
-half level that the graph rounds away behind a blur (see `colours` for the maths).
+It differs from the graph by rounding alone: by a level at most here and there where clips are resized or colours
+change, and by the half level that the graph rounds away behind a blur (see `colours` for the maths).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import cv2
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from pclkd.pipeline.augment import ClipAugment
@@ -27,38 +28,40 @@ Floats = NDArray[np.float32]
 
 
 class FusedColours:
-    """Turns cropped uint8 clips into what the network takes.
+    """Turns uint8 windows into what the network takes.
 
     Args:
+        crop: (H, W) of the clips, in pixels.
         threads: clips done at once; the calling thread is one of them.
     """
 
-    def __init__(self, threads: int) -> None:
+    def __init__(self, crop: tuple[int, int], threads: int) -> None:
+        self._crop = crop
         self._threads = threads
         self._pool = ThreadPoolExecutor(threads - 1, thread_name_prefix="pclkd-colours") if threads > 1 else None
         self._normalised = normalised()
 
-    def apply(self, frames: Levels, augment: ClipAugment) -> Floats:
-        """Flip, change colours, blur and normalise.
+    def apply(self, frames: Levels | Sequence[Levels], augment: ClipAugment) -> Floats:
+        """Resize, flip, change colours, blur and normalise.
 
         Args:
-            frames: [B * V * T, H, W, 3] RGB, clip after clip.
+            frames: [B * V * T, H, W, 3] RGB, clip after clip; or as many windows [h, w, 3], of one size within a clip.
             augment: parameters [B, V].
 
         Returns:
             [B * V * T, H, W, 3] float32, normalised; freshly made, the caller's alone.
         """
-        clips = frames.reshape(augment.flip.size, -1, *frames.shape[1:])
+        clips = augment.flip.size
         # numpy asks the kernel for huge pages; torch.empty would spend longer on page faults than all the maths takes.
-        out = np.empty(clips.shape, np.float32)
-        work = _Work(clips, out, augment, self._normalised)
+        out = np.empty((clips, len(frames) // clips, *self._crop, 3), np.float32)
+        work = _Work(frames, out, augment, self._normalised)
         # Threads take the next clip when they are done with one: blurred clips take several times as long as others.
-        numbers = iter(range(len(clips)))
+        numbers = iter(range(clips))
         others = [self._pool.submit(work.clips, numbers) for _ in range(self._threads - 1)] if self._pool else []
         work.clips(numbers)
         for other in others:
             other.result()
-        return out.reshape(frames.shape)
+        return out.reshape(-1, *self._crop, 3)
 
     def close(self) -> None:
         """End the threads."""
@@ -67,10 +70,10 @@ class FusedColours:
 
 
 class _Work:
-    """One batch: clips [N, T, H, W, 3] in, clips of the same shape out."""
+    """One batch: N * T windows in, clips [N, T, H, W, 3] out."""
 
-    def __init__(self, clips: Levels, out: Floats, augment: ClipAugment, last: Floats) -> None:
-        self._in, self._out, self._last = clips, out, last
+    def __init__(self, frames: Levels | Sequence[Levels], out: Floats, augment: ClipAugment, last: Floats) -> None:
+        self._in, self._out, self._last = frames, out, last
         self._maps = colour_maps(augment)
         identity = np.eye(3, 4, dtype=np.float32)
         self._recolour = np.abs(self._maps - identity).max(axis=(1, 2)) > 1e-5  # below any rounding
@@ -80,11 +83,11 @@ class _Work:
 
     def clips(self, numbers: Iterator[int]) -> None:
         """Do clips until there are no numbers left; several threads may share `numbers`."""
-        frames, height, width, channels = self._in.shape[1:]
+        frames, height, width, channels = shape = self._out.shape[1:]
         tall = (frames * height, width, channels)
         scratch = np.empty((2, *tall), np.uint8)
         for number in numbers:
-            levels = self._in[number].reshape(tall)
+            levels = self._resized(self._in[number * frames : (number + 1) * frames], (height, width)).reshape(tall)
             if self._flip[number]:
                 levels = cv2.flip(levels, 1, dst=scratch[0])
             if self._recolour[number]:
@@ -93,9 +96,21 @@ class _Work:
             if self._sigma[number] > 0:
                 taps = cv2.getGaussianKernel(int(self._window[number]), float(self._sigma[number]), cv2.CV_32F)
             # Frame by frame: one stays in the core's own cache from the blur to the normalisation.
-            for frame, out in zip(levels.reshape(self._in.shape[1:]), self._out[number], strict=True):
+            for frame, out in zip(levels.reshape(shape), self._out[number], strict=True):
                 if taps is None:
                     np.copyto(out, frame)
                 else:
                     cv2.sepFilter2D(frame, cv2.CV_32F, taps, taps, dst=out)
                 cv2.transform(out, self._last, dst=out)
+
+    @staticmethod
+    def _resized(windows: Levels | Sequence[Levels], size: tuple[int, int]) -> Levels:
+        """[T, H, W, 3]: a triangle filter with antialiasing, that of torchvision, unless they have that size."""
+        clip = windows if isinstance(windows, np.ndarray) else np.stack(windows)
+        if clip.shape[1:3] == size:
+            return clip
+        # Channels last in memory: torch's quick way for uint8.
+        pictures = torch.from_numpy(clip).permute(0, 3, 1, 2)
+        resized = torch.nn.functional.interpolate(pictures, size, mode="bilinear", antialias=True)
+        levels: Levels = resized.permute(0, 2, 3, 1).contiguous().numpy()
+        return levels
