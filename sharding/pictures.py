@@ -158,9 +158,21 @@ class _Font:
                 if line and self.font.getlength(longer) > width:
                     lines.append(line)
                     longer = word
+                while len(longer) > 1 and self.font.getlength(longer) > width:
+                    place = self._break(longer, width)
+                    lines.append(longer[:place])
+                    longer = longer[place:]
                 line = longer
             lines.append(line)
         return lines
+
+    def _break(self, word: str, width: int) -> int:
+        """Return where to break a word that is too long: where a part of a name begins, else where it must be."""
+        most = max(1, sum(self.font.getlength(word[:end]) <= width for end in range(1, len(word) + 1)))
+        for place in range(most, most // 2, -1):
+            if word[place].isupper() or word[place - 1] == "_":
+                return place
+        return most
 
 
 def _text_blocks(width: int, texts: Sequence[tuple[str, int, tuple[int, int, int]]]) -> list[Image.Image]:

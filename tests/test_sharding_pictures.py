@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from pclkd.sharding.pictures import _schedule, contact_sheet, write_gif, write_png
+from pclkd.sharding.pictures import _Font, _schedule, contact_sheet, write_gif, write_png
 
 
 def flat(height: int, width: int, colour: tuple[int, int, int]) -> np.ndarray:
@@ -51,6 +51,20 @@ def test_captions_are_drawn_and_long_ones_are_broken() -> None:
     assert captioned.width == plain.width
     below = np.asarray(captioned)[shown(captioned, (0, 0, 255))[3] :]
     assert below.min() < 128, "no ink below the frame"
+
+
+@given(st.text("aAiW_. ", max_size=60), st.integers(30, 200))
+def test_no_line_is_wider_than_the_sheet_and_no_letter_is_lost(text: str, width: int) -> None:
+    font = _Font.of(13)
+    lines = font.broken(text, width)
+    assert all(font.font.getlength(line) <= width for line in lines)
+    assert "".join(lines).replace(" ", "") == text.replace(" ", "")
+
+
+def test_long_names_are_broken_where_a_part_begins() -> None:
+    font = _Font.of(12)
+    width = font.font.getlength("SkyDivingFromVeryHi")
+    assert font.broken("SkyDivingFromVeryHighPlaces (123)", width) == ["SkyDivingFromVery", "HighPlaces (123)"]
 
 
 def test_what_does_not_fit_is_refused() -> None:
