@@ -38,7 +38,8 @@ def orientation_of(frame: av.VideoFrame) -> Orientation:
     try:
         matrix = frame.side_data.get("DISPLAYMATRIX")
     except ValueError:
-        # A frame can carry data of a kind that PyAV does not know yet, and then it shows none of it.
+        # A frame with data of a kind that PyAV does not know (EXIF, in a camera's MJPEG) shows none of it. The angle
+        # can be had, mirrors cannot.
         return _TURNED_LEFT[round(frame.rotation / 90) % 4]
     if not isinstance(matrix, Buffer):
         return UPRIGHT

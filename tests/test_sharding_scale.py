@@ -204,6 +204,27 @@ def test_frames_are_turned_as_the_display_matrix_says(
             assert np.abs(seen.astype(int) - corners[row, column]).max() < 6
 
 
+@pytest.mark.parametrize(("orientation", "quarters"), [(1, 0), (3, 2), (6, -1), (8, 1)])
+def test_cameras_mjpeg_is_turned_as_exif_says(tmp_path: Path, orientation: int, quarters: int) -> None:
+    """EXIF 6: turn right by a quarter, 8: left (TIFF 6.0, tag 274). PyAV cannot list such a frame's side data."""
+    corners = np.array([[[250, 20, 20], [20, 200, 20]], [[30, 30, 250], [240, 240, 240]]], np.uint8)
+    still, tags = io.BytesIO(), Image.Exif()
+    tags[274] = orientation
+    Image.fromarray(corners.repeat(48, 0).repeat(64, 1)).save(still, "JPEG", quality=95, exif=tags)
+    path = tmp_path / "v.avi"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mjpeg", rate=25)
+        stream.height, stream.width, stream.pix_fmt = 96, 128, "yuvj420p"
+        container.start_encoding()
+        packet = av.Packet(still.getvalue())
+        packet.stream, packet.pts, packet.dts, packet.is_keyframe = stream, 0, 0, True
+        container.mux(packet)
+    with decode_video(path) as video:
+        (picture,) = Scaler(60, 60, RGB, video.codec)(next(video.frames))
+    seen = picture[15::30, 15::30].astype(int)
+    assert np.abs(seen - np.rot90(corners.astype(int), quarters)).max() < 8
+
+
 def test_turned_frames_are_the_upright_ones_turned(write_video, synthetic_videos, tmp_path: Path) -> None:
     """Pixel for pixel where nothing has to be sampled anew."""
     frame = first_frame(next(iter(sorted(synthetic_videos.videos.glob("*/*.avi")))))
