@@ -36,9 +36,16 @@ def match_lists(
         group: the group of (class, stem of the file name).
 
     Raises:
-        InputError: no such folder, no class folder or no video in it, or two videos that would share a key.
+        InputError: no such folder, no class folder or no video in it, classes that differ only in case, or two videos
+            that would share a key.
     """
     labels = {name.casefold(): label for label, name in enumerate(classes)}
+    if len(labels) < len(classes):
+        twins = [name for name in classes if classes[labels[name.casefold()]] != name]
+        raise InputError(
+            f"the classes {twins[0]!r} and {classes[labels[twins[0].casefold()]]!r} differ only in case",
+            remedy="give them different names in the lists",
+        )
     found = [video for video in find_videos(root, levels=2) if video.name.partition("/")[0].casefold() in labels]
     found = [video for video in found if "/" in video.name]
     if not found:

@@ -1,5 +1,6 @@
 from pathlib import Path
 
+import fsspec
 import pytest
 
 from pclkd.sharding import InputError
@@ -100,3 +101,22 @@ def test_wrong_folders(tmp_path: Path) -> None:
 def test_folder_in_a_folder_of_its_name_is_told(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"move the videos up from folders such as Archery/Archery"):
         read(touch(tmp_path, "Archery/Archery/v.avi"))
+
+
+def test_classes_that_differ_only_in_case(tmp_path: Path) -> None:
+    touch(tmp_path, "run/1.avi", "Run/2.avi")
+    with pytest.raises(InputError, match="the classes 'Run' and 'run' differ only in case"):
+        match_lists("ucf101", tmp_path, ("Run", "jump", "run"), (1,), {}, lambda *_: -1)
+
+
+def test_everything_by_url(tmp_path: Path) -> None:
+    store = fsspec.filesystem("memory")
+    for name in ("Archery/1.avi", "Archery/deep/2.avi", "Elsewhere/3.avi"):
+        store.pipe(f"/class-folders/{name}", b"x")
+    found = match_lists("ucf101", "memory://class-folders", CLASSES, (1,), {"archery/1.AVI": {1: "test"}}, lambda *_: 7)
+    assert found.source == "class-folders"
+    assert [(v.path, v.label, v.group, v.parts) for v in found.videos] == [
+        ("memory://class-folders/Archery/1.avi", 0, 7, {1: "test"})
+    ]
+    with pytest.raises(InputError, match="no folder named after a class"):
+        match_lists("ucf101", "memory://class-folders", ("Fencing",), (1,), {}, lambda *_: 7)

@@ -1,9 +1,14 @@
+import json
+import re
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pclkd.sharding import InputError
-from pclkd.sharding.names import group_number
+from pclkd.sharding.listing import FoundVideo
+from pclkd.sharding.names import group_number, path_key
 from pclkd.sharding.plain_folder import read_folder
 
 
@@ -96,3 +101,22 @@ def test_names_that_are_no_text_become_printable_classes(tmp_path: Path) -> None
     assert found.classes == (r"caf\xe9", r"x\\y")
     assert [video.relative for video in found.videos] == [r"caf\xe9/a\x0ab.avi", r"x\\y/1.avi"]
     assert all(video.key.isascii() for video in found.videos)
+
+
+PATHS = st.lists(st.text("aA_. é\udce9", min_size=1, max_size=3), min_size=2, max_size=4).map("/".join)
+
+
+@given(st.sets(PATHS, min_size=1, max_size=12))
+def test_any_set_of_names_has_unique_keys_or_is_refused_with_two_names_that_share_one(paths: set[str]) -> None:
+    names = sorted(f"{path}.avi" for path in paths)
+    keys = [path_key(name).lower() for name in names]
+    found = [FoundVideo(name, f"/videos/{name}") for name in names]
+    if len(set(keys)) == len(keys):
+        videos = read_folder("/videos", found=found).videos
+        assert [video.path for video in videos] == [video.path for video in found]
+        assert len({video.relative for video in videos}) == len({video.key.lower() for video in videos}) == len(names)
+        assert all(re.fullmatch(r"[A-Za-z0-9_-]{1,93}", video.key) for video in videos)
+        json.dumps([video.relative for video in videos], ensure_ascii=False).encode()
+    else:
+        with pytest.raises(InputError, match="would share"):
+            read_folder("/videos", found=found)
