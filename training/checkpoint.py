@@ -19,7 +19,6 @@ __all__ = [
     "CHECKPOINT_NAME",
     "Checkpoint",
     "ForeignCheckpointError",
-    "load_backbone",
     "load_checkpoint",
     "load_model",
     "save_checkpoint",
@@ -42,6 +41,8 @@ class Checkpoint:
         settings: of the run.
         fingerprint: of the shard set it was trained on.
         rows: training videos, rows of the memory banks.
+        processes: that trained it.
+        loader: the loader's state: the place in the epoch's order.
         epoch: the epoch under way, or the next one.
         epoch_step: steps of it that are done.
         step: steps done in all.
@@ -54,6 +55,8 @@ class Checkpoint:
     settings: RunSettings
     fingerprint: str
     rows: int
+    processes: int
+    loader: dict[str, Any]
     epoch: int
     epoch_step: int
     step: int
@@ -141,15 +144,3 @@ def load_model(checkpoint: Checkpoint, source: Path | str) -> PclModel:
             remedy="give a checkpoint that train-kd wrote",
         ) from None
     return model
-
-
-def load_backbone(path: Path | str) -> torch.nn.Module:
-    """A trained backbone, ready to use: [N, 3, T, H, W] normalised clips -> [N, feature_dim] features, eval mode.
-
-    Args:
-        path: a run folder of train-kd, or its checkpoint file.
-
-    Raises:
-        InputError: there is no readable checkpoint.
-    """
-    return load_model(load_checkpoint(path), path).base_network.eval()

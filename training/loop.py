@@ -2,7 +2,6 @@
 
 import json
 import math
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
@@ -19,6 +18,7 @@ from pclkd.training.checkpoint import CHECKPOINT_NAME, Checkpoint, save_checkpoi
 from pclkd.training.collective import gather_rows
 from pclkd.training.environment import describe_environment
 from pclkd.training.evaluate import Evaluator
+from pclkd.training.loader_meter import LoaderMeter
 from pclkd.training.metrics_log import MetricsLog
 from pclkd.training.precision import Precision, check_conv3d
 from pclkd.training.progress import TrainingProgress
@@ -101,14 +101,14 @@ class _Trainer:
             if log is not None:
                 log.close()
 
-    def _one_epoch(self, log: MetricsLog | None, progress: TrainingProgress) -> dict[str, float] | None:
+    def _one_epoch(self, log: MetricsLog | None, progress: TrainingProgress) -> dict[str, float | str] | None:
         """Train to the end of the epoch; its throughput, or None where `max_steps` stopped it."""
-        at, meter = self._at, _Meter(self._loader)
-        whole = _Meter(self._loader)
+        at, meter = self._at, LoaderMeter(self._loader, self._device)
+        whole = LoaderMeter(self._loader, self._device)
         self._objective.train()
+        if self._must_stop():
+            return None
         for batches in self._updates():
-            if self._plan.max_steps is not None and at.step >= self._plan.max_steps:
-                return None
             lr = self._schedule.before_step(at.epoch, at.epoch_step)
             losses = self._step(*batches)
             at.step += 1
@@ -118,21 +118,31 @@ class _Trainer:
             _refuse_non_finite(figures, at.step)
             for name, value in figures.items():
                 at.sums[name] = at.sums.get(name, 0.0) + value
-            speed = meter.read(self._plan.world.size)
-            progress.step(at.epoch, at.step, *speed.values())
-            if log is not None and at.step % self._settings.log_every == 0:
-                log.write({"kind": "step", "epoch": at.epoch, "step": at.step, **figures, "lr": lr, **speed})
-                meter = _Meter(self._loader)
-        return whole.read(self._plan.world.size)
+            progress.step(at.epoch, at.step, meter.report(), self._plan.world.size, whole.quarantined)
+            if at.step % self._settings.log_every == 0:
+                speed = {**meter.figures(self._plan.world.size), **whole.damage()}  # on every rank: it gathers
+                if log is not None:
+                    log.write({"kind": "step", "epoch": at.epoch, "step": at.step, **figures, "lr": lr, **speed})
+                meter = LoaderMeter(self._loader, self._device)
+            if self._must_stop():
+                return None
+        return {**whole.figures(self._plan.world.size), **whole.damage()}
+
+    def _must_stop(self) -> bool:
+        """Whether `max_steps` are done; an epoch without a further update is closed all the same."""
+        limit = self._plan.max_steps
+        more = self._loader.steps_left >= self._settings.optimizer.accumulate
+        return limit is not None and self._at.step >= limit and more
 
     def _updates(self) -> Iterator[tuple[ClipBatch, ...]]:
         """The batches of each update that is left of the epoch."""
         size = self._settings.optimizer.accumulate
-        batches = self._loader.epoch(self._at.epoch, self._at.epoch_step * size)
+        self._loader.set_epoch(self._at.epoch)  # a resumed loader keeps its place within the epoch
+        batches = iter(self._loader)
         while len(update := tuple(islice(batches, size))) == size:
             yield update
 
-    def _log_epoch(self, log: MetricsLog | None, evaluator: Evaluator | None, speed: Mapping[str, float]) -> None:
+    def _log_epoch(self, log: MetricsLog | None, evaluator: Evaluator | None, speed: Mapping[str, float | str]) -> None:
         """Close the epoch (or record the untrained network): averages, evaluation, schedule, checkpoint."""
         at, settings = self._at, self._settings
         record: dict[str, Any] = {}
@@ -143,7 +153,7 @@ class _Trainer:
                 f"train/{name}": total / at.epoch_step for name, total in zip(at.sums, sums.tolist(), strict=True)
             }
             self._advance(record["train/loss"])
-            record |= {**speed, "loader/quarantined": self._loader.statistics.quarantined}
+            record |= speed
         finished = self._at.epoch
         if evaluator is not None and (finished % settings.evaluation.every == 0 or finished == settings.epochs):
             record |= evaluator.all(self._model)
@@ -179,6 +189,8 @@ class _Trainer:
                 settings=plan.settings,
                 fingerprint=plan.index.fingerprint,
                 rows=len(plan.samples),
+                processes=plan.world.size,
+                loader=self._loader.state_dict(),
                 epoch=at.epoch,
                 epoch_step=at.epoch_step,
                 step=at.step,
@@ -195,24 +207,8 @@ class _Trainer:
         self._step.optimizer.load_state_dict(checkpoint.optimizer)
         self._schedule.load_state_dict(checkpoint.schedule)
         self._step.precision.scaler.load_state_dict(checkpoint.scaler)
+        self._loader.load_state_dict(checkpoint.loader)
         self._at = _Position(checkpoint.epoch, checkpoint.epoch_step, checkpoint.step, dict(checkpoint.epoch_sums))
-
-
-class _Meter:
-    """Throughput and data wait since it was made."""
-
-    def __init__(self, loader: ClipLoader) -> None:
-        self._loader = loader
-        self._began = time.perf_counter()
-        self._clips, self._wait = loader.statistics.clips, loader.statistics.wait_s
-
-    def read(self, processes: int) -> dict[str, float]:
-        elapsed = time.perf_counter() - self._began
-        statistics = self._loader.statistics
-        return {
-            "throughput/clips_per_s": processes * (statistics.clips - self._clips) / elapsed,
-            "time/data_wait_pct": 100 * (statistics.wait_s - self._wait) / elapsed,
-        }
 
 
 def _refuse_non_finite(figures: Mapping[str, float], step: int) -> None:

@@ -31,7 +31,10 @@ class MetricsLog:
             if name in {"kind", "epoch", "step"}:
                 continue
             tag = f"step/{name}" if name in _TERMS else name
-            self._board.add_scalar(tag, value, record["step"])
+            if isinstance(value, str):
+                self._board.add_text(tag, value, record["step"])
+            else:
+                self._board.add_scalar(tag, value, record["step"])
 
     def close(self) -> None:
         """Flush and close."""

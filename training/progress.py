@@ -9,6 +9,8 @@ from datetime import timedelta
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
+from pclkd.pipeline.statistics import StageReport
+
 __all__ = ["TrainingProgress", "say"]
 
 _console = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -56,14 +58,15 @@ class TrainingProgress:
             yield self
         self._bar = None
 
-    def step(self, epoch: int, done: int, clips_per_s: float, wait_pct: float) -> None:
+    def step(self, epoch: int, done: int, loader: StageReport, processes: int = 1, quarantined: int = 0) -> None:
         """Tell of a finished step.
 
         Args:
             epoch: the epoch under way, from 0.
             done: steps done in all, earlier sittings included.
-            clips_per_s: clips trained on a second, lately.
-            wait_pct: share of the time spent waiting for data, lately, percent.
+            loader: what the loader did lately; where the trainer waits for it, its slowest stage is named.
+            processes: processes of the job, each as fast as this one.
+            quarantined: damaged samples that this process met in the epoch.
         """
         if self._quiet:
             return
@@ -77,7 +80,9 @@ class TrainingProgress:
         self._fresh += 1
         detail = (
             f"epoch {epoch + 1}/{self._epochs} step {done - epoch * self._steps}/{self._steps} "
-            f"{clips_per_s:.1f} clips/s data wait {wait_pct:.0f}% ETA {eta}"
+            f"{processes * loader.clips_per_s:.1f} clips/s data wait {loader.wait_pct:.0f}%"
+            f"{'' if loader.starving == 'none' else f' (starved by {loader.starving})'} ETA {eta}"
+            f"{f' quarantined={quarantined}' if quarantined else ''}"
         )
         if self._bar is not None:
             self._bar.update(self._task, completed=done, detail=detail)
