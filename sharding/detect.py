@@ -32,26 +32,31 @@ def detect_lists(splits: str | Path) -> tuple[DatasetKind, str]:
         InputError: nothing there, lists of no known kind, or of several.
     """
     if is_list_file(splits):
-        return _table_kind(str(splits)), str(splits)
+        if kind := _table_kind(str(splits)):
+            return kind, str(splits)
+        raise _unknown_table(str(splits))
     if not storage.is_remote(splits) and storage.local_path(splits).is_file():
         whole = storage.local_path(splits).parent
         listed = _kind_of_list(whole, storage.local_path(splits).name)
         raise InputError(f"{splits} is no table (.csv)", remedy=f"give its folder, {whole}" if listed else _LISTS)
     kinds: dict[DatasetKind, list[str]] = {}
-    for name in list_names(splits, _LISTS):
+    names = list_names(splits, _LISTS)
+    for name in names:
         if kind := _kind_of_list(splits, name):
             kinds.setdefault(kind, []).append(name)
     if not kinds:
+        if tables := [name for name in names if is_list_file(name)]:
+            raise _unknown_table(storage.join(splits, tables[0]))
         raise InputError(f"no lists of a known kind in {splits}", remedy=_below(splits) or _LISTS)
     if len(kinds) > 1:
-        found = " and ".join(f"{names[0]} ({kind})" for kind, names in sorted(kinds.items()))
+        found = " and ".join(f"{told[0]} ({kind})" for kind, told in sorted(kinds.items()))
         raise InputError(f"{splits} holds lists of several kinds: {found}", remedy=_SAY_WHICH)
-    ((kind, names),) = kinds.items()
-    if kind == "csv" and len(names) > 1:
+    ((kind, told),) = kinds.items()
+    if kind == "csv" and len(told) > 1:
         raise InputError(
-            f"{splits} holds several tables of videos: {names[0]}, {names[1]}", remedy="say --splits with one of them"
+            f"{splits} holds several tables of videos: {told[0]}, {told[1]}", remedy="say --splits with one of them"
         )
-    return kind, storage.join(splits, names[0])
+    return kind, storage.join(splits, told[0])
 
 
 def _kind_of_list(folder: str | Path, name: str) -> DatasetKind | None:
@@ -72,13 +77,15 @@ def _below(folder: str | Path) -> str:
     return ""
 
 
-def _table_kind(url: str) -> DatasetKind:
+def _table_kind(url: str) -> DatasetKind | None:
     header = set(read_header(url))
     if header >= kinetics.COLUMNS:
         return "kinetics"
-    if header >= plain_table.COLUMNS:
-        return "csv"
-    raise InputError(
+    return "csv" if header >= plain_table.COLUMNS else None
+
+
+def _unknown_table(url: str) -> InputError:
+    return InputError(
         f"{url} is no table of a known kind: its first line has neither path,label nor youtube_id,time_start,time_end",
         remedy="begin the table with the line path,label (commas between the columns)",
     )

@@ -13,7 +13,7 @@ from pclkd.sharding import storage
 from pclkd.sharding.class_folders import source_name
 from pclkd.sharding.errors import InputError
 from pclkd.sharding.listing import find_videos, stem
-from pclkd.sharding.lists import is_list_file, list_names, table_rows
+from pclkd.sharding.lists import is_list_file, list_names, read_header, table_rows
 from pclkd.sharding.names import group_number, printable, sample_key
 from pclkd.sharding.parts import PartWord, assign_parts, part_word
 from pclkd.sharding.videos import Dataset, Video
@@ -110,9 +110,11 @@ def _shown(clip: _Clip) -> str:
 def _tables(splits: str | Path) -> list[str]:
     if is_list_file(splits):
         return [str(splits)]
-    tables = [storage.join(splits, name) for name in list_names(splits, _GET_THEM) if is_list_file(name)]
+    # Other tables lie beside them, such as the list of the labels.
+    names = [name for name in list_names(splits, _GET_THEM) if is_list_file(name)]
+    tables = [url for url in (storage.join(splits, name) for name in names) if "youtube_id" in read_header(url)]
     if not tables:
-        raise InputError(f"no .csv file in {splits}", remedy=_GET_THEM)
+        raise InputError(f"no table with a column youtube_id in {splits}", remedy=_GET_THEM)
     return tables
 
 

@@ -48,6 +48,7 @@ def videos(tmp_path: Path) -> Path:
         (UCF_LISTS, "ucf101", "classInd.txt"),
         (HMDB_LISTS, "hmdb51", "run_test_split1.txt"),
         (KINETICS_LISTS, "kinetics", "train.csv"),
+        (KINETICS_LISTS | {"labels.csv": "id,name\n0,run\n"}, "kinetics", "train.csv"),
         (PLAIN_LISTS, "csv", "list.csv"),
     ],
 )
@@ -89,6 +90,7 @@ def test_a_table_in_place_of_the_folder(videos: Path) -> None:
         ([{"readme.txt": "x"}], "no lists of a known kind"),
         ([PLAIN_LISTS, {"more.csv": "path,label\n"}], "several tables of videos: list.csv, more.csv"),
         ([{"list.csv": "1.avi,run\n"}], "list.csv is no table of a known kind"),
+        ([{"labels.csv": "id,name\n0,run\n"}], "labels.csv is no table of a known kind"),
         ([{"list.csv": ""}], "list.csv is no table of a known kind"),
     ],
 )

@@ -101,13 +101,19 @@ def test_wrong_row_is_told_with_its_place(tmp_path: Path, row: str, told: str) -
     assert "bad.csv:2" in str(caught.value)
 
 
+def test_other_tables_beside_them_are_passed_over(tmp_path: Path) -> None:
+    videos, tables = write(tmp_path, labels="id,name\n0,abseiling\n")
+    (tables / "readme.txt").touch()
+    assert len(read_kinetics(videos, tables).videos) == 2
+
+
 def test_wrong_tables_and_folders(tmp_path: Path) -> None:
     videos, tables = write(tmp_path, short="label,youtube_id,time_start,split\na,b,1,train\n", empty=f"{HEADER}\n")
     with pytest.raises(InputError, match=r"short\.csv has no column 'time_end'"):
         read_kinetics(videos, tables / "short.csv")
     with pytest.raises(InputError, match=r"empty\.csv holds no row with a label"):
         read_kinetics(videos, tables / "empty.csv")
-    with pytest.raises(InputError, match=r"no \.csv file in"):
+    with pytest.raises(InputError, match="no table with a column youtube_id"):
         read_kinetics(videos, videos)
     with pytest.raises(InputError, match="none of the 1 clips") as caught:
         read_kinetics(tmp_path / "tables", tables / "val.csv")
