@@ -66,9 +66,8 @@ def test_crop_flip_and_normalise_equal_pillow() -> None:
     found = run(plain(top=tops, left=lefts, flip=[0, 1, 0, 1]), "none")
     wanted = reference(tops, lefts)
     wanted[1::2] = wanted[1::2, :, :, ::-1]
-    # Both decode with libjpeg-turbo; a crop may start within a chroma block, whose interpolation then differs a little.
-    assert np.abs(found - wanted).max() <= 8
-    assert np.abs(found - wanted).mean() < 0.3
+    # Both decode with libjpeg-turbo, and a window decoded alone has the pixels of the whole frame.
+    np.testing.assert_allclose(found, wanted, atol=0.01)
 
 
 @BOTH
