@@ -83,3 +83,14 @@ def test_updates_stay_in_float32_whatever_the_embeddings_are(dtype: torch.dtype)
     bank.update(unit(2, 4, 0).to(dtype), torch.tensor([3, 7]))
     assert bank.rows.dtype == torch.float32
     assert (bank.rows.norm(dim=1) - 1).abs().max() < 1e-6
+
+
+def test_an_embedding_that_is_not_finite_leaves_its_row() -> None:
+    bank = MemoryBank(5, 4, seed=0)
+    before = bank.rows.clone()
+    embeddings = torch.nn.functional.normalize(torch.ones(2, 4), dim=1)
+    embeddings[1, 2] = float("nan")
+    bank.update(embeddings, torch.tensor([3, 1]))
+    assert torch.equal(bank.rows[1], before[1])
+    assert not torch.equal(bank.rows[3], before[3])
+    assert bank.rows.isfinite().all()

@@ -9,8 +9,8 @@ from pclkd.pipeline.batch import ClipBatch
 from pclkd.sharding.errors import InputError
 from pclkd.training.backbones import build_backbone
 from pclkd.training.contrast import nce_indices
-from pclkd.training.objective import KdSettings, Objective, PclSettings
-from pclkd.training.pcl_model import PclModel
+from pclkd.training.objective import KdSettings, Objective, PclSettings, _health
+from pclkd.training.pcl_model import PclModel, PclOutput
 
 ROWS, DIM, BATCH = 24, 16, 4
 SMALL = PclSettings(negatives=12, embedding_dim=DIM)
@@ -114,6 +114,8 @@ def test_every_term_against_float64(student_name: str) -> None:
         "kd_pretext": kd_pretext,
         "kd_contrast": np.mean(both),
         "pretext_top1_pct": 100 * (wide(s.pretext_logits).argmax(axis=1) == label).mean(),
+        "embedding_spread": np.sqrt(wide(s.first).var(axis=0).sum()),
+        "agreement_pct": 100 * (wide(s.pretext_logits).argmax(1) == wide(t.pretext_logits).argmax(1)).mean(),
     }
     assert list(got) == list(expected)
     for key, value in expected.items():
@@ -134,7 +136,7 @@ def test_pcl_gives_the_same_terms_as_distillation_with_nothing_to_distil() -> No
     pcl = Objective(network("r3d"), ROWS, SMALL, seed=2)(batch)
     kd = KdSettings(pretext_weight=0, contrast_weight=0)
     both = Objective(network("r3d"), ROWS, SMALL, seed=2, teachers=[network("c3d", 1)], kd=kd)(batch)
-    assert list(pcl) == ["loss", "pretext", "contrast", "pretext_top1_pct"]
+    assert list(pcl) == ["loss", "pretext", "contrast", "pretext_top1_pct", "embedding_spread"]
     assert list(both) == list(pcl)
     for key in pcl:
         assert torch.equal(pcl[key], both[key]), key
@@ -262,7 +264,8 @@ def test_a_zero_weight_skips_its_term_and_needless_calls_of_the_teacher(
     before = {name: bank.clone() for name, bank in objective.memory_state()["teacher"].items()}
     assert bool(before) == ("kd_contrast" in present)
     got = objective(fixed_batch())
-    assert set(got) == present | {"loss", "pretext_top1_pct"}
+    health = {"pretext_top1_pct", "embedding_spread"} | ({"agreement_pct"} if calls else set())
+    assert set(got) == present | {"loss"} | health
     assert len(called) == calls
     assert all(not torch.equal(bank, objective.memory_state()["teacher"][name]) for name, bank in before.items())
     got["loss"].backward()  # type: ignore[no-untyped-call]
@@ -384,3 +387,12 @@ def test_defaults_are_the_published_ones_and_every_field_has_help() -> None:
     assert published.items() <= PclSettings().model_dump().items()
     for owner in (PclSettings, KdSettings):
         assert all(field.description for field in owner.model_fields.values())
+
+
+def test_the_spread_is_one_for_random_directions_and_zero_for_a_collapse() -> None:
+    def spread(first: torch.Tensor) -> float:
+        return float(_health(PclOutput(first, first, first, first), ())["embedding_spread"])
+
+    random = torch.nn.functional.normalize(torch.randn(4000, DIM, generator=torch.Generator().manual_seed(0)), dim=1)
+    assert spread(random) == pytest.approx(1, abs=0.01)
+    assert spread(random[:1].expand(64, -1)) == pytest.approx(0, abs=1e-3)

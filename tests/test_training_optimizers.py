@@ -196,3 +196,21 @@ def test_clipping_bounds_the_norm_of_the_whole_gradient() -> None:
     assert moved[0] == pytest.approx(moved[2])
     assert moved[0] > 10
     assert moved[1] == pytest.approx(0.5, rel=1e-3)
+
+
+def test_a_gradient_that_is_not_finite_is_skipped_whole_when_asked() -> None:
+    network = torch.nn.Sequential(torch.nn.BatchNorm1d(6), torch.nn.Linear(6, 2))
+    settings = OptimizerSettings(lr=0.1)
+    precision = Precision("fp32", torch.device("cpu"))
+    step = TrainStep(Squares(network), network, settings, precision, 4, skip_non_finite=True)
+    step(batch(torch.randn(4, 6, generator=torch.Generator().manual_seed(0))))
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    bad = torch.ones(4, 6)
+    bad[2, 3] = math.nan
+    assert not float(step(batch(bad))["loss"]) < math.inf
+    assert step.skipped == 1
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+    step(batch(torch.randn(4, 6, generator=torch.Generator().manual_seed(1))))
+    assert step.skipped == 1
+    assert all(value.isfinite().all() for value in network.state_dict().values())
+    assert not torch.equal(network[1].weight, before["1.weight"])

@@ -79,6 +79,14 @@ def test_a_queue_keeps_the_last_embeddings_whatever_the_sizes_of_the_batches() -
         assert {int(value) for value in kept} <= set(queue.owner.tolist())
 
 
+def test_an_embedding_that_is_not_finite_does_not_enter_a_queue() -> None:
+    queue = EmbeddingQueue(5, 3, seed=0, which=0)
+    before = queue.rows.clone()
+    queue.push(torch.tensor([[1.0, 0, 0], [0, float("inf"), 0]]), torch.tensor([7, 8]))
+    assert queue.rows[0].tolist() == [1, 0, 0]
+    assert torch.equal(queue.rows[1], before[1])
+
+
 def test_queue_contrast_against_float64_with_the_own_video_left_out() -> None:
     source = QueueContrast(10, DIM, temperature=0.2, seed=3, pair=0)
     batches = [batch_of(0, (1, 2, 3)), batch_of(1, (3, 4, 5))]
@@ -258,7 +266,7 @@ def test_teachers_may_be_asked_every_other_step_and_a_resumed_run_keeps_the_turn
     objective = fresh()
     calls, results = calls_of(objective, [0, 0, 0])
     assert calls == [1, 0, 1]
-    assert set(results[1]) == {"loss", "pretext", "contrast", "pretext_top1_pct"}
+    assert set(results[1]) == {"loss", "pretext", "contrast", "pretext_top1_pct", "embedding_spread"}
     resumed = fresh()
     resumed.load_memory_state(objective.memory_state())
     assert calls_of(resumed, [0, 0])[0] == [0, 1]
@@ -273,7 +281,8 @@ def test_every_contrast_is_distilled_and_resumed(contrast: str) -> None:
 
     first = fresh()
     got = first(batch_of())
-    assert set(got) == {"loss", "pretext", "contrast", "kd_pretext", "kd_contrast", "pretext_top1_pct"}
+    terms = {"loss", "pretext", "contrast", "kd_pretext", "kd_contrast"}
+    assert set(got) == terms | {"pretext_top1_pct", "embedding_spread", "agreement_pct"}
     got["loss"].backward()
     assert all(p.grad is not None for p in first.student.parameters())
     third, fourth = fresh(), fresh()
@@ -286,7 +295,7 @@ def test_every_contrast_is_distilled_and_resumed(contrast: str) -> None:
 def test_no_contrast_leaves_the_projector_alone_and_refuses_to_distil_it() -> None:
     objective = Objective(network(), ROWS, settings(contrast="none"), 0).eval()
     got = objective(batch_of())
-    assert set(got) == {"loss", "pretext", "pretext_top1_pct"}
+    assert set(got) == {"loss", "pretext", "pretext_top1_pct", "embedding_spread"}
     got["loss"].backward()
     assert isinstance(objective.student, PclModel)
     assert not any(p.grad.any() for p in objective.student.projector.parameters())

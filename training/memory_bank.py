@@ -57,7 +57,8 @@ class MemoryBank(nn.Module):
     def update(self, embeddings: torch.Tensor, index: torch.Tensor) -> None:
         """Row <- L2(momentum * row + (1 - momentum) * embedding).
 
-        A video that occurs more than once counts once, with its last embedding, on any device.
+        A video that occurs more than once counts once, with its last embedding, on any device. An embedding that is
+        not finite leaves its row as it was.
 
         Args:
             embeddings: [B, D], L2-normalised.
@@ -67,8 +68,9 @@ class MemoryBank(nn.Module):
         # what the last one writes. Counting would be shorter but needs the host to wait for the device.
         position = torch.arange(index.shape[0], device=index.device)
         last = torch.where(index[:, None] == index[None, :], position, -1).amax(dim=1)
-        moved = self.momentum * self.rows[index] + (1 - self.momentum) * embeddings[last].float()
-        self.rows[index] = F.normalize(moved, dim=1)
+        old = self.rows[index]
+        moved = F.normalize(self.momentum * old + (1 - self.momentum) * embeddings[last].float(), dim=1)
+        self.rows[index] = torch.where(moved.isfinite().all(dim=1, keepdim=True), moved, old)
 
 
 def _initial_rows(rows: int, dim: int, seed: int, which: int) -> torch.Tensor:

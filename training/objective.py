@@ -48,6 +48,8 @@ class Objective(nn.Module):
         kd_feature        squared distance of unit feature vectors
         kd_relation       relative entropy of similarities to a queue of the teacher's features
         pretext_top1_pct  pretext accuracy of this batch, percent
+        embedding_spread  how far the first clips' embeddings lie apart: 1 for random directions, 0 where all are one
+        agreement_pct     samples on whose pretext class student and first teacher agree, percent
 
     A student without a pretext classifier has no pretext terms. A term of weight 0 is not computed and not in the
     result; where no term asks them, the teachers are not called. The caller opens autocast around the call; losses and
@@ -130,6 +132,7 @@ class Objective(nn.Module):
             if self._classes:
                 correct = said.pretext_logits.detach().argmax(dim=1) == batch.pretext_label
                 reported["pretext_top1_pct"] = 100 * correct.float().mean()
+            reported |= _health(said, taught)
             return {"loss": loss, **reported}
 
     def memory_state(self) -> Memory:
@@ -274,6 +277,17 @@ def _model(student: nn.Module) -> PclModel:
     if not isinstance(inner, PclModel):
         raise TypeError(f"the student is a {type(inner).__name__}, not a PclModel")
     return inner
+
+
+def _health(said: PclOutput, taught: Sequence[PclOutput]) -> dict[str, torch.Tensor]:
+    """Signs of a collapse; they cost next to nothing."""
+    first = said.first.detach()
+    # The variances of a unit vector's D numbers over random directions sum up to 1.
+    found = {"embedding_spread": first.var(dim=0, correction=0).sum().sqrt()}
+    if taught and said.pretext_logits.shape == taught[0].pretext_logits.shape and said.pretext_logits.shape[1]:
+        same = said.pretext_logits.detach().argmax(1) == taught[0].pretext_logits.argmax(1)
+        found["agreement_pct"] = 100 * same.float().mean()
+    return found
 
 
 def _unused(said: PclOutput, names: set[str], *, compared: bool) -> torch.Tensor:

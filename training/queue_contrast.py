@@ -40,11 +40,14 @@ class EmbeddingQueue(torch.nn.Module):
 
     @torch.no_grad()
     def push(self, embeddings: torch.Tensor, samples: torch.Tensor) -> None:
-        """Take in embeddings [N, dim] of the videos [N]; where N passes the size the last ones stay."""
+        """Take in embeddings [N, dim] of the videos [N]; where N passes the size the last ones stay.
+
+        One that is not finite leaves in its place what stood there.
+        """
         size = len(self.rows)
         embeddings, samples = embeddings[-size:].float(), samples[-size:]
         where = (self.place + torch.arange(len(embeddings), device=self.rows.device)) % size
-        self.rows[where] = embeddings
+        self.rows[where] = torch.where(embeddings.isfinite().all(dim=1, keepdim=True), embeddings, self.rows[where])
         self.owner[where] = samples
         self.place.add_(len(embeddings)).remainder_(size)
 

@@ -1,5 +1,6 @@
 """One training step: forward in the run's precision, backward, update."""
 
+import math
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 
@@ -23,8 +24,11 @@ class TrainStep:
         settings: of the optimiser.
         precision: autocast and gradient scaling.
         global_batch: samples an update, on all processes and in all accumulated batches.
+        skip_non_finite: leave an update out whose gradient is not finite, with the batch-norm statistics as they were;
+            costs a wait for the device each step.
 
     Attributes:
+        skipped: updates left out so far.
         optimizer: over the student's parameters.
         precision: as given.
     """
@@ -36,8 +40,12 @@ class TrainStep:
         settings: OptimizerSettings,
         precision: Precision,
         global_batch: int,
+        *,
+        skip_non_finite: bool = False,
     ) -> None:
         self._objective, self._student, self._clip_norm = objective, student, settings.clip_norm
+        self._skip_non_finite = skip_non_finite
+        self.skipped = 0
         self.precision = precision
         self.optimizer = build_optimizer(student, settings, global_batch)
 
@@ -54,6 +62,7 @@ class TrainStep:
         """
         scaler = self.precision.scaler
         self.optimizer.zero_grad(set_to_none=True)
+        buffers = [buffer.clone() for buffer in self._student.buffers()] if self._skip_non_finite else []
         said: list[dict[str, torch.Tensor]] = []
         for number, batch in enumerate(batches):
             # Gradients are exchanged once an update, with the last batch.
@@ -62,10 +71,17 @@ class TrainStep:
                     losses: dict[str, torch.Tensor] = self._objective(batch)
                 scaler.scale(losses["loss"] / len(batches)).backward()  # type: ignore[no-untyped-call]
             said.append({name: value.detach() for name, value in losses.items()})
-        if self._clip_norm > 0:
+        if self._clip_norm > 0 or self._skip_non_finite:
             scaler.unscale_(self.optimizer)
-            nn.utils.clip_grad_norm_(self._student.parameters(), self._clip_norm)
-        scaler.step(self.optimizer)
+            norm = nn.utils.clip_grad_norm_(self._student.parameters(), self._clip_norm or math.inf)
+        # The gradients are every rank's mean, so all ranks decide alike.
+        if self._skip_non_finite and not bool(norm.isfinite()):
+            self.skipped += 1
+            with torch.no_grad():
+                for buffer, before in zip(self._student.buffers(), buffers, strict=True):
+                    buffer.copy_(before)
+        else:
+            scaler.step(self.optimizer)
         scaler.update()
         return said[0] if len(said) == 1 else _mean(said)
 
