@@ -8,6 +8,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
+from pclkd.sharding import storage
 from pclkd.sharding.class_folders import source_name
 from pclkd.sharding.errors import InputError
 from pclkd.sharding.listing import FoundVideo, find_videos
@@ -61,6 +62,9 @@ def read_folder(root: str | Path, test_share: float = 0.0, found: Sequence[Found
     dealt, numbers, notes = assign_parts(videos, words, test_share)
     if has_parts:
         notes = (f"the folders {', '.join(sorted(top))} are parts of a split", *notes)
+    if len({tuple(folders[:2]) for _, folders, _ in placed if len(folders) > 1}) > 1 == len(classes):
+        inner = storage.join(root, classes[0])
+        notes += (f"all videos are of one class; give {inner} if it is the folder of the class folders",)
     if stray:
         notes += (f"{len(stray)} videos outside of class folders are left out, the first is {stray[0]}",)
     return Dataset("folder", source_name(root), tuple(map(printable, classes)), numbers, dealt, (), tuple(stray), notes)

@@ -71,6 +71,14 @@ def test_videos_outside_of_class_folders_are_told(tmp_path: Path) -> None:
     assert any("1 videos outside of class folders are left out" in note for note in found.notes)
 
 
+def test_the_folder_above_is_pointed_out(tmp_path: Path) -> None:
+    found = read_folder(touch(tmp_path, "set/jump/1.avi", "set/run/1.avi"))
+    assert (
+        found.notes[-1] == f"all videos are of one class; give {tmp_path}/set if it is the folder of the class folders"
+    )
+    assert len(read_folder(tmp_path / "set").notes) == 1
+
+
 def test_nothing_to_pack(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no video in a class folder"):
         read_folder(tmp_path)
