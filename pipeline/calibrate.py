@@ -37,6 +37,16 @@ class Calibration:
     frames_per_s: Mapping[str, float] = field(default_factory=dict)
     gpu_mib: float = 0.0
 
+    def tags(self) -> dict[str, float | str]:
+        """For TensorBoard and metrics.jsonl; units stand in the tags."""
+        rates = {f"throughput/calibrated_{mode}_frames_per_s": rate for mode, rate in self.frames_per_s.items()}
+        return {
+            "loader/decode": self.decode,
+            "time/calibration_s": self.seconds,
+            **rates,
+            **({"memory/decoder_gib": self.gpu_mib / 1024} if self.gpu_mib else {}),
+        }
+
     def __str__(self) -> str:
         rates = "".join(f", {mode} {rate:.0f} frames/s" for mode, rate in self.frames_per_s.items())
         memory = f", {self.gpu_mib:.0f} MiB of GPU memory" if self.gpu_mib else ""

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from pclkd.pipeline import clip_loader
 from pclkd.pipeline.calibrate import choose_decoder, race
 from pclkd.pipeline.dali import FrameGraph
-from pclkd.pipeline import clip_loader
 from pclkd.pipeline.sampling import TupleSettings
 
 GRAPH = FrameGraph(2, (48, 48), "fused", "cpu", torch.device("cpu"), 1)
@@ -71,6 +71,14 @@ def test_the_report_tells_rates_time_and_memory() -> None:
     told = str(dataclasses.replace(found, decode="mixed", seconds=1.25, frames_per_s=rates, gpu_mib=321.4))
     for part in ("decode=mixed", "cpu 900 frames/s", "mixed 5000 frames/s", "1.2 s", "321 MiB of GPU memory"):
         assert part in told
+    known = dataclasses.replace(found, seconds=1.25, frames_per_s=rates, gpu_mib=512.0)
+    assert known.tags() == {
+        "loader/decode": "cpu",
+        "time/calibration_s": 1.25,
+        "throughput/calibrated_cpu_frames_per_s": 900.4,
+        "throughput/calibrated_mixed_frames_per_s": 5000.0,
+        "memory/decoder_gib": 0.5,
+    }
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

@@ -43,6 +43,8 @@ class LoaderMeter:
             **report.tags(),
             "loader/starving": report.starving,
         }
+        if self._loader.calibration is not None:
+            figures |= self._loader.calibration.tags()
         if self._device.type == "cuda":
             free, total = torch.cuda.mem_get_info(self._device)
             figures["memory/gpu_used_gib"] = (total - free) / _GIB
