@@ -8,15 +8,18 @@ import logging
 import os
 import pickle
 import socket
+import sys
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import replace
 from typing import Any
 
 from pclkd.sharding import storage
 from pclkd.sharding.errors import InputError
 from pclkd.sharding.finished import CheckTask
+from pclkd.sharding.journal import PLAN_NAME
+from pclkd.sharding.manifest import MANIFEST_NAME
 from pclkd.sharding.progress import Step
 from pclkd.sharding.supervise import Job, Limits, supervise
 from pclkd.sharding.task import WORK_FOLDER, ShardResult
@@ -77,21 +80,32 @@ def open_ray(address: str | None, workers: int, limits: Limits) -> Iterator[_Clu
         joined = address or os.environ.get("RAY_ADDRESS")
         own = {"num_cpus": workers, "include_dashboard": False, "object_store_memory": _OBJECT_STORE_BYTES}
         try:
+            _check_address(joined or "")
             ray.init(**({"address": joined} if joined else own), logging_level=logging.ERROR, log_to_driver=False)
-        except (ConnectionError, ValueError, RuntimeError) as error:
+        except (OSError, ValueError, RuntimeError) as error:
             remedy = "start it with 'ray start --head' and give the address that it tells"
             raise InputError(f"no Ray cluster at {joined or 'this machine'} ({error})", remedy=remedy) from error
     try:
-        yield _Cluster(ray, limits)
+        # Ray prints its warnings to standard output, where a summary as JSON may go.
+        with redirect_stdout(sys.stderr):
+            yield _Cluster(ray, limits)
     finally:
         if ours:
             ray.shutdown()
 
 
+def _check_address(address: str) -> None:
+    """Refuse an address where nothing listens: Ray would try for minutes."""
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+
+
 def _do(job: Job, limits: Limits) -> bytes:
     """Do one job on a node; give the result and the steps, pickled so that they do not stay in Ray's object store."""
     task = job.task if isinstance(job, CheckTask) else job
-    _check_sight(task.out, [video.path for video, told in zip(task.videos, task.identities, strict=True) if told])
+    mark = MANIFEST_NAME if isinstance(job, CheckTask) else f"{WORK_FOLDER}/{PLAN_NAME}"
+    _check_sight(task.out, mark, [video.path for video, told in zip(task.videos, task.identities, strict=True) if told])
     # A node that was given up may still be at it: it must not write into the same unfinished file.
     task = replace(task, run=f"{task.run}-{uuid.uuid4().hex[:8]}")
     steps: list[tuple[str, bool]] = []
@@ -104,9 +118,9 @@ def _do(job: Job, limits: Limits) -> bytes:
     return pickle.dumps((result, steps))
 
 
-def _check_sight(out: str, sources: list[str]) -> None:
+def _check_sight(out: str, mark: str, sources: list[str]) -> None:
     remedy = "use a folder that all nodes share, or s3:// or gs:// URLs"
-    if not storage.is_remote(out) and not (storage.local_path(out) / WORK_FOLDER).is_dir():
+    if not storage.is_remote(out) and not (storage.local_path(out) / mark).is_file():
         raise InputError(f"node {socket.gethostname()} does not see the folder {out}", remedy=remedy)
     local = [path for path in sources if not storage.is_remote(path)]
     if local and not any(storage.local_path(path).exists() for path in local):
