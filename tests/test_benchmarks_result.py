@@ -1,9 +1,11 @@
 import json
+from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
 from pclkd.benchmarks.result import BenchmarkResult, make_result, show_result, write_result
+from pclkd.benchmarks.rounds import summarise
 
 
 @pytest.fixture(scope="module")
@@ -65,3 +67,17 @@ def test_each_case_may_have_a_unit_of_its_own():
     lines = show_result(result).splitlines()
     assert any(line.split()[:3] == ["a", "s", "1"] for line in lines)
     assert any(line.split()[:3] == ["b", "MiB", "2"] for line in lines)
+
+
+RESULTS = sorted((Path(__file__).parents[1] / "benchmarks" / "results").glob("*.json"))
+
+
+@pytest.mark.parametrize("path", RESULTS, ids=lambda path: path.stem)
+def test_committed_results_are_whole_and_named_for_hardware_and_date(path):
+    result = BenchmarkResult.model_validate_json(path.read_text())
+    assert path.stem.startswith(result.benchmark)
+    assert path.stem.endswith(str(result.env["date_utc"])[:10])
+    summary = summarise({figure.name: figure.values for figure in result.results}, result.results[0].name)
+    for figure in result.results:
+        assert figure.median == pytest.approx(summary[figure.name].median)
+        assert figure.rounds == len(figure.values)
