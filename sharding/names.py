@@ -8,10 +8,12 @@ import os
 import re
 from pathlib import PurePosixPath
 
-__all__ = ["LONGEST_KEY", "group_number", "path_key", "printable", "sample_key"]
+__all__ = ["LONGEST_KEY", "from_printable", "group_number", "path_key", "printable", "sample_key", "unprintable"]
 
 LONGEST_KEY = 93  # a USTAR name holds 100 bytes, ".mjpeg" takes 6 of them
 _UNSAFE = re.compile(r"[^A-Za-z0-9_-]")
+_ESCAPE = re.compile(rb"\\(?:x([0-9a-f]{2})|\\)")
+_ESCAPE = re.compile(rb"\\(?:\\|x([0-9a-f]{2}))")
 _LARGEST_GROUP = 2**31 - 1  # groups are stored as int32
 
 
@@ -26,12 +28,27 @@ def printable(name: str) -> str:
     return "".join(_visible(letter) for letter in name)
 
 
+def unprintable(text: str) -> str:
+    """Return the file name that `printable` made `text` of."""
+    if "\\" not in text:
+        return text
+    plain = text.encode()
+    return os.fsdecode(_ESCAPE.sub(lambda found: bytes.fromhex(found[1].decode()) if found[1] else b"\\", plain))
+
+
 def _visible(letter: str) -> str:
     if letter == "\\":
         return "\\\\"
     if letter.isprintable():
         return letter
     return "".join(f"\\x{byte:02x}" for byte in letter.encode("utf-8", "surrogateescape"))
+
+
+def from_printable(text: str) -> str:
+    """Return the file name that `printable` made this text of."""
+    if "\\" not in text:
+        return text
+    return os.fsdecode(_ESCAPE.sub(lambda match: bytes.fromhex((match[1] or b"5c").decode()), text.encode()))
 
 
 def sample_key(name: str) -> str:

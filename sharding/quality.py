@@ -17,6 +17,7 @@ from pclkd.sharding.frames import UnreadableVideoError, open_pixels, open_planes
 from pclkd.sharding.index import ShardIndex
 from pclkd.sharding.jpeg import encode_planes
 from pclkd.sharding.manifest import CHROMAS
+from pclkd.sharding.names import unprintable
 from pclkd.sharding.samples import decode_jpeg, read_jpegs, read_notes
 from pclkd.sharding.storage import join, local_copy
 
@@ -79,7 +80,7 @@ def measure_quality(
 
     Args:
         index: the shard set.
-        originals: folder or URL of the videos that the set was packed from.
+        originals: what the set was packed from, a folder or a table of videos, as path or URL.
         videos: how many videos to look at, at most.
         frames: how many frames of each, at most.
         step: called with the key of each video that is through.
@@ -119,7 +120,9 @@ def _evenly(count: int, at_most: int) -> list[int]:
 def _original(index: ShardIndex, sample: int, originals: str | Path) -> Iterator[Path]:
     """Give a local path of the file that a sample was made from."""
     notes = read_notes(index, sample)
-    url = join(originals, notes["source"])
+    # A table of videos names them as seen from its folder.
+    folder = str(originals).rpartition("/")[0] or "." if str(originals).endswith(".csv") else originals
+    url = join(folder, unprintable(notes["source"]))
     try:
         with local_copy(url) as path:
             with path.open("rb") as file:

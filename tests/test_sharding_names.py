@@ -5,7 +5,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from pclkd.sharding.names import LONGEST_KEY, group_number, printable, sample_key
+from pclkd.sharding.names import LONGEST_KEY, group_number, printable, sample_key, unprintable
 
 # Any file name that a Linux disk can hold: bytes but for NUL and the slash.
 FILE_NAMES = st.binary(min_size=1, max_size=255).map(lambda raw: os.fsdecode(re.sub(rb"[\x00/]", b"?", raw)))
@@ -33,6 +33,7 @@ def bytes_of(text: str) -> bytes:
 def test_printable_can_be_read_back_and_shows_no_control_codes(name: str) -> None:
     shown = printable(name)
     assert bytes_of(shown) == os.fsencode(name)
+    assert unprintable(shown) == name
     assert shown.isprintable()
     shown.encode()  # no lone surrogates: a terminal and JSON take it
 

@@ -1,6 +1,7 @@
 import dataclasses
 import io
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
 
-from pclkd.sharding import InputError, ShardIndex
+from pclkd.sharding import InputError, ShardIndex, pack_videos, plan_packing
 from pclkd.sharding.cli import main
 from pclkd.sharding.fidelity import psnr
 from pclkd.sharding.quality import QUALITIES, _evenly, measure_quality
@@ -88,3 +89,16 @@ def test_originals_that_do_not_fit_are_told(synthetic_shards: Path, synthetic_vi
     victim.write_bytes(victim.read_bytes() + b"x")
     with pytest.raises(InputError, match="is not the file that video"):
         measure_quality(index, videos, videos=2)
+
+
+def test_originals_are_found_by_odd_names_and_from_a_table(synthetic_videos, tmp_path: Path) -> None:
+    source = synthetic_videos.videos / "Rotate" / "v_Rotate_g01_c01.avi"
+    odd = Path(os.fsdecode(os.fsencode(tmp_path) + b"/videos/Rotate/caf\xe9\\.avi"))
+    odd.parent.mkdir(parents=True)
+    shutil.copy(source, odd)
+    (tmp_path / "videos" / "list.csv").write_bytes(b"path,label\nRotate/plain.avi,Rotate\n")
+    shutil.copy(source, odd.parent / "plain.avi")
+    for number, videos in enumerate((tmp_path / "videos", tmp_path / "videos" / "list.csv")):
+        out = tmp_path / f"out{number}"
+        pack_videos(plan_packing(videos, height=32, width=43), out, workers=1)
+        assert measure_quality(ShardIndex.open(out), videos, frames=1).videos == 2 - number
