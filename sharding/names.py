@@ -8,12 +8,11 @@ import os
 import re
 from pathlib import PurePosixPath
 
-__all__ = ["LONGEST_KEY", "from_printable", "group_number", "path_key", "printable", "sample_key", "unprintable"]
+__all__ = ["LONGEST_KEY", "group_number", "path_key", "printable", "sample_key", "unprintable"]
 
 LONGEST_KEY = 93  # a USTAR name holds 100 bytes, ".mjpeg" takes 6 of them
 _UNSAFE = re.compile(r"[^A-Za-z0-9_-]")
 _ESCAPE = re.compile(rb"\\(?:x([0-9a-f]{2})|\\)")
-_ESCAPE = re.compile(rb"\\(?:\\|x([0-9a-f]{2}))")
 _LARGEST_GROUP = 2**31 - 1  # groups are stored as int32
 
 
@@ -42,13 +41,6 @@ def _visible(letter: str) -> str:
     if letter.isprintable():
         return letter
     return "".join(f"\\x{byte:02x}" for byte in letter.encode("utf-8", "surrogateescape"))
-
-
-def from_printable(text: str) -> str:
-    """Return the file name that `printable` made this text of."""
-    if "\\" not in text:
-        return text
-    return os.fsdecode(_ESCAPE.sub(lambda match: bytes.fromhex((match[1] or b"5c").decode()), text.encode()))
 
 
 def sample_key(name: str) -> str:
