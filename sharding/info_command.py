@@ -19,10 +19,12 @@ _VIDEOS = 64  # looked at for the table of qualities
 
 @click.command()
 @click.argument("out")
-@click.option("--quality", metavar="VIDEOS", help="Measure what JPEG costs, on the originals in this folder.")
+@click.option("--quality", metavar="VIDEOS", help="Measure what JPEG costs, on the originals: what was packed.")
 @click.option("--json", "as_json", is_flag=True, help="Figures as JSON.")
 def info(out: str, quality: str | None, as_json: bool) -> None:
-    """Tell what the shard set in OUT holds: class balance, lengths, bytes a frame, sizes, splits, quarantine.
+    """Tell what the shard set in OUT holds.
+
+    Class balance, lengths, bytes a frame, frame sizes and rates, splits, and why videos were left out.
 
     With --quality also PSNR, SSIM and bytes of the stored frames, and of other qualities and chroma samplings, against
     the scaled originals.

@@ -12,7 +12,7 @@ __all__ = ["preview"]
 @click.command()
 @click.argument("shards", metavar="OUT")
 @click.option("--video", metavar="KEY", help="Which video, by its key.  [default: one frame of every class]")
-@click.option("--out", type=FOLDER, default=".", show_default="here", help="Folder for the pictures.")
+@click.option("--out", type=FOLDER, default=".", show_default="this folder", help="Folder for the pictures.")
 @click.option("--frames", type=click.IntRange(1, 400), default=12, show_default=True, help="Frames on a video's sheet.")
 def preview(shards: str, video: str | None, out: Path, frames: int) -> None:
     """Make pictures of the shard set in OUT.

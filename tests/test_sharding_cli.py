@@ -33,7 +33,9 @@ def refused(result: Result, *told: str) -> None:
         assert word in result.stderr
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["pack", "--help"], ["verify", "--help"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], *([name, "--help"] for name in ("pack", "verify", "info", "preview"))]
+)
 def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
     code = (
         "import sys, atexit\n"
