@@ -2,7 +2,8 @@
 
 DALI works frame by frame and runs every operator on every frame. Here a clip is one picture T * H pixels high, all
 colour operators are one 3x4 map, and a clip passes only the steps that change it. OpenCV's and torch's loops use the
-whole width of the CPU's registers and let go of Python's lock, so clips are done side by side in threads.
+whole width of the CPU's registers and let go of Python's lock, so clips are done side by side in threads (these
+functions of OpenCV start none of their own).
 
     uint8 --resize?--> uint8 --flip?--> uint8 --3x4 map?--> uint8 --blur?--> float32 --3x4 map--> normalised float32
 

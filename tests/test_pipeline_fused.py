@@ -7,15 +7,19 @@ import numpy as np
 import pytest
 import torch
 
+from pclkd.pipeline import clip_loader
 from pclkd.pipeline.augment import AugmentSettings, ClipAugment, draw
+from pclkd.pipeline.batch import ClipBatch
 from pclkd.pipeline.colours import MEAN, STD, colour_maps
 from pclkd.pipeline.dali import Colours, FrameDecoder, FrameGraph
 from pclkd.pipeline.fused import FusedColours
 from pclkd.pipeline.reader import FrameReader
+from pclkd.pipeline.sampling import TupleSettings
 from pclkd.sharding.index import ShardIndex
 
 SAMPLES, VIEWS, FRAMES, CROP = 16, 3, 2, 48
 SIZES = np.tile([64, 86], (SAMPLES, 1))
+TUPLES = TupleSettings(clip_frames=8, clip_stride=12, remote_distance=8)
 LEVEL = 255 * np.array(STD)
 
 
@@ -138,3 +142,16 @@ def test_normalisation_is_that_of_imagenet() -> None:
     )
     found = FusedColours((16, 16), 1).apply(levels, augment)
     np.testing.assert_allclose(found, (levels / 255.0 - MEAN) / STD, atol=1e-5)
+
+
+def test_a_loader_delivers_scale_jittered_clips_the_same_way_each_time(synthetic_shards: Path) -> None:
+    def first(scale: tuple[float, float] | None, threads: int) -> ClipBatch:
+        augment = AugmentSettings(crop_scale=scale, flip_probability=0, jitter_probability=0, grayscale_probability=0)
+        settings = {"augment": augment, "tuples": TUPLES, "batch_size": 4, "crop": CROP, "threads": threads}
+        with clip_loader(synthetic_shards, device=torch.device("cpu"), **settings) as loader:
+            return next(iter(loader))
+
+    jittered = first((0.3, 1.0), threads=1)
+    assert jittered.clips.shape == (4, 3, 3, 8, CROP, CROP) and jittered.clips.isfinite().all()
+    assert torch.equal(jittered.clips, first((0.3, 1.0), threads=2).clips)
+    assert not torch.equal(jittered.clips, first(None, threads=2).clips)
