@@ -75,15 +75,15 @@ def _match(
 ) -> tuple[dict[str, dict[int, Part]], tuple[str, ...]]:
     """Return the parts by name on disk, and the listed names that are not there."""
     exact = set(names)
-    folded = {name.casefold(): name for name in names}
+    folded = {name.casefold(): name for name in names if name not in listed}
     on_disk: dict[str, dict[int, Part]] = {}
     missing = []
     for name, parts in listed.items():
-        found = name if name in exact else folded.get(name.casefold())
+        found = name if name in exact else folded.pop(name.casefold(), None)
         if found is None:
             missing.append(printable(name))
         else:
-            on_disk.setdefault(found, {}).update(parts)
+            on_disk[found] = dict(parts)
     return on_disk, tuple(sorted(missing))
 
 

@@ -42,6 +42,15 @@ def test_names_match_without_regard_to_case_but_exactly_first(tmp_path: Path) ->
     }
 
 
+def test_a_file_answers_to_one_listed_name_only(tmp_path: Path) -> None:
+    listed: dict[str, dict[int, Part]] = {"Archery/v.avi": {1: "train"}, "Archery/V.avi": {1: "test"}}
+    for name in ("Archery/v.avi", "archery/v.AVI"):
+        root = touch(tmp_path / name[:1], name)
+        found = match_lists("ucf101", root, CLASSES, (1,), listed, lambda *_: -1)
+        assert [video.parts for video in found.videos] == [{1: "train"}]
+        assert found.missing == ("Archery/V.avi",)
+
+
 def test_missing_and_unlisted_are_told_apart(tmp_path: Path) -> None:
     root = touch(tmp_path, "Archery/here.avi", "Archery/extra.avi", "Elsewhere/other.avi", "stray.avi")
     found = read(root, "Archery/here.avi", "Archery/gone.avi")
