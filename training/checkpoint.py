@@ -46,7 +46,8 @@ class Checkpoint:
         epoch: the epoch under way, or the next one.
         epoch_step: steps of it that are done.
         step: steps done in all.
-        epoch_sums: sums of the losses over those steps of the epoch.
+        epoch_sums: by figure, its sum over those steps of the epoch and how many of them had it.
+        best: highest measured figure so far, where one is watched.
         model: weights.
         memory: what student and teachers compare with, by owner, then by name.
         optimizer, schedule, scaler: their states.
@@ -60,7 +61,8 @@ class Checkpoint:
     epoch: int
     epoch_step: int
     step: int
-    epoch_sums: dict[str, float]
+    epoch_sums: dict[str, list[float]]
+    best: float | None
     model: dict[str, torch.Tensor]
     memory: dict[str, dict[str, torch.Tensor]]
     optimizer: dict[str, Any]

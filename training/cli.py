@@ -111,12 +111,18 @@ def _train(
     if data is None or out is None:  # not click's "required": printing the settings needs neither
         raise click.UsageError(f"Missing option '--{'data' if data is None else 'out'}'.")
     from pclkd.training.loop import train
+    from pclkd.training.preemption import EXIT_PREEMPTED, PreemptedError
     from pclkd.training.run import plan_run
 
     plan = plan_run(
         out, data, settings, teachers=teachers, resume=resume, max_steps=max_steps, world=World.from_environment()
     )
-    train(plan)
+    try:
+        train(plan)
+    except PreemptedError as stopped:
+        if plan.world.is_first:
+            click.echo(str(stopped), err=True)
+        raise click.exceptions.Exit(EXIT_PREEMPTED) from None
 
 
 @main.command()

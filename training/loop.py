@@ -14,14 +14,17 @@ from pclkd.pipeline.loader import ClipLoader
 from pclkd.sharding.atomic import write_text
 from pclkd.sharding.errors import InputError
 from pclkd.training import distributed
-from pclkd.training.checkpoint import CHECKPOINT_NAME, Checkpoint, save_checkpoint
+from pclkd.training.checkpoint import Checkpoint
+from pclkd.training.checkpoint_writer import CheckpointWriter
 from pclkd.training.collective import gather_rows
 from pclkd.training.environment import describe_environment
 from pclkd.training.evaluate import Evaluator
+from pclkd.training.guards import name_samples, non_finite, save_bundle, signs_of_collapse
 from pclkd.training.loader_meter import LoaderMeter
 from pclkd.training.metrics_log import MetricsLog
 from pclkd.training.precision import Precision, check_conv3d
-from pclkd.training.progress import TrainingProgress
+from pclkd.training.preemption import PreemptedError, StopRequest, listening
+from pclkd.training.progress import TrainingProgress, say
 from pclkd.training.run import RunPlan
 from pclkd.training.schedules import Schedule
 from pclkd.training.step import TrainStep
@@ -33,13 +36,14 @@ def train(plan: RunPlan) -> None:
     """Carry a run out, from its start or from its checkpoint; returns when it is done or `max_steps` are.
 
     Raises:
-        InputError: this machine cannot compute what the settings ask for.
+        InputError: this machine cannot compute what the settings ask for, or a loss is not finite.
+        PreemptedError: SIGTERM or SIGUSR1 came; the run is saved.
     """
     device = distributed.choose_device(plan.world)
     precision = Precision(plan.settings.precision, device)
     check_conv3d(precision)
-    with distributed.joined(plan.world, device), plan.loader(device) as loader:
-        _Trainer(plan, loader, device, precision).run()
+    with distributed.joined(plan.world, device), plan.loader(device) as loader, listening() as stop:
+        _Trainer(plan, loader, device, precision, stop).run()
 
 
 @dataclass
@@ -49,12 +53,22 @@ class _Position:
     epoch: int = 0
     epoch_step: int = 0
     step: int = 0
-    sums: dict[str, float] = field(default_factory=dict)
+    sums: dict[str, list[float]] = field(default_factory=dict)  # by figure: its sum and how many steps had it
+
+    def add(self, figures: Mapping[str, float]) -> None:
+        """Sum up the figures of a step, those that are finite."""
+        for name, value in figures.items():
+            total = self.sums.setdefault(name, [0.0, 0.0])  # every rank holds the same names
+            if math.isfinite(value):
+                total[0] += value
+                total[1] += 1
 
 
 class _Trainer:
-    def __init__(self, plan: RunPlan, loader: ClipLoader, device: torch.device, precision: Precision) -> None:
-        self._plan, self._loader, self._device = plan, loader, device
+    def __init__(
+        self, plan: RunPlan, loader: ClipLoader, device: torch.device, precision: Precision, stop: StopRequest
+    ) -> None:
+        self._plan, self._loader, self._device, self._stop = plan, loader, device, stop
         self._settings = plan.settings
         self._model = plan.student().to(device)
         if device.type == "cuda":
@@ -63,9 +77,13 @@ class _Trainer:
         self._objective = plan.objective(student, device)
         how = plan.settings.optimizer
         global_batch = plan.settings.loader.batch_size * plan.world.size * how.accumulate
-        self._step = TrainStep(self._objective, student, how, precision, global_batch)
+        skip = plan.settings.guards.non_finite == "skip"
+        self._step = TrainStep(self._objective, student, how, precision, global_batch, skip_non_finite=skip)
         self._schedule = Schedule(self._step.optimizer, how, plan.settings.epochs, self._steps)
         self._at = _Position()
+        self._stopped = False
+        best = plan.resumed.best if plan.resumed is not None else None
+        self._writer = CheckpointWriter(plan.folder, plan.settings.checkpoint, best)
         if plan.resumed is not None:
             self._restore(plan.resumed)
 
@@ -93,9 +111,15 @@ class _Trainer:
                     if speed is None:
                         break
                     self._log_epoch(log, evaluator, speed)
+                    if self._stopped:
+                        break
             if first and self._at.epoch_step:
                 self._save()
+            self._writer.wait()
+            if self._stopped:
+                raise PreemptedError(self._at.step)
         finally:
+            self._writer.close()
             if evaluator is not None:
                 evaluator.close()
             if log is not None:
@@ -115,24 +139,28 @@ class _Trainer:
             at.epoch_step += 1
             # One copy to the host for all figures: each would stop the GPU once more.
             figures = dict(zip(losses, torch.stack(list(losses.values())).tolist(), strict=True))
-            _refuse_non_finite(figures, at.step)
-            for name, value in figures.items():
-                at.sums[name] = at.sums.get(name, 0.0) + value
+            if bad := non_finite(figures):
+                self._report_non_finite(bad, figures, batches)
+            at.add(figures)
             progress.step(at.epoch, at.step, meter.report(), self._plan.world.size, whole.quarantined)
             if at.step % self._settings.log_every == 0:
                 speed = {**meter.figures(self._plan.world.size), **whole.damage()}  # on every rank: it gathers
                 if log is not None:
                     log.write({"kind": "step", "epoch": at.epoch, "step": at.step, **figures, "lr": lr, **speed})
                 meter = LoaderMeter(self._loader, self._device)
+            every = self._settings.checkpoint.every_steps
+            if log is not None and every and at.step % every == 0:
+                self._save()
             if self._must_stop():
                 return None
         return {**whole.figures(self._plan.world.size), **whole.damage()}
 
     def _must_stop(self) -> bool:
-        """Whether `max_steps` are done; an epoch without a further update is closed all the same."""
+        """Whether `max_steps` are done or a signal came; an epoch without a further update is closed all the same."""
         limit = self._plan.max_steps
+        self._stopped = self._stopped or self._stop.agreed(self._device)
         more = self._loader.steps_left >= self._settings.optimizer.accumulate
-        return limit is not None and self._at.step >= limit and more
+        return more and (self._stopped or (limit is not None and self._at.step >= limit))
 
     def _updates(self) -> Iterator[tuple[ClipBatch, ...]]:
         """The batches of each update that is left of the epoch."""
@@ -148,18 +176,19 @@ class _Trainer:
         record: dict[str, Any] = {}
         if at.epoch_step:
             # The mean over all ranks, so that every rank's schedule takes the same decision.
-            sums = gather_rows(torch.tensor([list(at.sums.values())], dtype=torch.float64, device=self._device)).mean(0)
-            record = {
-                f"train/{name}": total / at.epoch_step for name, total in zip(at.sums, sums.tolist(), strict=True)
-            }
-            self._advance(record["train/loss"])
-            record |= speed
+            sums = gather_rows(torch.tensor([list(at.sums.values())], dtype=torch.float64, device=self._device)).sum(0)
+            means = {name: total / steps for name, (total, steps) in zip(at.sums, sums.tolist(), strict=True) if steps}
+            record = {**{f"train/{name}": mean for name, mean in means.items()}, **speed}
+            if self._step.skipped:
+                record["train/skipped_updates"] = self._step.skipped
+            self._warn(means)
+            self._advance(means.get("loss", math.inf))
         finished = self._at.epoch
         if evaluator is not None and (finished % settings.evaluation.every == 0 or finished == settings.epochs):
             record |= evaluator.all(self._model)
         if log is not None:
             log.write({"kind": "epoch", "epoch": finished, "step": self._at.step, **record})
-            self._save()
+            self._save(record)
 
     def _advance(self, loss: float) -> None:
         self._schedule.after_epoch(loss)
@@ -181,10 +210,31 @@ class _Trainer:
             (folder / "metrics.jsonl").unlink(missing_ok=True)  # of a sitting that was killed before it saved anything
         return MetricsLog(folder, self._at.step)
 
-    def _save(self) -> None:
+    def _warn(self, means: Mapping[str, float]) -> None:
+        if self._plan.world.is_first:
+            classes = 0 if "pretext_top1_pct" not in means else self._model.pretext_classes
+            for warning in signs_of_collapse(means, classes, self._settings.guards.least_spread):
+                say(f"warning: epoch {self._at.epoch + 1}: {warning}")
+
+    def _report_non_finite(self, bad: list[str], figures: Mapping[str, float], batches: tuple[ClipBatch, ...]) -> None:
+        """Save the batch, and stop or say so; each rank knows of its own samples alone."""
+        plan, step = self._plan, self._at.step
+        positions = torch.cat([batch.sample_index for batch in batches]).tolist()
+        keys = [plan.index.key(int(plan.samples[position])) for position in positions]
+        what = ", ".join(f"{name} is {figures[name]}" for name in bad)
+        bundle = save_bundle(plan.folder, step, figures, batches)
+        told = f"step {step}: {what}; samples {name_samples(keys)}; saved in {bundle}"
+        if self._settings.guards.non_finite == "stop":
+            raise InputError(
+                told,
+                remedy="lower --set optimizer.lr, use --set precision=fp32, or --set guards.non_finite=skip; the last "
+                "checkpoint is untouched",
+            )
+        say(f"warning: {told}; the update is left out")
+
+    def _save(self, measured: dict[str, Any] | None = None) -> None:
         at, plan = self._at, self._plan
-        save_checkpoint(
-            plan.folder / CHECKPOINT_NAME,
+        self._writer.save(
             Checkpoint(
                 settings=plan.settings,
                 fingerprint=plan.index.fingerprint,
@@ -194,13 +244,15 @@ class _Trainer:
                 epoch=at.epoch,
                 epoch_step=at.epoch_step,
                 step=at.step,
-                epoch_sums=dict(at.sums),
+                epoch_sums=at.sums,
+                best=None,
                 model=self._model.state_dict(),
                 memory=self._objective.memory_state(),
                 optimizer=self._step.optimizer.state_dict(),
                 schedule=self._schedule.state_dict(),
                 scaler=self._step.precision.scaler.state_dict(),
             ),
+            measured,
         )
 
     def _restore(self, checkpoint: Checkpoint) -> None:
@@ -208,13 +260,4 @@ class _Trainer:
         self._schedule.load_state_dict(checkpoint.schedule)
         self._step.precision.scaler.load_state_dict(checkpoint.scaler)
         self._loader.load_state_dict(checkpoint.loader)
-        self._at = _Position(checkpoint.epoch, checkpoint.epoch_step, checkpoint.step, dict(checkpoint.epoch_sums))
-
-
-def _refuse_non_finite(figures: Mapping[str, float], step: int) -> None:
-    bad = [name for name, value in figures.items() if not math.isfinite(value)]
-    if bad:
-        raise InputError(
-            f"step {step}: {', '.join(f'{name} is {figures[name]}' for name in bad)}",
-            remedy="lower --set optimizer.lr, or use --set precision=fp32; the last checkpoint is untouched",
-        )
+        self._at = _Position(checkpoint.epoch, checkpoint.epoch_step, checkpoint.step, checkpoint.epoch_sums)

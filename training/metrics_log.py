@@ -9,7 +9,12 @@ from pclkd.training.run_files import append_metrics
 
 __all__ = ["MetricsLog"]
 
-_TERMS = ("loss", "pretext", "contrast", "kd_pretext", "kd_contrast", "kd_feature", "kd_relation", "pretext_top1_pct")
+_TERMS = frozenset(
+    (
+        *("loss", "pretext", "contrast", "kd_pretext", "kd_contrast", "kd_feature", "kd_relation"),
+        *("pretext_top1_pct", "embedding_spread", "agreement_pct"),
+    )
+)
 
 
 class MetricsLog:

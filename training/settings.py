@@ -13,6 +13,8 @@ from pclkd.pipeline.pretext_settings import PretextSettings
 from pclkd.pipeline.sampling import TupleSettings
 from pclkd.pipeline.settings import Settings
 from pclkd.sharding.errors import InputError
+from pclkd.training.checkpoint_settings import CheckpointSettings
+from pclkd.training.guards import GuardSettings
 from pclkd.training.objective_settings import KdSettings, PclSettings
 from pclkd.training.optimizers import OptimizerSettings
 
@@ -51,6 +53,8 @@ class RunSettings(Settings):
     kd: KdSettings = KdSettings()
     optimizer: OptimizerSettings = OptimizerSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
+    checkpoint: CheckpointSettings = CheckpointSettings()
+    guards: GuardSettings = GuardSettings()
     epochs: int = Field(default=100, ge=0)
     """Passes over the training videos."""
     split: int = Field(default=1, ge=1)
