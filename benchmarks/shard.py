@@ -7,6 +7,7 @@ t = seconds a frame      t(stages) = t(decode, scale) + t(encode)         the le
 import dataclasses
 import shutil
 import tempfile
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -81,11 +82,16 @@ class ShardBenchmark:
                 "encode": ready.encode,
                 "pack": lambda: _pack(plan, Path(scratch) / "out", workers),
             }
+            seconds: dict[str, list[float]] = {name: [] for name in cases if name != "pack"}
+            for name, spent in seconds.items():
+                cases[name] = _watched(cases[name], spent)
             rates = session.measure(cases)
         rates["stages"] = [
             1 / (1 / both + 1 / encode) for both, encode in zip(rates["decode_scale"], rates["encode"], strict=True)
         ]
         extra = _extra(rates, workers, frames / len(paths))
+        for name, spent in seconds.items():
+            extra[name]["cpu_us_per_frame"] = 1e6 * median(spent)
         for name, size in sizes.items():
             extra[name]["bytes_per_frame"] = size
         ours = extra["pclkd"]
@@ -146,6 +152,18 @@ def _convert(paths: list[Path], settings: PackSettings) -> float:
         with open_video(path, settings) as video:
             count += sum(1 for _ in video.frames)
     return float(count)
+
+
+def _watched(work: Work, seconds: list[float]) -> Work:
+    """Note the processor's seconds a frame as well: other programs on the machine disturb them less than the clock."""
+
+    def run() -> float:
+        began = time.process_time()
+        done = work()
+        seconds.append((time.process_time() - began) / done)
+        return done
+
+    return run
 
 
 def _pack(plan: PackPlan, out: Path, workers: int) -> float:

@@ -51,6 +51,9 @@ def test_figures_fit_together(synthetic_videos, tmp_path: Path) -> None:
     extra = {figure["name"]: figure["extra"] for figure in result["results"]}
     for name, median in rate.items():
         assert extra[name]["videos_per_s"] == pytest.approx(median / 96)
+    for name in ("plain", "pclkd", "decode", "decode_scale", "encode"):
+        # One thread cannot use more than the clock's time, in its quickest turn at that.
+        assert 0 < extra[name]["cpu_us_per_frame"] < 1.5e6 / rate[name]
     ours = extra["pclkd"]
     assert ours["x_plain"] == pytest.approx(rate["pclkd"] / rate["plain"])
     assert ours["x_plain_at_most"] == pytest.approx(rate["decode"] / rate["plain"])
