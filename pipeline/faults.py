@@ -45,9 +45,9 @@ class Quarantine:
         self._index, self._limit_pct, self._statistics = index, limit_pct, statistics
         self._epoch, self._drawn, self._damaged = -1, 0, 0
 
-    def begin(self, epoch: int) -> None:
-        """Start counting an epoch, or go on where it is the same one."""
-        if epoch != self._epoch:
+    def begin(self, epoch: int, *, goes_on: bool) -> None:
+        """Start counting a pass through an epoch, unless it goes on with the one that is being counted."""
+        if not goes_on or epoch != self._epoch:
             self._epoch, self._drawn, self._damaged = epoch, 0, 0
 
     def add(self, drawn: int, damage: Sequence[Damage], reads: int) -> None:

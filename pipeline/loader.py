@@ -172,11 +172,11 @@ class ClipLoader:
         self._state = begin
         try:
             stages = self._begin(begin) if steps else None
+            self._quarantine.begin(begin.epoch, goes_on=begin.consumed > 0)
             for step in range(steps):
                 began = time.perf_counter()
                 prepared, frames = stages.next()  # type: ignore[union-attr]
                 self.statistics.add(wait_s=time.perf_counter() - began)
-                self._quarantine.begin(begin.epoch)
                 self._quarantine.add(len(prepared.drawn), prepared.damage, prepared.damaged_reads)
                 self._state = self._place(begin.epoch, begin.consumed + (step + 1) * self._step_samples)
                 if step == steps - 1 and goes_on:

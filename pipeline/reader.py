@@ -16,6 +16,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from pclkd.pipeline.jpeg_headers import JpegHeaders
 from pclkd.pipeline.shard_bytes import ByteRange, LocalShards, ShardBytes, UnreadableBytesError
 from pclkd.sharding.index import ShardIndex
 
@@ -63,6 +64,7 @@ class FrameReader:
     def __init__(self, index: ShardIndex, source: ShardBytes | None = None) -> None:
         self.index = index
         self._source = source if source is not None else LocalShards(index)
+        self._headers = JpegHeaders()
 
     def read(self, sample: int, frames: NDArray[np.int64], times: ReadTimes | None = None) -> Jpegs:
         """Read frames of one sample.
@@ -99,21 +101,23 @@ class FrameReader:
         """
         times = times if times is not None else ReadTimes()
         wanted, inverse = np.unique(self.index.sample_frames[samples][:, None] + frames, return_inverse=True)
-        pieces, unreadable = self._pieces(wanted, times)
+        pieces, heads, unreadable = self._pieces(wanted, times)
         wrong = self._wrong(wanted, pieces, times)
         if wrong.size and self._source.forget(self._plan(wanted[wrong])[0]):
             # A kept copy may have gone bad while the shard is fine: once more, from the shard.
-            again, why = self._pieces(wanted[wrong], times)
+            again, their_heads, why = self._pieces(wanted[wrong], times)
             for place, number in enumerate(wrong.tolist()):
-                pieces[number] = again[place]
+                pieces[number], heads[number] = again[place], their_heads[place]
                 if place in why:
                     unreadable[number] = why[place]
             wrong = wrong[self._wrong(wanted[wrong], again, times)]
+        unreadable |= self._no_frames(wanted, heads, pieces, wrong, times)
         times.frames += inverse.size
         jpegs = [pieces[number] for number in inverse.ravel().tolist()]
-        if not wrong.size:
+        bad = np.union1d(wrong, list(unreadable)).astype(np.int64)
+        if not bad.size:
             return FramesRead(jpegs)
-        return FramesRead(jpegs, self._damage(samples, frames, inverse.reshape(frames.shape), wrong, unreadable))
+        return FramesRead(jpegs, self._damage(samples, frames, inverse.reshape(frames.shape), bad, unreadable))
 
     def busy(self) -> str:
         """What is being read now, for messages: " from ..." or nothing."""
@@ -141,8 +145,8 @@ class FrameReader:
         shards = self.index.manifest.shards
         return 0 <= wanted.shard < len(shards) and wanted.start >= 0 and 0 < wanted.size <= shards[wanted.shard].bytes
 
-    def _pieces(self, rows: NDArray[np.int64], times: ReadTimes) -> tuple[Jpegs, dict[int, str]]:
-        """The bytes of ascending frame rows; where there are none, an empty array and the reason by place."""
+    def _pieces(self, rows: NDArray[np.int64], times: ReadTimes) -> tuple[Jpegs, list[bytes], dict[int, str]]:
+        """The bytes of ascending frame rows and how they begin; where there are none, the reason by place."""
         ranges, offset, owner = self._plan(rows)
         began = time.perf_counter()
         sound = [self._fits(wanted) for wanted in ranges]
@@ -150,19 +154,24 @@ class FrameReader:
         found = [next(read) if fine else _no_such_range() for fine in sound]
         times.read_s += time.perf_counter() - began
         pieces: Jpegs = []
+        heads: list[bytes] = []
+        head = self._headers.length
         unreadable: dict[int, str] = {}
         ends = (offset + self.index.frame_length[rows]).tolist()
         bounds = np.searchsorted(owner, np.arange(len(ranges) + 1)).tolist()
         for number, (begin, end) in enumerate(pairwise(bounds)):
             run = found[number]
             if isinstance(run, UnreadableBytesError):
-                unreadable |= dict.fromkeys(range(begin, end), str(run))
+                unreadable |= dict.fromkeys(range(begin, end), f": {run}")
                 pieces += [_NOTHING] * (end - begin)
+                heads += [b""] * (end - begin)
                 continue
             times.bytes_read += len(run)
             data = np.frombuffer(run, np.uint8)
-            pieces += [data[a:b] for a, b in zip(offset[begin:end].tolist(), ends[begin:end], strict=True)]
-        return pieces, unreadable
+            starts = offset[begin:end].tolist()
+            pieces += [data[a:b] for a, b in zip(starts, ends[begin:end], strict=True)]
+            heads += [run[a : a + head] for a in starts]
+        return pieces, heads, unreadable
 
     def _wrong(self, rows: NDArray[np.int64], pieces: Jpegs, times: ReadTimes) -> NDArray[np.int64]:
         """Places of the frames that fail their checksum."""
@@ -174,6 +183,22 @@ class FrameReader:
         wrong = np.flatnonzero((found != self.index.frame_crc32[rows]) | empty)
         times.checksum_s += time.perf_counter() - began
         return wrong
+
+    def _no_frames(
+        self,
+        rows: NDArray[np.int64],
+        heads: list[bytes],
+        pieces: Jpegs,
+        wrong: NDArray[np.int64],
+        times: ReadTimes,
+    ) -> dict[int, str]:
+        """Frames whose checksum is right and that are no JPEG of the video's size all the same, by place."""
+        began = time.perf_counter()
+        owner = np.searchsorted(self.index.sample_frames, rows, side="right") - 1
+        expected = self.index.sample_height[owner].astype(np.int64) << 16 | self.index.sample_width[owner]
+        odd = np.flatnonzero(self._headers.sizes(heads, pieces) != expected)
+        times.checksum_s += time.perf_counter() - began
+        return dict.fromkeys(np.setdiff1d(odd, wrong).tolist(), " is no JPEG of the size that the index tells")
 
     def _damage(
         self,
@@ -189,8 +214,8 @@ class FrameReader:
         for row in np.flatnonzero(bad.any(axis=1)).tolist():
             column = int(np.argmax(bad[row]))
             place, frame = int(places[row, column]), int(frames[row, column])
-            reason = unreadable.get(place, f"frame {frame} fails its checksum")
-            damage[row] = DamagedSampleError(f"{self.index.key(int(samples[row]))}: {reason}")
+            reason = unreadable.get(place, " fails its checksum")
+            damage[row] = DamagedSampleError(f"{self.index.key(int(samples[row]))}: frame {frame}{reason}")
         return damage
 
 
