@@ -62,7 +62,7 @@ class Scaler:
             self._line = _Line(frame, self._filters(frame, orientation_of(frame)))
             self._kind = kind
         channels = 3 if self._pixels == RGB else 1
-        return tuple(_rows(plane, channels) for plane in self._line.run(frame).planes)
+        return tuple(_view(plane, channels) for plane in self._line.run(frame).planes)
 
     def _filters(self, frame: av.VideoFrame, turn: Orientation) -> Sequence[tuple[str, str]]:
         matrix, numbers = colour_of(frame)
@@ -108,7 +108,9 @@ class _Line:
         return result
 
 
-def _rows(plane: VideoPlane, channels: int) -> Plane:
-    rows: Plane = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)
-    rows = rows[: plane.height, : channels * plane.width]
-    return rows.reshape(plane.height, plane.width, channels) if channels > 1 else rows
+def _view(plane: VideoPlane, channels: int) -> Plane:
+    """The pixels of a plane, whose rows may be longer than what is seen of them."""
+    if channels > 1:
+        shape, strides = (plane.height, plane.width, channels), (plane.line_size, channels, 1)
+        return np.ndarray(shape, np.uint8, memoryview(plane), strides=strides)
+    return np.ndarray((plane.height, plane.width), np.uint8, memoryview(plane), strides=(plane.line_size, 1))
