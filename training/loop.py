@@ -17,6 +17,7 @@ from pclkd.training import distributed
 from pclkd.training.checkpoint import Checkpoint
 from pclkd.training.checkpoint_writer import CheckpointWriter
 from pclkd.training.collective import gather_rows
+from pclkd.training.compilation import compile_backbone
 from pclkd.training.environment import describe_environment
 from pclkd.training.evaluate import Evaluator
 from pclkd.training.guards import name_samples, non_finite, save_bundle, signs_of_collapse
@@ -73,7 +74,9 @@ class _Trainer:
         self._model = plan.student().to(device)
         if device.type == "cuda":
             self._model = self._model.to(memory_format=torch.channels_last_3d)
-        student = distributed.wrapped(self._model, plan.world, device)
+        self._compile(precision)
+        sync = plan.settings.sync_batch_norm
+        student = distributed.wrapped(self._model, plan.world, device, sync_batch_norm=sync)
         self._objective = plan.objective(student, device)
         how = plan.settings.optimizer
         global_batch = plan.settings.loader.batch_size * plan.world.size * how.accumulate
@@ -86,6 +89,14 @@ class _Trainer:
         self._writer = CheckpointWriter(plan.folder, plan.settings.checkpoint, best)
         if plan.resumed is not None:
             self._restore(plan.resumed)
+
+    def _compile(self, precision: Precision) -> None:
+        settings = self._settings
+        side, views = settings.loader.crop, settings.loader.batch_size * 3
+        clips = torch.zeros(views, 3, settings.tuples.clip_frames, side, side, device=self._device)
+        if self._device.type == "cuda":
+            clips = clips.contiguous(memory_format=torch.channels_last_3d)
+        compile_backbone(self._model, settings.compile, clips, precision)
 
     @property
     def _steps(self) -> int:

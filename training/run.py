@@ -151,6 +151,8 @@ def plan_run(
     index.split_samples(settings.split, "test" if settings.evaluation.every else "train")
     _check_clips(settings)
     _check_pretext(settings)
+    if settings.sync_batch_norm and choose_device(world).type != "cuda":
+        raise InputError("sync_batch_norm needs GPUs, and this process has none", remedy="--set sync_batch_norm=false")
     resumed = None
     if (folder / CHECKPOINT_NAME).exists():
         if not resume:

@@ -14,6 +14,7 @@ from pclkd.pipeline.sampling import TupleSettings
 from pclkd.pipeline.settings import Settings
 from pclkd.sharding.errors import InputError
 from pclkd.training.checkpoint_settings import CheckpointSettings
+from pclkd.training.compilation import Compile
 from pclkd.training.guards import GuardSettings
 from pclkd.training.objective_settings import KdSettings, PclSettings
 from pclkd.training.optimizers import OptimizerSettings
@@ -63,6 +64,10 @@ class RunSettings(Settings):
     """Keys every random number of the run."""
     precision: Literal["auto", "fp32", "fp16", "bf16"] = "auto"
     """Arithmetic of the networks; auto: bf16 on GPUs that have it, fp16 on others, fp32 on the CPU."""
+    compile: Compile = "auto"
+    """torch.compile of the backbone: on, cuda-graphs, off; auto races them on a GPU and is off on the CPU."""
+    sync_batch_norm: bool = False
+    """Batch norm over the batches of all processes; needs GPUs."""
     log_every: int = Field(default=10, ge=1)
     """Steps between lines in metrics.jsonl, in TensorBoard and off a terminal."""
 
