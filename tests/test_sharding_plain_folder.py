@@ -55,8 +55,11 @@ def test_folders_of_parts(tmp_path: Path, folders: tuple[str, ...], numbers: tup
         read_folder(tmp_path, 0.5)
 
 
-def test_a_class_may_be_named_train(tmp_path: Path) -> None:
-    assert read_folder(touch(tmp_path, "bus/1.avi", "train/1.avi")).classes == ("bus", "train")
+@pytest.mark.parametrize("folders", [("bus", "train"), ("train",), ("test", "val")])
+def test_a_class_may_be_named_train(tmp_path: Path, folders: tuple[str, ...]) -> None:
+    found = read_folder(touch(tmp_path, *(f"{folder}/deep/{number}.avi" for number, folder in enumerate(folders))))
+    assert found.classes == folders
+    assert all(video.parts == {1: "train"} for video in found.videos)
 
 
 def test_share_held_out(tmp_path: Path) -> None:
