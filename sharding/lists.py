@@ -88,8 +88,9 @@ def read_header(url: str) -> tuple[str, ...]:
         head = storage.read_range(url, 0, _HEADER_BYTES)
     except (FileNotFoundError, IsADirectoryError):
         raise InputError(f"no file {url}", remedy="give the table of the videos, or the folder of the lists") from None
-    lines = head.decode("utf-8-sig", "replace").splitlines() or [""]
-    return tuple(cell.strip().strip('"').strip().lower() for cell in lines[0].split(","))
+    lines = head.decode("utf-8-sig", "replace").splitlines()
+    first = next((line for line in lines if line.strip(", \t")), "")
+    return tuple(cell.strip().strip('"').strip().lower() for cell in first.split(","))
 
 
 def _checked_header(url: str, number: int, cells: list[str]) -> list[str]:

@@ -30,6 +30,8 @@ def test_tables_as_programs_write_them(tmp_path: Path) -> None:
         (f"{path}:7", {"path": "last.avi", "label": "x"}),
     ]
     assert read_header(str(path)) == ("path", "label")
+    path.write_bytes(b'\r\n,\r\n"Path","label"\r\n')
+    assert read_header(str(path)) == ("path", "label")
 
 
 def test_bytes_that_are_no_utf8_stay_as_the_disk_has_them(tmp_path: Path) -> None:
