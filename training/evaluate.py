@@ -24,6 +24,7 @@ from pclkd.training.pcl_model import PclModel
 from pclkd.training.precision import Precision
 from pclkd.training.probes import knn_accuracy, linear_probe, retrieval_at_k
 from pclkd.training.settings import RunSettings
+from pclkd.training.tensorboard_pictures import thumbnails
 
 __all__ = ["PROTOCOLS", "Evaluator", "VideoFeatures", "evaluate_run"]
 
@@ -39,10 +40,12 @@ class VideoFeatures:
     Attributes:
         features: [N, F] float32, mean over the clips of a video.
         labels: [N] int64 action classes.
+        pictures: [N, 3, 48, 48] float32 in [0, 1], the middle frame of each first clip; None where nobody asked.
     """
 
     features: torch.Tensor
     labels: torch.Tensor
+    pictures: torch.Tensor | None = None
 
 
 class Evaluator:
@@ -92,15 +95,19 @@ class Evaluator:
         }
         return {"pretext_top1_pct": 100 * hit.mean().item(), "pretext_samples": len(hit), **by_class}
 
-    def features(self, model: PclModel, part: Literal["train", "test"]) -> VideoFeatures:
-        """Features of all videos of a part, the mean over the clips of each."""
+    def features(self, model: PclModel, part: Literal["train", "test"], *, pictures: bool = False) -> VideoFeatures:
+        """Features of all videos of a part, the mean over the clips of each, with a picture of each if asked."""
+        residual = self._settings.loader.modality == "residual"
         found: list[torch.Tensor] = []
+        seen: list[torch.Tensor] = []
         labels: list[torch.Tensor] = []
         with _evaluating(model), self._precision.autocast():
             for batch in (self._train if part == "train" else self._test).epoch(0):
                 found.append(model.features(batch.clips).float().mean(1)[: batch.valid])
                 labels.append(batch.label[: batch.valid])
-        return VideoFeatures(features=torch.cat(found), labels=torch.cat(labels))
+                if pictures:
+                    seen.append(thumbnails(batch.clips[: batch.valid], residual=residual))
+        return VideoFeatures(torch.cat(found), torch.cat(labels), torch.cat(seen) if pictures else None)
 
     def linear(self, train: VideoFeatures, test: VideoFeatures) -> dict[str, float]:
         """Accuracy of a linear probe, percent."""

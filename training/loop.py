@@ -144,6 +144,8 @@ class _Trainer:
         if self._must_stop():
             return None
         for batches in self._updates():
+            if log is not None and at.epoch_step == 0:
+                log.clips(batches[0], at.step, residual=self._settings.loader.modality == "residual")
             lr = self._schedule.before_step(at.epoch, at.epoch_step)
             losses = self._step(*batches)
             at.step += 1
@@ -197,6 +199,10 @@ class _Trainer:
         finished = self._at.epoch
         if evaluator is not None and (finished % settings.evaluation.every == 0 or finished == settings.epochs):
             record |= evaluator.all(self._model)
+        if log is not None and evaluator is not None and finished == settings.epochs:
+            videos = evaluator.features(self._model, "test", pictures=True)
+            figures = {name: value for name, value in record.items() if name.startswith(("val/", "train/"))}
+            log.summary(settings.model_dump(mode="json"), figures, videos, self._plan.index.classes)
         if log is not None:
             log.write({"kind": "epoch", "epoch": finished, "step": self._at.step, **record})
             self._save(record)
