@@ -41,7 +41,8 @@ def _draw(panel: Any, unit: str, group: list[Figure]) -> None:
         [figure.median - figure.low for figure in group],
         [figure.high - figure.median for figure in group],
     ]
-    colours = [_colour(figure.name) for figure in group]
+    alone = not any(figure.name.startswith("pclkd") for figure in group)
+    colours = [_OURS if alone else _colour(figure.name) for figure in group]
     panel.barh(range(len(group)), values, color=colours, height=0.66)
     panel.errorbar(values, range(len(group)), xerr=errors, fmt="none", ecolor="#333333", elinewidth=1.1, capsize=2.5)
     for row, figure in enumerate(group):

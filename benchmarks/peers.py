@@ -16,6 +16,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from pclkd.benchmarks.clip_shape import ClipShape
+from pclkd.benchmarks.cpu_time import tree_seconds
 from pclkd.benchmarks.load_case import LoadCase, RecipeName
 from pclkd.benchmarks.peer_clips import PeerWork, Sample, torch_loader
 from pclkd.benchmarks.peer_dali import DaliShards
@@ -38,6 +39,7 @@ _NOTES = (
     "grey_levels_apart: mean difference between a peer's clips and ours, pixel by pixel; worst_sample: of the "
     "sample that differs most (a reader that gives other frames than those asked for shows here)",
     "pclkd_times: how many times as fast pclkd is, median of the rounds' ratios, with its interval",
+    "cpu_ms_per_clip: CPU time of one more pass over all threads and processes; hardly depends on what else runs",
     "videos and shards are in the page cache: the warm-up read them",
     "peers run a process a worker, with one thread each, and torchvision's operators on float tensors; their batches "
     "are smaller where that keeps all workers busy",
@@ -95,15 +97,23 @@ class PeerBenchmark:
                     missing[name] = f"failed: {_first_line(error)}"
                 else:
                     passes[name] = batches
-            rates = session.measure({name: _work(case, batches) for name, batches in passes.items()}, warmup=0)
+            works = {name: _work(case, batches) for name, batches in passes.items()}
+            rates = session.measure(works, warmup=0)
+            cpu = {name: {"cpu_ms_per_clip": _cpu_ms(work)} for name, work in works.items()}
         return make_result(
             "peers",
             "clips/s",
             rates,
             "pclkd",
             case.settings | {"folder_processes": FOLDER_PROCESSES},
-            extra={
-                name: {**_times(rates, name), "grey_levels_apart": mean(levels), "worst_sample": max(levels)}
+            extra=cpu
+            | {
+                name: {
+                    **_times(rates, name),
+                    **cpu[name],
+                    "grey_levels_apart": mean(levels),
+                    "worst_sample": max(levels),
+                }
                 for name, levels in differences.items()
             },
             missing=missing,
@@ -163,6 +173,13 @@ def _torch(case: LoadCase, dataset: "VideoClips | ShardClips | FolderClips", wor
 
 def _work(case: LoadCase, batches: Batches) -> Work:
     return lambda: case.drain(clips for _, clips in batches())
+
+
+def _cpu_ms(work: Work) -> float:
+    """CPU time of a clip over all processes; taken apart from the rounds, so that looking costs them nothing."""
+    began = tree_seconds()
+    clips = work()
+    return 1000 * (tree_seconds() - began) / clips
 
 
 def _collect(batches: Iterable[tuple[torch.Tensor, torch.Tensor]]) -> dict[int, torch.Tensor]:

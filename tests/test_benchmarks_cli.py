@@ -78,6 +78,7 @@ def test_peers_in_one_run(tmp_path, synthetic_shards, synthetic_videos):
     assert names(result) == ["pclkd", *readers, "torch_webdataset", "torch_folders", "dali_webdataset"]
     assert result.missing == {name: missing_library(name) for name in VIDEO_READERS if name not in readers}
     assert not any("OTHER CLIPS" in note for note in result.notes)
+    assert all(case.extra["cpu_ms_per_clip"] >= 0 for case in result.results)
     for case in result.results[1:]:
         ratios = np.array(result["pclkd"].values) / np.array(case.values)
         assert case.extra["pclkd_times"] == pytest.approx(np.median(ratios))
