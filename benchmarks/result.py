@@ -145,7 +145,9 @@ def show_result(result: BenchmarkResult) -> str:
     if names:
         more = [["", *names]]
         for figure in figures:
-            more.append([figure.name, *(_number(figure.extra[name]) if name in figure.extra else "" for name in names)])
+            if figure.extra:
+                numbers = [_number(figure.extra[name]) if name in figure.extra else "" for name in names]
+                more.append([figure.name, *numbers])
         tables += "\n\n" + _columns(more)
     first = figures[0]
     return "\n".join(

@@ -59,6 +59,7 @@ def test_the_table_shows_figures_ratios_settings_missing_and_notes(result):
     assert any(line.split() == ["ours", "200", "100", "300", "50", "%", "3"] for line in lines)
     assert any(line.split() == ["theirs", "50", "50", "100", "50", "%", "1"] for line in lines)
     assert any(line.split() == ["ours", "1.5"] for line in lines)
+    assert "theirs" not in [line.strip() for line in lines]  # no line for a case without further figures
     assert lines[-2:] == ["- missing: nobody (not installed)", "- a note"]
 
 
