@@ -6,6 +6,7 @@ import shutil
 import threading
 import time
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -51,21 +52,36 @@ def flip_bits(shards: Path, sample: int) -> None:
             file.write(bytes([byte ^ 4]))
 
 
-def rename_content(shards: Path, sample: int) -> None:
-    """Frames that no decoder takes, with checksums that fit: as a packer with a fault would leave them."""
+def store_nonsense(shards: Path, sample: int) -> None:
+    """Frames that are no JPEG, with checksums that fit: as a packer with a fault would leave them."""
+    change_frames(shards, sample, lambda row, jpeg: bytes([row % 251]) * len(jpeg))
+
+
+def store_undecodable(shards: Path, sample: int) -> None:
+    """JPEGs with a sound header that want a Huffman table that is not there: only the decoder finds out."""
+
+    def spoil(_: int, jpeg: bytes) -> bytes:
+        tables = jpeg.index(b"\xff\xda") + 6
+        return jpeg[:tables] + b"\x33" + jpeg[tables + 1 :]
+
+    change_frames(shards, sample, spoil)
+
+
+def change_frames(shards: Path, sample: int, change: Callable[[int, bytes], bytes]) -> None:
     index = ShardIndex.open(shards)
     column = shards / "index" / "frame_crc32.npy"
     sums = np.load(column)
     with Path(index.shard_url(int(index.sample_shard[sample]))).open("r+b") as file:
         for row in range(int(index.sample_frames[sample]), int(index.sample_frames[sample + 1])):
-            nonsense = bytes([row % 251]) * int(index.frame_length[row])
             file.seek(int(index.frame_offset[row]))
-            file.write(nonsense)
-            sums[row] = zlib.crc32(nonsense)
+            changed = change(row, file.read(int(index.frame_length[row])))
+            file.seek(int(index.frame_offset[row]))
+            file.write(changed)
+            sums[row] = zlib.crc32(changed)
     np.save(column, sums)
 
 
-@pytest.mark.parametrize("damage", [flip_bits, rename_content])
+@pytest.mark.parametrize("damage", [flip_bits, store_nonsense, store_undecodable])
 @pytest.mark.parametrize("size", [1, 2, 3])
 def test_damaged_samples_are_counted_once_and_replaced_alike_by_any_number_of_processes(
     shards: Path, size: int, damage
@@ -94,7 +110,7 @@ def test_damaged_samples_are_counted_once_and_replaced_alike_by_any_number_of_pr
     assert found_reads == reads
 
 
-@pytest.mark.parametrize("damage", [flip_bits, rename_content])
+@pytest.mark.parametrize("damage", [flip_bits, store_nonsense, store_undecodable])
 def test_evaluation_leaves_damaged_videos_out_and_nothing_else(shards: Path, damage) -> None:
     samples = ShardIndex.open(shards).split_samples(1, "train")
     for position in (0, 1, 2, 3, 6):  # a whole batch, and one of the next
