@@ -17,7 +17,7 @@ from pclkd.sharding.pack import pack_videos, plan_packing
 from pclkd.sharding.progress import show_progress
 from pclkd.sharding.synth import LISTS_FOLDER, VIDEOS_FOLDER, SynthSettings, render_dataset
 from pclkd.training.checkpoint import CHECKPOINT_NAME, load_checkpoint
-from pclkd.training.evaluate import PROTOCOLS, evaluate_run
+from pclkd.training.evaluate import Protocol, evaluate_run
 from pclkd.training.loop import train
 from pclkd.training.progress import say
 from pclkd.training.report import write_report
@@ -149,10 +149,14 @@ def _train(out: Path, shards: Path, part: _Part, settings: RunSettings) -> None:
 
 def _evaluate(folder: Path, shards: Path) -> dict[str, float]:
     figures: dict[str, float] = {}
-    headline = {"pretext": "pretext_top1_pct", "linear": "linear_top1_pct", "retrieval": "retrieval_r1_pct"}
-    for protocol in PROTOCOLS:
+    headline: dict[Protocol, str] = {
+        "pretext": "pretext_top1_pct",
+        "linear": "linear_top1_pct",
+        "retrieval": "retrieval_r1_pct",
+    }
+    for protocol, figure in headline.items():
         file = folder / f"eval-{protocol}.json"
         fresh = file.exists() and file.stat().st_mtime > (folder / CHECKPOINT_NAME).stat().st_mtime
         result = json.loads(file.read_text()) if fresh else evaluate_run(folder, shards, protocol)
-        figures[headline[protocol]] = float(result[headline[protocol]])
+        figures[figure] = float(result[figure])
     return figures

@@ -26,7 +26,7 @@ from pclkd.training.probes import knn_accuracy, linear_probe, retrieval_at_k
 from pclkd.training.settings import RunSettings
 from pclkd.training.tensorboard_pictures import thumbnails
 
-__all__ = ["PROTOCOLS", "Evaluator", "VideoFeatures", "evaluate_run"]
+__all__ = ["PROTOCOLS", "Evaluator", "Protocol", "VideoFeatures", "evaluate_run"]
 
 Protocol = Literal["pretext", "linear", "knn", "retrieval", "finetune"]
 PROTOCOLS: tuple[Protocol, ...] = get_args(Protocol)

@@ -23,37 +23,21 @@ from pclkd.training.build_model import build_model
 from pclkd.training.checkpoint import (
     CHECKPOINT_NAME,
     Checkpoint,
-    ForeignCheckpointError,
     load_checkpoint,
     load_model,
 )
 from pclkd.training.distributed import choose_device
 from pclkd.training.objective import Objective, adapter_dims
-from pclkd.training.outside_weights import read_outside_model
 from pclkd.training.pcl_model import PclModel
 from pclkd.training.settings import RunSettings
+from pclkd.training.teachers import Teacher, check_data, load_teacher
 
-__all__ = ["RunPlan", "Teacher", "load_teacher", "plan_run"]
+__all__ = ["RunPlan", "plan_run"]
 
 _HOW_IT_LOADS = (
     *("decode", "threads", "prefetch", "quarantine_limit_pct", "wait_limit_s"),
     *("storage_limit_s", "cache_dir", "cache_gib"),
 )  # settings of the loader that leave the clips alone
-
-
-@dataclass(frozen=True)
-class Teacher:
-    """A frozen network to learn from.
-
-    Attributes:
-        path: where it came from.
-        model: the network.
-        banks: what its own run compared with, by name; None where it has none for this data.
-    """
-
-    path: Path
-    model: PclModel
-    banks: dict[str, torch.Tensor] | None
 
 
 @dataclass(frozen=True)
@@ -158,7 +142,7 @@ def plan_run(
         if not resume:
             raise InputError(f"{folder} already holds a run", remedy="add --resume to go on with it, or change --out")
         resumed = load_checkpoint(folder)
-        _check_data(resumed, index, len(samples), f"the checkpoint in {folder}")
+        check_data(resumed, index, len(samples), f"the checkpoint in {folder}")
         _check_unchanged(resumed.settings, settings, elsewhere=resumed.processes != world.size)
     plan = RunPlan(
         folder=folder,
@@ -190,60 +174,6 @@ def _check_teachers(resumed: Checkpoint, teachers: int, folder: Path) -> None:
         )
 
 
-def load_teacher(path: Path, index: ShardIndex, rows: int, settings: RunSettings) -> Teacher:
-    """A teacher for a student with these settings.
-
-    Its memory banks are taken along only where they speak of the same videos. Weights from outside (the published PCL
-    code's, torchvision's) bring none, and are taken to have learned from clips of the student's modality.
-
-    Raises:
-        InputError: it saw other inputs than the student will, its banks belong to other videos, or it lacks a head
-            that a term of the distillation asks.
-    """
-    try:
-        checkpoint = load_checkpoint(path)
-    except ForeignCheckpointError:
-        return _teacher_from_outside(path, settings)
-    theirs, ours = checkpoint.settings, settings
-    if theirs.loader.modality != ours.loader.modality:
-        raise InputError(
-            f"the teacher {path} learned from {theirs.loader.modality} clips, the student gets {ours.loader.modality}",
-            remedy=f"--set loader.modality={theirs.loader.modality}",
-        )
-    if ours.kd.pretext_weight > 0 and theirs.pretext != ours.pretext:
-        raise InputError(
-            f"the teacher {path} learned the pretext task {theirs.pretext.task}, "
-            f"the student learns {ours.pretext.task}",
-            remedy=f"--set pretext.task={theirs.pretext.task}, or leave that term out: --set kd.pretext_weight=0",
-        )
-    banks = checkpoint.memory.get("student")
-    if ours.kd.contrast_weight > 0:
-        way_out = "or leave its banks out: --set kd.contrast_weight=0"
-        _check_data(checkpoint, index, rows, f"the teacher {path}", way_out)
-        if theirs.split != ours.split:
-            raise InputError(
-                f"the teacher {path} remembers the videos of split {theirs.split}, the student has split {ours.split}",
-                remedy=f"--set split={theirs.split}, {way_out}",
-            )
-    else:
-        banks = None
-    return Teacher(path=path, model=load_model(checkpoint, path), banks=banks)
-
-
-def _teacher_from_outside(path: Path, settings: RunSettings) -> Teacher:
-    outside = read_outside_model(path)
-    for head, there, term in (
-        ("pretext classifier", outside.has_pretext, "pretext"),
-        ("projector", outside.has_projector, "contrast"),
-    ):
-        if getattr(settings.kd, f"{term}_weight") > 0 and not there:
-            raise InputError(
-                f"the teacher {path} ({outside.backbone}) has no {head}",
-                remedy=f"leave that term out: --set kd.{term}_weight=0",
-            )
-    return Teacher(path=path, model=outside.model, banks=None)
-
-
 def _check_clips(settings: RunSettings) -> None:
     """Refuse a backbone that does not exist, or whose pooling leaves nothing of these clips."""
     with torch.device("meta"):  # the shape of a network without its numbers
@@ -267,16 +197,6 @@ def _check_pretext(settings: RunSettings) -> None:
             f"pretext.task={settings.pretext.task} with pretext.changed={settings.pretext.changed} leaves no two clips "
             "clean for contrast",
             remedy="--set pretext.changed=middle, or --set pcl.contrast=none",
-        )
-
-
-def _check_data(checkpoint: Checkpoint, index: ShardIndex, rows: int, what: str, way_out: str = "") -> None:
-    if checkpoint.fingerprint != index.fingerprint or checkpoint.rows != rows:
-        found = f"{index.fingerprint[:12]} with {rows} training videos"
-        wanted = f"{checkpoint.fingerprint[:12]} with {checkpoint.rows}"
-        raise InputError(
-            f"{what} belongs to other data (shard set {wanted}; {index.root} is {found})",
-            remedy=f"give the shards and split it was trained on{', ' + way_out if way_out else ''}",
         )
 
 
