@@ -25,7 +25,8 @@ from pclkd.sharding.task import WORK_FOLDER
 
 __all__ = ["locked"]
 
-_PATIENCE_SECONDS = 3.0  # the workers of a killed run need a moment to be gone
+_PATIENCE_SECONDS = 1.0
+_ORPHANS_SECONDS = 60.0  # workers of a killed run that were just being started need a moment to notice
 _EXPIRES_SECONDS = 60.0
 _RENEWED_SECONDS = 15.0
 _LOCK_NAME = "lock.json"
@@ -56,17 +57,28 @@ def locked(out: str) -> Iterator[tuple[int, ...]]:
 
 
 def _take(handle: int, folder: Path) -> None:
-    until = time.monotonic() + _PATIENCE_SECONDS
+    began = time.monotonic()
     while True:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            if time.monotonic() > until:
+            waited = time.monotonic() - began
+            if waited > _ORPHANS_SECONDS or (waited > _PATIENCE_SECONDS and not _is_orphaned(handle)):
                 remedy = "wait for it or give another folder"
                 raise InputError(f"another run is packing into {folder}", remedy=remedy) from None
             time.sleep(0.05)
         else:
             return
+
+
+def _is_orphaned(handle: int) -> bool:
+    """Tell whether the process that took the lock is gone, so that only its workers can hold it still."""
+    inode = f":{os.fstat(handle).st_ino}"
+    for line in Path("/proc/locks").read_text().splitlines():
+        fields = line.split()  # "1: FLOCK ADVISORY WRITE 4711 08:01:1234567 0 EOF"
+        if fields[1] == "FLOCK" and fields[5].endswith(inode):
+            return _stat(int(fields[4]))[:1] in ([], ["Z"])
+    return False
 
 
 @contextmanager
@@ -130,7 +142,12 @@ def _is_gone(other: dict[str, Any]) -> bool:
 
 def _started(pid: int) -> str:
     """Return what tells a process from a later one of the same number, "" when there is none."""
+    return "".join(_stat(pid)[19:20])
+
+
+def _stat(pid: int) -> list[str]:
+    """Return what /proc tells of a process, from its state on; nothing when there is none."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
-        return ""
+        return []

@@ -4,6 +4,7 @@ A file appears under its name only when it is whole. On a local file system that
 object store shows an object only when its upload is complete, so a finished local file is put there in one go.
 """
 
+import errno
 import os
 import tempfile
 from collections.abc import Callable, Iterator
@@ -33,6 +34,7 @@ __all__ = [
 ]
 
 _EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
+_OF_THIS_MACHINE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EMFILE, errno.EROFS})
 _LOCAL = ("file", "local")
 # Stores whose objects cannot be seen before they are complete; elsewhere a put goes through a `.part` and a move.
 _WHOLE_PUTS = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "az", "memory"})
@@ -90,6 +92,8 @@ def _told(url: str | Path) -> Iterator[None]:
     except PermissionError as error:
         raise InputError(f"no access to {url} ({error})", remedy="check the credentials and their rights") from error
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in _OF_THIS_MACHINE:
+            raise
         # botocore, aiohttp and google-auth share no base class, and none of them may be imported here.
         name = type(error).__name__
         if "Credential" in name or "Token" in name:

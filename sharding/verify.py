@@ -89,7 +89,7 @@ def _check_columns(root: str, manifest: Manifest) -> Iterator[Damage]:
         try:
             found = _sha256(column_url(root, name))
         except OSError as error:
-            yield Damage(f"index/{name}.npy", None, f"cannot be read ({error.strerror})")
+            yield Damage(f"index/{name}.npy", None, f"cannot be read ({error.strerror or error})")
             continue
         if found != manifest.columns.get(name):
             yield Damage(f"index/{name}.npy", None, "differs from its SHA-256 in the manifest")
@@ -104,7 +104,7 @@ def _check_sum(root: str, shard: ShardRecord) -> Iterator[Damage]:
     try:
         found = _sha256(storage.join(root, shard.name))
     except OSError as error:
-        yield Damage(shard.name, None, f"cannot be read ({error.strerror})")
+        yield Damage(shard.name, None, f"cannot be read ({error.strerror or error})")
         return
     if found != shard.sha256:
         yield Damage(shard.name, None, "differs from its SHA-256 in the manifest")
@@ -119,7 +119,7 @@ def _check_shard(index: ShardIndex, number: int) -> Iterator[Damage]:
             yield from _check_file(index, shard, samples, path)
     except OSError as error:
         for sample in samples:
-            yield Damage(shard.name, index.key(sample), f"the shard cannot be read ({error.strerror})")
+            yield Damage(shard.name, index.key(sample), f"the shard cannot be read ({error.strerror or error})")
 
 
 def _check_file(index: ShardIndex, shard: ShardRecord, samples: list[int], path: Path) -> Iterator[Damage]:
@@ -151,7 +151,7 @@ def _check_video(index: ShardIndex, sample: int, handle: int, entries: list[TarE
     try:
         stretch = _read(handle, start, size)
     except OSError as error:
-        return f"cannot be read ({error.strerror})"
+        return f"cannot be read ({error.strerror or error})"
     if len(stretch) < size:
         return f"is cut off: {len(stretch)} of {size} bytes are there"
     frames = range(int(index.sample_frames[sample]), int(index.sample_frames[sample + 1]))
@@ -195,7 +195,7 @@ def _check_webdataset_index(root: str, name: str, entries: list[TarEntry]) -> It
     try:
         found = storage.read_bytes(storage.join(root, name))
     except OSError as error:
-        yield Damage(name, None, f"cannot be read ({error.strerror})")
+        yield Damage(name, None, f"cannot be read ({error.strerror or error})")
         return
     if found != webdataset_index(entries).encode():
         yield Damage(name, None, "does not fit its shard: make it again with DALI's wds2idx")
