@@ -154,3 +154,10 @@ def test_long_permutations_are_sorted_keys() -> None:
     order = permutation(3, 1, n)
     assert sorted(order.tolist()) == list(range(n))
     assert order.tolist() == sorted(range(n), key=lambda i: (int(pair[i, 0]), int(pair[i, 1]), i))
+
+
+def test_a_permutation_of_many_is_one_sort_of_all_keys() -> None:
+    n = 2**16 + 1000  # keys are made in pieces of 2**16
+    pair = words(9, 4, np.arange(n), Purpose.ORDER, 2)
+    keys = [(int(high) << 32) | int(low) for high, low in pair]
+    assert permutation(9, 4, n).tolist() == sorted(range(n), key=lambda i: keys[i])

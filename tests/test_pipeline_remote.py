@@ -12,12 +12,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from click.testing import CliRunner
 
 from pclkd.pipeline import clip_loader
 from pclkd.pipeline.batch import ClipBatch
 from pclkd.pipeline.loader import ClipLoader
 from pclkd.pipeline.sampling import TupleSettings
 from pclkd.pipeline.world import World
+from pclkd.sharding.cli import main
 from pclkd.sharding.errors import InputError
 from pclkd.sharding.index import ShardIndex
 
@@ -152,6 +154,17 @@ def held(folder: Path) -> int:
 
 def remove(shards: str, name: str) -> None:
     s3fs.S3FileSystem(skip_instance_cache=True).rm_file(f"{shards.removeprefix('s3://')}/{name}")
+
+
+def test_shards_packed_straight_to_the_store_load_from_it(
+    store: Proxy, synthetic_videos, synthetic_shards: Path
+) -> None:
+    s3fs.S3FileSystem(skip_instance_cache=True).mkdir("packed")
+    url = "s3://packed/sets/synthetic"
+    arguments = [synthetic_videos.videos, url, "--splits", synthetic_videos.splits, "--size", "64x86", "--workers", "1"]
+    result = CliRunner().invoke(main, ["pack", *map(str, arguments)])
+    assert result.exit_code == 0, result.output
+    assert_same(batches(loader(url)), batches(loader(synthetic_shards)))
 
 
 @pytest.mark.parametrize("cache_gib", [10.0, 0.0])
