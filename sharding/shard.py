@@ -9,7 +9,7 @@ import time
 import zlib
 from array import array
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
@@ -74,9 +74,13 @@ def make_shard(task: ShardTask, so_far: Sequence[Outcome], tell: Tell) -> ShardR
 
 
 def write_index(task: ShardTask, packed: Sequence[PackedVideo]) -> None:
-    """Write what wds2idx makes of the tar beside it."""
-    entries = [entry for video in packed for entry in video.entries]
-    storage.write_bytes(storage.join(task.out, f"{Path(task.name).stem}.idx"), webdataset_index(entries).encode())
+    """Write what wds2idx makes of the tar beside it, unless it is there."""
+    url = storage.join(task.out, f"{Path(task.name).stem}.idx")
+    content = webdataset_index([entry for video in packed for entry in video.entries]).encode()
+    with suppress(FileNotFoundError):
+        if storage.read_bytes(url) == content:
+            return
+    storage.write_bytes(url, content)
 
 
 def sha256_of(path: Path, tick: Callable[[], None] = lambda: None) -> str:

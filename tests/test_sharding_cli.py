@@ -81,6 +81,9 @@ def test_the_whole_way(tmp_path: Path) -> None:
     run_alone = {"seconds", "notes", "complete_already", "shards_kept", "shards_made", "retried"}
     assert told == {name: value for name, value in summary.items() if name not in run_alone}
     assert (summary["shards_made"], summary["shards_kept"], summary["retried"]) == (1, 0, 0)
+    done = run("pack", tmp_path / "UCF-101", tmp_path / "out", "--splits", lists, "--size=32x43", "--workers=1")
+    assert done.exit_code == 0
+    assert "already complete, checked in" in done.stdout
     text = run("info", tmp_path / "out").stdout
     assert summary["fingerprint"] in text
     assert "videos       6, 60 frames" in text
