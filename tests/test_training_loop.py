@@ -209,10 +209,14 @@ def test_print_config_starts_nothing(tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
-def test_bf16_trains_close_to_float32(synthetic_shards: Path, tmp_path: Path) -> None:
-    for name in ("fp32", "bf16"):
-        out = tmp_path / name
-        run("pretrain", "--data", synthetic_shards, "--out", out, "--max-steps=2", f"--set=precision={name}", *TINY)
+def test_bf16_trains_close_to_float32_or_is_refused(synthetic_shards: Path, tmp_path: Path) -> None:
+    base = ["pretrain", "--data", synthetic_shards, *TINY, "--max-steps=2"]
+    run(*base, "--out", tmp_path / "fp32", "--set=precision=fp32")
+    done = cli(*base, "--out", tmp_path / "bf16", "--set=precision=bf16")
+    if done.exit_code == 2:  # this machine's bf16 convolutions are wrong, and the self-check found out
+        assert "conv3d in bf16 is off" in done.output
+        assert not (tmp_path / "bf16").exists()
+        return
     fp32, bf16 = (steps(tmp_path / name)[1] for name in ("fp32", "bf16"))
     assert fp32 != bf16
     assert bf16["pretext"] == pytest.approx(fp32["pretext"], rel=0.05)
