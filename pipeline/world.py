@@ -3,6 +3,8 @@
 import os
 from dataclasses import dataclass
 
+from pclkd.sharding.errors import InputError
+
 __all__ = ["World"]
 
 
@@ -28,12 +30,16 @@ class World:
 
     @classmethod
     def from_environment(cls) -> "World":
-        """Read RANK, WORLD_SIZE, LOCAL_RANK and LOCAL_WORLD_SIZE as torchrun sets them; one process without them."""
+        """Read RANK, WORLD_SIZE, LOCAL_RANK and LOCAL_WORLD_SIZE as torchrun sets them; one process without them.
+
+        Raises:
+            InputError: one of them is no number.
+        """
         return cls(
-            rank=int(os.environ.get("RANK", "0")),
-            size=int(os.environ.get("WORLD_SIZE", "1")),
-            local_rank=int(os.environ.get("LOCAL_RANK", "0")),
-            local_size=int(os.environ.get("LOCAL_WORLD_SIZE", "1")),
+            rank=_number("RANK", 0),
+            size=_number("WORLD_SIZE", 1),
+            local_rank=_number("LOCAL_RANK", 0),
+            local_size=_number("LOCAL_WORLD_SIZE", 1),
         )
 
     @property
@@ -45,3 +51,13 @@ class World:
     def is_first(self) -> bool:
         """Whether this process speaks, writes and evaluates for all."""
         return self.rank == 0
+
+
+def _number(name: str, default: int) -> int:
+    text = os.environ.get(name, str(default))
+    try:
+        return int(text)
+    except ValueError:
+        raise InputError(
+            f"{name}={text!r} in the environment is no number", remedy="start the job with torchrun, or unset it"
+        ) from None

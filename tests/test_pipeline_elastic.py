@@ -255,3 +255,16 @@ def test_a_killed_job_goes_on_with_one_process_or_two(
     steps = (12 - consumed) // (size * batch)
     finished = whole[1][: consumed + steps * size * batch]
     assert before + [row for step in sorted(after) for row in after[step]] == [*whole[0], *finished, *whole[2]]
+
+
+def test_the_next_epoch_is_begun_before_it_is_asked_for(synthetic_shards: Path, whole: list) -> None:
+    with loader(synthetic_shards, batch_size=12) as alone:
+        list(alone.epoch(0))  # asked for by its number, an epoch is all that is read
+    with loader(synthetic_shards, batch_size=12) as opened:
+        assert [fact for batch in opened for fact in facts(batch)] == whole[0]
+        deadline = time.monotonic() + 60
+        while opened.statistics.bytes_read == alone.statistics.bytes_read and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert opened.statistics.bytes_read > alone.statistics.bytes_read
+        assert opened.statistics.samples == 12  # counted when they are delivered
+        assert [fact for batch in opened for fact in facts(batch)] == whole[1]

@@ -86,6 +86,9 @@ def test_torchrun_is_heard(synthetic_shards: Path, monkeypatch: pytest.MonkeyPat
         own = next(iter(loader)).sample_index
         order = torch.cat([batch.sample_index for batch in alone])
         assert torch.equal(own, order[2:4])
+    monkeypatch.setenv("RANK", "first")
+    with pytest.raises(InputError, match=r"RANK='first' in the environment is no number"):
+        clip_loader(synthetic_shards, **small)
 
 
 def test_the_readme_shows_these_lines() -> None:
