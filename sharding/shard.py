@@ -25,7 +25,8 @@ from pclkd.sharding.task import PackedVideo, ShardResult, ShardTask
 __all__ = ["FileLostError", "Outcome", "Tell", "make_shard", "sha256_of", "write_index"]
 
 Outcome = PackedVideo | Quarantined
-# What a worker says while it goes on: ("begin", position of the video), ("alive",), ("retry",), ("through", outcome).
+# What a worker says while it goes on: ("begin", position of the video), ("alive",), ("retry",), ("through", outcome),
+# ("restart",) when nothing of what was through before is of use.
 Tell = Callable[[tuple[Any, ...]], None]
 
 _SECONDS_BETWEEN_SIGNS = 0.25
@@ -53,7 +54,7 @@ def make_shard(task: ShardTask, so_far: Sequence[Outcome], tell: Tell) -> ShardR
     """
     task.scratch.mkdir(parents=True, exist_ok=True)
     outcomes = list(so_far)
-    with task.part.open("r+b" if so_far and task.part.exists() else "w+b") as file:
+    with task.part.open("r+b" if so_far else "w+b") as file:
         tar = TarWriter(file, _end_of(outcomes))
         for position in range(len(outcomes), len(task.videos)):
             tell(("begin", position))

@@ -8,7 +8,7 @@ was through. A video that a process was lost over gets one more chance, and is t
 import resource
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from multiprocessing.connection import wait
@@ -21,11 +21,11 @@ from pclkd.sharding.journal import remove_record, write_record
 from pclkd.sharding.kept import keep_shard
 from pclkd.sharding.manifest import Quarantined
 from pclkd.sharding.progress import Step
-from pclkd.sharding.shard import FileLostError, Outcome, make_shard
+from pclkd.sharding.shard import FileLostError, Outcome, Tell, make_shard
 from pclkd.sharding.task import ShardResult, ShardTask
 from pclkd.sharding.workers import Worker
 
-__all__ = ["Job", "Limits", "supervise"]
+__all__ = ["Job", "Limits", "do_job", "supervise"]
 
 Job = ShardTask | CheckTask
 
@@ -64,6 +64,7 @@ class _Watch:
     deadline: float | None = None
     attempts: dict[int, int] = field(default_factory=dict)
     deaths: int = 0
+    stepped: int = 0
     retried: int = 0
 
 
@@ -146,9 +147,11 @@ class _Crew:
 
     def _told(self, watch: _Watch, kind: str, value: Any = None) -> None:
         if kind == "through":
-            watch.so_far.append(value)
             watch.video = watch.deadline = None
-            self._step(value)
+            self._through(watch, value)
+            return
+        if kind == "restart":
+            watch.so_far.clear()
             return
         if kind == "begin":
             watch.video = value
@@ -156,7 +159,13 @@ class _Crew:
             watch.retried += 1
         watch.deadline = time.monotonic() + self.limits.file_seconds
 
-    def _step(self, outcome: Outcome) -> None:
+    def _through(self, watch: _Watch, outcome: Outcome) -> None:
+        watch.so_far.append(outcome)
+        if len(watch.so_far) > watch.stepped:  # not told before a restart
+            self._step(watch, outcome)
+
+    def _step(self, watch: _Watch, outcome: Outcome) -> None:
+        watch.stepped += 1
         if isinstance(outcome, Quarantined):
             self.step(outcome.video, True)
         else:
@@ -169,8 +178,8 @@ class _Crew:
             result.retried += watch.retried
             if result.kept:
                 outcomes: list[Outcome] = [*result.packed, *result.quarantined]
-                for outcome in outcomes:
-                    self._step(outcome)
+                for outcome in outcomes[watch.stepped :]:
+                    self._step(watch, outcome)
         self._begin(watch.worker)
 
     def _died(self, watch: _Watch, code: int) -> None:
@@ -189,8 +198,7 @@ class _Crew:
         assert watch.video is not None
         attempts = watch.attempts[watch.video] = watch.attempts.get(watch.video, 0) + 1
         if attempts >= _ATTEMPTS:
-            watch.so_far.append(Quarantined(watch.job.videos[watch.video].relative, reason))
-            self._step(watch.so_far[-1])
+            self._through(watch, Quarantined(watch.job.videos[watch.video].relative, reason))
         else:
             watch.retried += 1
         self._go_on(watch)
@@ -206,19 +214,25 @@ def _bytes(job: Job) -> int:
     return sum(int(identity.partition(":")[0]) for identity in job.identities if identity)
 
 
-def _work(
-    order: tuple[Job, list[Outcome]], tell: Callable[[tuple[Any, ...]], None], *, memory_bytes: int
-) -> ShardResult | None:
+def _work(order: tuple[Job, list[Outcome]], tell: Tell, *, memory_bytes: int) -> ShardResult | None:
     """Do one job in a worker process."""
     _limit_memory(memory_bytes)
-    job, so_far = order
+    return do_job(*order, tell)
+
+
+def do_job(job: Job, so_far: Sequence[Outcome], tell: Tell) -> ShardResult | None:
+    """Check a shard, keep it, or make it; see `make_shard` for the arguments."""
     if isinstance(job, CheckTask):
         return check_finished(job)
-    if not so_far:
+    if not so_far or not job.part.exists():
         kept = keep_shard(job)
         if kept is not None:
             return kept
         remove_record(job)
+        if so_far:
+            # The process was lost after the tar had its final name, but before that was written down.
+            tell(("restart",))
+            so_far = ()
     result = make_shard(job, so_far, tell)
     write_record(job, result)
     return result

@@ -10,7 +10,9 @@ import psutil
 import pytest
 
 from pclkd.sharding import InputError, ShardIndex, pack_videos, plan_packing
-from pclkd.sharding.supervise import Limits
+from pclkd.sharding.frames import open_video
+from pclkd.sharding.pack_run import PackRun
+from pclkd.sharding.supervise import Limits, do_job
 from pclkd.sharding.verify import verify_shards
 
 SMALL = {"height": 32, "width": 43, "quality": 50, "max_frames": 12}
@@ -246,3 +248,30 @@ def test_frames_go_to_the_tar_one_by_one(synthetic_videos, tmp_path: Path) -> No
         peaks.append((peak, stored))
     assert peaks[1][1] - peaks[0][1] > 20e6
     assert peaks[1][0] - peaks[0][0] < 10_000
+
+
+@pytest.mark.parametrize("lost", ["after the part", "before the record", "after the record"])
+def test_a_process_lost_near_the_end_of_a_shard_is_made_up_for(synthetic_videos, tmp_path: Path, lost: str) -> None:
+    """The moments between a finished tar and its record are too short to be hit on purpose: take them one by one."""
+    plan = plan_packing(synthetic_videos.videos, synthetic_videos.splits, **SMALL)
+    (tmp_path / ".pack").mkdir()
+    task = PackRun(plan.dataset, plan.settings, str(tmp_path), open_video).tasks[0]
+    told: list[tuple] = []
+    first = do_job(task, (), told.append)
+    assert first is not None
+    assert first.record is not None
+    tar = tmp_path / task.name
+    record = tmp_path / ".pack" / f"{tar.stem}.json"
+    whole = contents(tmp_path)
+    outcomes = [message[1] for message in told if message[0] == "through"]
+    if lost != "after the record":
+        record.unlink()
+    if lost == "after the part":
+        tar.rename(task.part)
+    told.clear()
+    second = do_job(task, outcomes, told.append)
+    assert second is not None
+    assert second.record == first.record
+    assert second.kept == (lost == "after the record")
+    assert ("restart",) in told if lost == "before the record" else told == []
+    assert contents(tmp_path) == whole
