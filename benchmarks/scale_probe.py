@@ -11,6 +11,8 @@ import sys
 import time
 from pathlib import Path
 
+__all__ = ["main"]
+
 
 def resident_mib() -> float:
     """Memory that this process has in RAM, files that it mapped and touched included."""
