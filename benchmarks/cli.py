@@ -5,6 +5,7 @@ Heavy imports stay inside the commands, so that `--help` answers at once.
 
 import click
 
+from pclkd.benchmarks.compare_command import compare
 from pclkd.benchmarks.load_command import load
 from pclkd.benchmarks.peers_command import peers
 from pclkd.benchmarks.scale_command import scale
@@ -22,5 +23,5 @@ def main() -> None:
     """Measure throughput: warm-up, interleaved rounds, median and spread, hardware and versions."""
 
 
-for _command in (load, peers, scale, shard, step, train):
+for _command in (compare, load, peers, scale, shard, step, train):
     main.add_command(_command)

@@ -4,14 +4,23 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from pclkd.benchmarks.rounds import summarise
 from pclkd.pipeline.settings import Settings
 from pclkd.sharding.atomic import write_text
+from pclkd.sharding.errors import InputError
 from pclkd.training.environment import describe_environment
 
-__all__ = ["BenchmarkResult", "Figure", "make_result", "show_result", "write_result"]
+__all__ = [
+    "BenchmarkResult",
+    "Figure",
+    "make_result",
+    "read_result",
+    "show_result",
+    "text_columns",
+    "write_result",
+]
 
 
 class Figure(Settings):
@@ -140,7 +149,7 @@ def show_result(result: BenchmarkResult) -> str:
         numbers = [_number(value) for value in (figure.median, figure.low, figure.high)]
         unit = [figure.unit] if len(units) > 1 else []
         rows.append([figure.name, *unit, *numbers, f"{figure.spread_pct:.0f} %", f"{figure.ratio:.3g}"])
-    tables = _columns(rows)
+    tables = text_columns(rows)
     names = list(dict.fromkeys(name for figure in figures for name in figure.extra))
     if names:
         more = [["", *names]]
@@ -148,7 +157,7 @@ def show_result(result: BenchmarkResult) -> str:
             if figure.extra:
                 numbers = [_number(figure.extra[name]) if name in figure.extra else "" for name in names]
                 more.append([figure.name, *numbers])
-        tables += "\n\n" + _columns(more)
+        tables += "\n\n" + text_columns(more)
     first = figures[0]
     return "\n".join(
         [
@@ -170,11 +179,31 @@ def write_result(result: BenchmarkResult, path: Path) -> None:
     write_text(path, result.model_dump_json(indent=2) + "\n")
 
 
+def read_result(path: Path) -> BenchmarkResult:
+    """Read a result that `write_result` wrote.
+
+    Raises:
+        InputError: no such file, or not a result of this format.
+    """
+    try:
+        return BenchmarkResult.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise InputError(f"cannot read {path} ({error.strerror})", remedy="give a file written with --json") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the file"
+        raise InputError(
+            f"{path} is no benchmark result of this version ({where}: {first['msg'].lower()})",
+            remedy="give a file written with --json, or measure again",
+        ) from None
+
+
 def _number(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
-def _columns(rows: Sequence[Sequence[str]]) -> str:
+def text_columns(rows: Sequence[Sequence[str]]) -> str:
+    """Rows of cells as text: the first column to the left, the others to the right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [
         "  ".join(
