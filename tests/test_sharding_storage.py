@@ -7,6 +7,7 @@ from pathlib import Path
 
 import fsspec
 import pytest
+from fsspec.registry import _registry
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -120,6 +121,8 @@ def test_a_store_without_whole_puts_gets_a_part_that_is_moved(tmp_path: Path, mo
 def test_a_missing_package_and_an_unknown_scheme_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InputError, match=r"nosuch://x cannot be opened .*s3:// or gs://"):
         storage.filesystem("nosuch://x")
+    # fsspec keeps classes and instances that earlier tests asked for.
+    monkeypatch.delitem(_registry, "s3", raising=False)
     monkeypatch.setitem(sys.modules, "s3fs", None)
     with pytest.raises(InputError, match=r"pip install 'pclkd\[s3\]'"):
         storage.filesystem(f"s3://bucket/{uuid.uuid4().hex}")

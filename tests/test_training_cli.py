@@ -81,7 +81,7 @@ def test_a_manifest_of_another_format(shards: Path, tmp_path: Path) -> None:
 
 def test_an_unknown_setting_and_backbone_and_split(synthetic_shards: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    refused("did you mean optimizer.lr", *pretrain(synthetic_shards, out, "--set=optimizer.learning_rate=1"))
+    refused("did you mean optimizer.momentum", *pretrain(synthetic_shards, out, "--set=optimizer.momentun=1"))
     refused("r2plus1d", *pretrain(synthetic_shards, out, "--backbone=r21d"))
     refused("split", *pretrain(synthetic_shards, out, "--set=split=7"))
     refused("does not fit the stored frames", *pretrain(synthetic_shards, out, "--set=loader.crop=112"))
@@ -110,7 +110,7 @@ def test_a_run_is_not_overwritten_nor_changed(trained: Path, synthetic_shards: P
     refused("--resume", *pretrain(synthetic_shards, trained))
     refused("was started with seed", *pretrain(synthetic_shards, trained, "--resume", "--set=seed=5"))
     distill = pretrain(synthetic_shards, trained, "--resume")
-    refused("another command", "distill", "--teacher", trained, *distill[1:])
+    refused("started with 0 teacher", "distill", "--teacher", trained, *distill[1:])
 
 
 def test_a_shard_set_that_changed_since_the_checkpoint(trained: Path, real_shards: Path, tmp_path: Path) -> None:
@@ -132,7 +132,7 @@ def test_a_teacher_that_does_not_fit(trained: Path, synthetic_shards: Path, tmp_
     refused("cannot be read as a checkpoint", "distill", "--teacher", cut, *arguments)
     foreign = tmp_path / "foreign.pt"
     torch.save({"state_dict": {"weight": torch.zeros(2)}}, foreign)
-    refused("not a checkpoint of train-kd", "distill", "--teacher", foreign, *arguments)
+    refused("fits no known network", "distill", "--teacher", foreign, *arguments)
     content = torch.load(trained / "last.pt", weights_only=True)
     content["model"].pop("fc.weight")
     torch.save(content, tmp_path / "headless.pt")
