@@ -11,6 +11,7 @@ from pclkd.benchmarks.peers_command import peers
 from pclkd.benchmarks.scale_command import scale
 from pclkd.benchmarks.shard_command import shard
 from pclkd.benchmarks.step_command import step
+from pclkd.benchmarks.teacher_command import teacher
 from pclkd.benchmarks.train_command import train
 from pclkd.sharding.console import CleanGroup
 
@@ -23,5 +24,5 @@ def main() -> None:
     """Measure throughput: warm-up, interleaved rounds, median and spread, hardware and versions."""
 
 
-for _command in (compare, load, peers, scale, shard, step, train):
+for _command in (compare, load, peers, scale, shard, step, teacher, train):
     main.add_command(_command)

@@ -1,0 +1,54 @@
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from pclkd.benchmarks.cli import main
+
+SMALL = [
+    "--width",
+    "0.125",
+    "--frames",
+    "8",
+    "--crop",
+    "32",
+    "--batch-size",
+    "2",
+    "--rounds",
+    "2",
+    "--min-seconds",
+    "0",
+]
+
+
+def figures(tmp_path: Path, *more: str) -> dict[str, dict[str, float]]:
+    file = tmp_path / "teacher.json"
+    done = CliRunner().invoke(main, ["teacher", *SMALL, *more, "--json", str(file)])
+    assert done.exit_code == 0, done.output
+    return {result["name"]: result for result in json.loads(file.read_text())["results"]}
+
+
+@pytest.mark.parametrize("teacher", ["r3d", "c3d"])
+def test_the_teacher_adds_the_arithmetic_of_its_forward_pass(teacher: str, tmp_path: Path) -> None:
+    found = figures(tmp_path, "--teacher", teacher)
+    work = {name: result["extra"]["tflop_per_step"] for name, result in found.items()}
+    # What the KL terms and the banks add is next to nothing.
+    assert work["pcl_kd"] - work["pcl"] == pytest.approx(work["teacher_forward"], rel=0.02)
+    extra = found["pcl_kd"]["extra"]
+    assert extra["flop_share_pct"] == pytest.approx(100 * work["teacher_forward"] / work["pcl"], rel=0.02)
+    ratios = [a / b for a, b in zip(found["pcl"]["values"], found["pcl_kd"]["values"], strict=True)]
+    assert extra["overhead_pct"] == pytest.approx(100 * (sum(ratios) / 2 - 1), rel=1e-6)
+    assert extra["overhead_over_flop_share"] == pytest.approx(extra["overhead_pct"] / extra["flop_share_pct"])
+
+
+def test_a_forward_pass_is_a_third_of_a_step(tmp_path: Path) -> None:
+    found = figures(tmp_path)
+    work = {name: result["extra"]["tflop_per_step"] for name, result in found.items()}
+    # Backward is a pass for the inputs and one for the weights; the first layer needs none for its inputs.
+    assert 0.3 < work["teacher_forward"] / work["pcl"] < 0.4
+
+
+def test_an_unknown_teacher_is_told_in_a_line() -> None:
+    done = CliRunner().invoke(main, ["teacher", *SMALL, "--teacher", "r4d"])
+    assert done.exit_code == 2 and "did you mean" in done.output
