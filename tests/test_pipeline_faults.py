@@ -1,5 +1,6 @@
 """Damaged data: counted exactly, replaced the same way everywhere, and told when it is too much."""
 
+import gc
 import logging
 import os
 import shutil
@@ -282,10 +283,11 @@ def test_ten_thousand_corrupted_reads_leave_no_trace(shards: Path, caplog: pytes
                 assert ids(list(opened)) == [7]
 
         passes(30)  # pools and caches fill
+        gc.collect()  # files that earlier tests left to the collector must not close in between
         files, memory = process.num_fds(), process.memory_info().rss
         passes(880)
         grown = process.memory_info().rss - memory
         assert opened.statistics.quarantined == opened.statistics.damaged_reads == 910 * 11 > 10_000
         assert opened.statistics.samples == 910 * 12 and opened.statistics.clips == 910
-        assert process.num_fds() == files
+        assert process.num_fds() <= files
         assert grown < 20e6

@@ -41,7 +41,7 @@ def stopped(videos: Path, lists: Path, out: Path, after: int, **options) -> None
     """Begin to pack, and stop when a new shard's first video is through after `after` shards."""
 
     def step(_name: str, _failed: bool = False, /) -> None:
-        if len(list(out.glob("*.tar"))) >= after:
+        if len(list((out / ".pack").glob("shard-*.json"))) >= after:
             raise Stop
 
     with pytest.raises(Stop):
