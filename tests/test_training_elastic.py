@@ -37,7 +37,7 @@ def ranks_of(launcher: psutil.Process) -> dict[str, psutil.Process]:
 
 def test_a_killed_rank_comes_back_and_training_goes_on(synthetic_shards: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    # Each restart may fail to find the others (gloo gives up on the first refused connection), and counts as one.
+    # A restart may itself fail and count: gloo now and then looks for a process of the attempt before.
     command = [
         *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--max-restarts=8"),
         *("-m", "pclkd.training.cli", "pretrain", "--data", str(synthetic_shards), "--out", str(out)),
@@ -52,7 +52,7 @@ def test_a_killed_rank_comes_back_and_training_goes_on(synthetic_shards: Path, t
         time.sleep(0.02)
     victim = ranks_of(launcher)["1"]
     victim.send_signal(signal.SIGKILL)
-    _, told = process.communicate(timeout=200)
+    _, told = process.communicate(timeout=400)
     assert process.returncode == 0, told[-3000:]
     assert load_checkpoint(out).step == 24
     # Steps after the last save were done again: the same ones, with the same losses.
