@@ -1,5 +1,6 @@
 """Joining and leaving a job of several processes."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -8,6 +9,7 @@ import torch
 import torch.distributed as dist
 import torch.distributed.distributed_c10d as c10d
 from torch import nn
+from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
 from pclkd.pipeline.world import World
@@ -31,16 +33,19 @@ def choose_device(world: World) -> torch.device:
 def joined(world: World, device: torch.device) -> Iterator[None]:
     """A process group around the block where there are several processes.
 
-    A process that does not find the others within half a minute fails, so that torchrun starts all of them again: gloo
-    now and then waits for a process of the attempt before. Afterwards the limit is two hours, because the other
-    processes wait while the first one evaluates.
+    A process that does not find the others within half a minute fails, so that torchrun starts all of them again.
+    Afterwards the limit is two hours, because the other processes wait while the first one evaluates.
 
     Validate all input before: torchrun turns whatever a child raises into exit code 1.
     """
     if world.size == 1:
         yield
         return
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_CONNECT)
+    store, rank, size = next(rendezvous("env://", timeout=_CONNECT))
+    # torchrun may hand the same store to a restarted job: addresses of the attempt before must not be found in it.
+    attempt = c10d.PrefixStore(f"attempt_{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    dist.init_process_group(backend, store=attempt, rank=rank, world_size=size, timeout=_CONNECT)
     # Newer releases have a public name; the older one warns there.
     set_timeout = getattr(c10d, "set_timeout", None) or c10d._set_pg_timeout
     set_timeout(_COLLECTIVE)
