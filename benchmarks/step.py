@@ -11,17 +11,12 @@ from pclkd.benchmarks.clip_shape import ClipShape, synchronise
 from pclkd.benchmarks.result import BenchmarkResult, make_result
 from pclkd.benchmarks.rounds import Work
 from pclkd.benchmarks.session import Session
-from pclkd.benchmarks.step_case import StepNetworks, random_batch
-from pclkd.pipeline.batch import ClipBatch
+from pclkd.benchmarks.step_case import UCF101_ROWS, StepNetworks, random_batch, repeated
 from pclkd.pipeline.world import World
 from pclkd.training.distributed import choose_device
 from pclkd.training.precision import Precision, check_conv3d
-from pclkd.training.step import TrainStep
 
 __all__ = ["StepBenchmark"]
-
-_ROWS = 9537  # training videos of UCF101's split 1
-_GPU_STEPS = 10  # steps between two waits for the GPU, so that it always has the next one
 
 
 @dataclass(frozen=True)
@@ -40,7 +35,7 @@ class StepBenchmark:
         device = choose_device(World())
         precision = Precision(self.networks.precision, device)
         check_conv3d(precision)
-        rows = max(_ROWS, self.shape.batch_size)
+        rows = max(UCF101_ROWS, self.shape.batch_size)
         batch = random_batch(self.shape, rows, device)
         cases: dict[str, Work] = {}
         facts: dict[str, dict[str, float]] = {}
@@ -52,7 +47,7 @@ class StepBenchmark:
             synchronise(device)
             if device.type == "cuda":
                 facts[name]["memory/peak_gib"] = (torch.cuda.max_memory_allocated(device) - resident) / 2**30
-            cases[name] = _repeated(step, batch, device)
+            cases[name] = repeated(step, batch, device)
         rates = session.measure(cases)
         peak = peak_tflop_per_s(device, precision.name)
         notes = ["noise on the device: no data is loaded", "memory beside the batch, of one case alone"]
@@ -95,15 +90,3 @@ def _resident(device: torch.device) -> int:
         return 0
     torch.cuda.reset_peak_memory_stats(device)
     return int(torch.cuda.memory_allocated(device))
-
-
-def _repeated(step: TrainStep, batch: ClipBatch, device: torch.device) -> Work:
-    steps = _GPU_STEPS if device.type == "cuda" else 1
-
-    def work() -> float:
-        for _ in range(steps):
-            step(batch)
-        synchronise(device)
-        return float(steps * len(batch.sample_index))
-
-    return work

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 import torch
 
-from pclkd.benchmarks.clip_shape import ClipShape
+from pclkd.benchmarks.clip_shape import ClipShape, synchronise
+from pclkd.benchmarks.rounds import Work
 from pclkd.pipeline.batch import ClipBatch
 from pclkd.training.backbones import build_backbone
 from pclkd.training.objective import Objective, PclSettings
@@ -13,7 +14,11 @@ from pclkd.training.pcl_model import PclModel
 from pclkd.training.precision import Precision
 from pclkd.training.step import TrainStep
 
-__all__ = ["StepNetworks", "random_batch"]
+__all__ = ["UCF101_ROWS", "StepNetworks", "random_batch", "repeated"]
+
+UCF101_ROWS = 9537
+"""Training videos of UCF101's split 1."""
+_GPU_STEPS = 10  # steps between two waits for the GPU, so that it always has the next one
 
 
 @dataclass(frozen=True)
@@ -67,3 +72,16 @@ def random_batch(shape: ClipShape, rows: int, device: torch.device) -> ClipBatch
         epoch=0,
         valid=b,
     )
+
+
+def repeated(step: TrainStep, batch: ClipBatch, device: torch.device) -> Work:
+    """Steps to be timed, one on the CPU, several between two waits for a GPU; counts samples."""
+    steps = _GPU_STEPS if device.type == "cuda" else 1
+
+    def work() -> float:
+        for _ in range(steps):
+            step(batch)
+        synchronise(device)
+        return float(steps * len(batch.sample_index))
+
+    return work

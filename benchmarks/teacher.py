@@ -11,18 +11,15 @@ from pclkd.benchmarks.clip_shape import ClipShape, synchronise
 from pclkd.benchmarks.result import BenchmarkResult, make_result
 from pclkd.benchmarks.rounds import Work, summarise
 from pclkd.benchmarks.session import Session
-from pclkd.benchmarks.step_case import StepNetworks, random_batch
+from pclkd.benchmarks.step_case import UCF101_ROWS, StepNetworks, random_batch, repeated
 from pclkd.pipeline.batch import ClipBatch
 from pclkd.pipeline.world import World
 from pclkd.training.backbones import build_backbone
 from pclkd.training.distributed import choose_device
 from pclkd.training.pcl_model import PclModel
 from pclkd.training.precision import Precision, check_conv3d
-from pclkd.training.step import TrainStep
 
 __all__ = ["TeacherBenchmark"]
-
-_ROWS = 9537  # training videos of UCF101's split 1
 
 
 @dataclass(frozen=True)
@@ -41,13 +38,13 @@ class TeacherBenchmark:
         device = choose_device(World())
         precision = Precision(self.networks.precision, device)
         check_conv3d(precision)
-        rows = max(_ROWS, self.shape.batch_size)
+        rows = max(UCF101_ROWS, self.shape.batch_size)
         batch = random_batch(self.shape, rows, device)
         steps = {name: self.networks.build(rows, device, distil=name == "pcl_kd") for name in ("pcl", "pcl_kd")}
         work = {name: count_operations(step, batch) for name, step in steps.items()}
         teacher = _Teacher(self.networks, precision, device)
         work["teacher_forward"] = teacher.count(batch)
-        cases: dict[str, Work] = {name: _steps(step, batch, device) for name, step in steps.items()}
+        cases: dict[str, Work] = {name: repeated(step, batch, device) for name, step in steps.items()}
         cases["teacher_forward"] = teacher.repeated(batch)
         rates = session.measure(cases)
         # Round by round, so that a busy moment meets both.
@@ -114,12 +111,3 @@ class _Teacher:
     def _ask(self, batch: ClipBatch) -> None:
         with self._precision.autocast():
             self._model(batch.clips)
-
-
-def _steps(step: TrainStep, batch: ClipBatch, device: torch.device) -> Work:
-    def work() -> float:
-        step(batch)
-        synchronise(device)
-        return float(len(batch.sample_index))
-
-    return work
