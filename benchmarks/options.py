@@ -17,6 +17,7 @@ __all__ = ["PATH", "has_gpu", "loading", "measuring", "networks", "sized"]
 
 PATH = click.Path(path_type=Path)
 Command = Callable[..., None]
+_MOST_ROUNDS = 20  # more than that narrow the interval of the median hardly any further
 
 
 def networks(command: Command) -> Command:
@@ -68,6 +69,12 @@ def measuring(command: Command) -> Command:
 
     @click.option("--rounds", type=click.IntRange(min=1), default=None, help="Turns of each case.  [default: 6]")
     @click.option("--min-seconds", type=click.FloatRange(min=0), default=None, help="Shortest turn.  [default: 1]")
+    @click.option(
+        "--minutes",
+        type=click.FloatRange(min=0, min_open=True),
+        default=None,
+        help="Measure for so long: 3 to 20 turns, unless --rounds sets the most.",
+    )
     @click.option("--quick", is_flag=True, help="A rough answer in less than a minute: 3 short turns, less work.")
     @click.option("--json", "json_file", type=PATH, default=None, help="Write the figures to this file as well.")
     @click.option("--chart", "chart_file", type=PATH, default=None, help="Draw them, as PNG.")
@@ -76,18 +83,22 @@ def measuring(command: Command) -> Command:
         *,
         rounds: int | None,
         min_seconds: float | None,
+        minutes: float | None,
         quick: bool,
         json_file: Path | None,
         chart_file: Path | None,
         **options: Any,
     ) -> None:
         usual = (3, 0.2) if quick else (6, 1.0)
+        if minutes is not None:
+            usual = (_MOST_ROUNDS, usual[1])
         session = Session(
             usual[0] if rounds is None else rounds,
             usual[1] if min_seconds is None else min_seconds,
             quick,
             json_file,
             chart_file,
+            None if minutes is None else 60 * minutes,
         )
         command(session=session, **options)
 

@@ -7,11 +7,22 @@ within a round is steadier than either rate; the median over rounds forgets a ro
 import math
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-__all__ = ["Interval", "Summary", "Work", "interleave", "median_interval", "summarise"]
+__all__ = [
+    "LEAST_ROUNDS",
+    "Interval",
+    "Summary",
+    "Work",
+    "interleave",
+    "median_interval",
+    "round_numbers",
+    "summarise",
+]
 
+LEAST_ROUNDS = 3
+"""Measured however little time there is: two values have no median worth the name."""
 _CONFIDENCE = 0.95
 
 Work = Callable[[], float]
@@ -58,6 +69,7 @@ def interleave(
     rounds: int,
     warmup: int,
     min_seconds: float,
+    budget_s: float | None = None,
     on_round: Callable[[int], None] = lambda _: None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, list[float]]:
@@ -65,9 +77,10 @@ def interleave(
 
     Args:
         cases: work by name. A case does its work over and over until its turn has lasted `min_seconds`.
-        rounds: measured rounds, at least 1.
+        rounds: measured rounds, at least 1; with a budget at most.
         warmup: rounds before those; not measured, and each case does its work once.
         min_seconds: shortest turn.
+        budget_s: time for warm-up and rounds together; see `round_numbers`.
         on_round: called with the number of measured rounds that are through.
         clock: seconds.
 
@@ -80,15 +93,37 @@ def interleave(
     if rounds < 1:
         raise ValueError(f"{rounds} rounds")
     names = list(cases)
+    began = clock()
     for _ in range(warmup):
         for name in names:
             cases[name]()
+    left = None if budget_s is None else budget_s - (clock() - began)
     rates: dict[str, list[float]] = {name: [] for name in names}
-    for number in range(rounds):
+    for number in round_numbers(rounds, budget_s=left, clock=clock):
         for name in names if number % 2 == 0 else reversed(names):
             rates[name].append(_time(cases[name], min_seconds, clock))
         on_round(number + 1)
     return rates
+
+
+def round_numbers(
+    rounds: int, *, budget_s: float | None = None, clock: Callable[[], float] = time.perf_counter
+) -> Iterator[int]:
+    """Numbers of the rounds to be measured, from 0 on; the caller measures one before it asks for the next.
+
+    Args:
+        rounds: as many, or with a budget at most.
+        budget_s: seconds from now on. They end after a round when another one as long as that would not fit any more,
+            but not before `LEAST_ROUNDS` of them.
+        clock: seconds.
+    """
+    began = clock()
+    for number in range(rounds):
+        since = clock()
+        yield number
+        now = clock()
+        if budget_s is not None and number + 1 >= LEAST_ROUNDS and (now - began) + (now - since) > budget_s:
+            return
 
 
 def summarise(rates: Mapping[str, Sequence[float]], base: str) -> dict[str, Summary]:

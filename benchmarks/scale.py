@@ -84,12 +84,11 @@ class ScaleBenchmark:
                     "shards": len(large.manifest.shards),
                     "index_mib": sum(path.stat().st_size for path in (roots[size] / "index").iterdir()) / 2**20,
                 }
-            for number in range(session.rounds):
+            for number in session.turns():
                 for size in sizes if number % 2 == 0 else reversed(sizes):
                     told = probe(roots[size], shape)
                     for name in _UNITS:
                         values[f"{name}/{size}"].append(told[_KEYS[name]])
-                session.tell(number + 1)
         parts = [
             make_result(
                 "scale",

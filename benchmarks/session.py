@@ -1,13 +1,14 @@
 """How a command measures, and where its figures go."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from pclkd.benchmarks.rounds import Work, interleave
+from pclkd.benchmarks.rounds import Work, interleave, round_numbers
 from pclkd.sharding.errors import InputError
 
 if TYPE_CHECKING:
@@ -21,11 +22,14 @@ class Session:
     """What the options that all benchmarks share ask for.
 
     Attributes:
-        rounds: turns of each case.
+        rounds: turns of each case; at most, where there is a budget.
         min_seconds: shortest turn.
         quick: whether the command should also choose less work.
         json_file: where the figures are written, or None.
         chart_file: where a picture of them is written, or None.
+        budget_s: seconds for the whole command, from when the session was made. Rounds end when another one would not
+            fit any more, but not before the third. None: no limit.
+        started: when the session was made, on the clock of time.perf_counter.
 
     Raises:
         InputError: a place that cannot be written, told before minutes of measuring.
@@ -36,19 +40,39 @@ class Session:
     quick: bool = False
     json_file: Path | None = None
     chart_file: Path | None = None
+    budget_s: float | None = None
+    started: float = field(default_factory=time.perf_counter, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         for path in (self.json_file, self.chart_file):
             if path is not None and (path.is_dir() or not path.parent.is_dir()):
                 raise InputError(f"cannot write the result to {path}", remedy="give a file in a folder that exists")
 
+    @property
+    def left_s(self) -> float | None:
+        """Seconds left of the budget, 0 where it is used up, or None where there is none."""
+        return None if self.budget_s is None else max(0.0, self.budget_s - (time.perf_counter() - self.started))
+
     def measure(self, cases: Mapping[str, Work], *, warmup: int = 1) -> dict[str, list[float]]:
         """Time the cases in turns, after `warmup` rounds; units a second by case, one for each round."""
-        return interleave(cases, rounds=self.rounds, warmup=warmup, min_seconds=self.min_seconds, on_round=self.tell)
+        return interleave(
+            cases,
+            rounds=self.rounds,
+            warmup=warmup,
+            min_seconds=self.min_seconds,
+            budget_s=self.left_s,
+            on_round=self.tell,
+        )
+
+    def turns(self) -> Iterator[int]:
+        """Numbers of the rounds, from 0 on, for what cannot be timed by `measure`; tells each that is through."""
+        for number in round_numbers(self.rounds, budget_s=self.left_s):
+            yield number
+            self.tell(number + 1)
 
     def tell(self, number: int) -> None:
         """Say that a round is through."""
-        click.echo(f"round {number}/{self.rounds}", err=True)
+        click.echo(f"round {number}/{self.rounds}" if self.budget_s is None else f"round {number}", err=True)
 
     def finish(self, result: "BenchmarkResult") -> None:
         """Print the result, and write it where that is asked for."""

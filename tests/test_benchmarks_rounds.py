@@ -57,6 +57,38 @@ def test_no_rounds_are_refused():
         interleave({"a": lambda: 1.0}, rounds=0, warmup=0, min_seconds=0)
 
 
+@pytest.mark.parametrize(
+    ("budget", "rounds", "measured"),
+    [
+        (None, 5, 5),
+        (100.0, 5, 5),  # the most, though there is time for more
+        (0.0, 9, 3),  # a budget that is used up before the first round still gives a median
+        (0.0, 2, 2),  # whoever asks for less gets less
+        (13.9, 9, 3),  # 2 s of warm-up; a fourth round would end at 14
+        (14.0, 9, 4),
+        (16.9, 9, 4),
+        (17.0, 9, 5),
+    ],
+)
+def test_rounds_end_when_another_one_would_not_fit(budget, rounds, measured):
+    bench, told = Bench(), []
+    # Warm-up: 2 s. Each round: 1 s of a and 2 s of b.
+    cases = {"a": bench.case("a", [1.0], 5), "b": bench.case("b", [1.0] + [2.0] * 20, 4)}
+    rates = interleave(
+        cases, rounds=rounds, warmup=1, min_seconds=0, budget_s=budget, clock=bench.clock, on_round=told.append
+    )
+    assert {name: len(values) for name, values in rates.items()} == {"a": measured, "b": measured}
+    assert told == list(range(1, measured + 1))
+    assert bench.now == 2 + 3 * measured
+
+
+def test_a_round_that_is_slow_counts_with_its_own_length():
+    """Three rounds of 1, 1 and 4 s: another one like the last does not fit 9 s, one like the first would."""
+    bench = Bench()
+    slow = bench.case("a", [1.0, 1.0, 4.0, 1.0, 1.0], 1)
+    assert len(interleave({"a": slow}, rounds=9, warmup=0, min_seconds=0, budget_s=9, clock=bench.clock)["a"]) == 3
+
+
 @given(RATES)
 def test_summary_against_numpy(table):
     rates = {f"case{i}": values for i, values in enumerate(table)}
