@@ -26,7 +26,7 @@ def write_chart(result: BenchmarkResult, path: Path) -> None:
         FigureCanvasAgg(picture)
         panels = picture.subplots(len(groups), squeeze=False, height_ratios=[len(group) for group in groups])
         for panel, unit, group in zip(panels[:, 0], units, groups, strict=True):
-            _draw(panel, unit, group)
+            _draw(panel, unit, group, set(result.bounding))
         machine = result.env
         hardware = f"{machine['gpu'] or machine['cpu']}, {machine['cores']} cores, {str(machine['date_utc'])[:10]}"
         work = result.settings.get("recipe")
@@ -35,14 +35,14 @@ def write_chart(result: BenchmarkResult, path: Path) -> None:
             picture.savefig(file, format="png")
 
 
-def _draw(panel: Any, unit: str, group: list[Figure]) -> None:
+def _draw(panel: Any, unit: str, group: list[Figure], bounding: set[str]) -> None:
     values = [figure.median for figure in group]
     errors = [
         [figure.median - figure.low for figure in group],
         [figure.high - figure.median for figure in group],
     ]
     alone = not any(figure.name.startswith("pclkd") for figure in group)
-    colours = [_OURS if alone else _colour(figure.name) for figure in group]
+    colours = [_colour(figure.name, alone, figure.name in bounding) for figure in group]
     panel.barh(range(len(group)), values, color=colours, height=0.66)
     panel.errorbar(values, range(len(group)), xerr=errors, fmt="none", ecolor="#333333", elinewidth=1.1, capsize=2.5)
     for row, figure in enumerate(group):
@@ -62,8 +62,8 @@ def _draw(panel: Any, unit: str, group: list[Figure]) -> None:
     panel.set_xlabel(unit)
 
 
-def _colour(name: str) -> str:
-    """Ours stands out; bounds, which nobody reaches, are pale."""
-    if name.startswith("pclkd"):
-        return _OURS
-    return _BOUND if name in {"range_reads", "decode_only"} else _PEER
+def _colour(name: str, alone: bool, bounding: bool) -> str:
+    """Ours stands out; bounds, which nobody passes, are pale."""
+    if bounding:
+        return _BOUND
+    return _OURS if alone or name.startswith("pclkd") else _PEER

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
+from pclkd.benchmarks.bounds import nearest_bounds
 from pclkd.benchmarks.rounds import summarise
 from pclkd.pipeline.settings import Settings
 from pclkd.sharding.atomic import write_text
@@ -50,6 +51,10 @@ class Figure(Settings):
     """Upper end of that median's interval."""
     values: list[float] = Field(min_length=1)
     """One value a round."""
+    bound: str | None = None
+    """The nearest of the cases that this one cannot be faster than; None where nothing bounds it."""
+    of_bound_pct: float | None = None
+    """Value as percent of that bound's in the same round, median over the rounds."""
     extra: dict[str, float]
     """Further figures, with their units in their names."""
 
@@ -65,6 +70,8 @@ class BenchmarkResult(Settings):
     """The case that ratios refer to."""
     results: list[Figure] = Field(min_length=1)
     """Figures, in the order in which they are told."""
+    bounding: list[str] = Field(default_factory=list)
+    """Cases that bound others: limits rather than competitors."""
     missing: dict[str, str]
     """Cases that could not be measured here, and why."""
     env: dict[str, str | int | float | None]
@@ -93,6 +100,7 @@ def make_result(
     base: str,
     settings: Mapping[str, Any],
     *,
+    bounds: Mapping[str, Sequence[str]] | None = None,
     extra: Mapping[str, Mapping[str, float]] | None = None,
     missing: Mapping[str, str] | None = None,
     notes: Sequence[str] = (),
@@ -105,10 +113,16 @@ def make_result(
         values: one value a round, by case.
         base: the case that ratios refer to.
         settings: what was measured.
+        bounds: by case the names of those, in the same unit, that it cannot be faster than.
         extra: further figures of some cases.
         missing: cases that could not be measured, and why.
         notes: what a reader has to know.
+
+    Raises:
+        ValueError: a base or a bound that is no case, or a bound in another unit.
     """
+    limits = bounds or {}
+    nearest = nearest_bounds(values, limits, unit)
     return BenchmarkResult(
         benchmark=benchmark,
         base=base,
@@ -126,10 +140,13 @@ def make_result(
                 ratio_low=summary.ratio_interval.low,
                 ratio_high=summary.ratio_interval.high,
                 values=list(values[name]),
+                bound=nearest[name].name if name in nearest else None,
+                of_bound_pct=nearest[name].reached_pct if name in nearest else None,
                 extra=dict((extra or {}).get(name, {})),
             )
             for name, summary in summarise(values, base).items()
         ],
+        bounding=[name for name in values if any(name in names for names in limits.values())],
         missing=dict(missing or {}),
         env=describe_environment(),
         settings=dict(settings),
@@ -144,11 +161,14 @@ def show_result(result: BenchmarkResult) -> str:
     versions = [f"{name} {machine[name]}" for name in ("torch", "dali", "pclkd")]
     units = {figure.unit for figure in figures}
     rows = [["", *(["unit"] if len(units) > 1 else []), *(units if len(units) == 1 else ["median"])]]
-    rows[0] += ["low", "high", "spread", f"x {result.base}"]
+    bounded = any(figure.bound for figure in figures)
+    rows[0] += ["low", "high", "spread", f"x {result.base}", *(["of bound", "bound"] if bounded else [])]
     for figure in figures:
         numbers = [_number(value) for value in (figure.median, figure.low, figure.high)]
         unit = [figure.unit] if len(units) > 1 else []
         rows.append([figure.name, *unit, *numbers, f"{figure.spread_pct:.0f} %", f"{figure.ratio:.3g}"])
+        if bounded:
+            rows[-1] += ["" if figure.of_bound_pct is None else f"{figure.of_bound_pct:.1f} %", figure.bound or ""]
     tables = text_columns(rows)
     names = list(dict.fromkeys(name for figure in figures for name in figure.extra))
     if names:

@@ -111,6 +111,7 @@ class ShardBenchmark:
                 "pillow": PIL.__version__,
                 "simplejpeg": simplejpeg.__version__,
             },
+            bounds={"pclkd": ["stages"], "plain": ["decode"], "stages": ["decode_scale", "encode"]},
             extra=extra,
             notes=[
                 f"pclkd: {ours['x_plain']:.2f} times the plain loop a core, where decoding alone would be "

@@ -57,7 +57,8 @@ def test_load_beside_its_bounds(tmp_path, synthetic_shards):
     assert result.settings["crop"] == 64
     bound = min(("decode_only", "range_reads"), key=lambda name: result[name].median)
     share = np.median(np.array(result["pclkd"].values) / np.array(result[bound].values))
-    assert result["pclkd"].extra["of_bound_pct"] == pytest.approx(100 * share)
+    assert (result["pclkd"].bound, result["pclkd"].of_bound_pct) == (bound, pytest.approx(100 * share))
+    assert result.bounding == ["decode_only", "range_reads"]
     assert result.notes[0].startswith(f"{bound} is the nearer bound")
 
 
@@ -172,4 +173,5 @@ def test_help_is_quick():
 def test_json_is_nothing_but_json(tmp_path):
     measure(tmp_path, "step", *SMALL_NETWORKS)
     content = json.loads((tmp_path / "result.json").read_text())
-    assert set(content) == {"format_version", "benchmark", "base", "results", "missing", "env", "settings", "notes"}
+    told = {"format_version", "benchmark", "base", "results", "bounding", "missing", "env", "settings", "notes"}
+    assert set(content) == told

@@ -33,6 +33,8 @@ def test_json_reads_back_as_it_was(result, tmp_path):
         "ratio_low": 2.0,
         "ratio_high": 4.0,
         "values": [100.0, 300.0, 200.0],
+        "bound": None,
+        "of_bound_pct": None,
         "extra": {"memory/peak_gib": 1.5},
     }
     assert content["results"][1]["ratio"] == 1.0
@@ -68,6 +70,34 @@ def test_each_case_may_have_a_unit_of_its_own():
     lines = show_result(result).splitlines()
     assert any(line.split()[:3] == ["a", "s", "1"] for line in lines)
     assert any(line.split()[:3] == ["b", "MiB", "2"] for line in lines)
+
+
+def test_the_table_shows_each_case_beside_its_nearest_bound():
+    rates = {"ours": [10.0, 30.0, 20.0], "reads": [100.0, 90.0, 95.0], "decode": [40.0, 50.0, 50.0]}
+    result = make_result("load", "clips/s", rates, "ours", {}, bounds={"ours": ["reads", "decode"]})
+    # Round by round 25, 60 and 40 percent; the medians' own quotient would be the same here, the other bound's not.
+    assert (result["ours"].bound, result["ours"].of_bound_pct) == ("decode", pytest.approx(40))
+    assert (result["decode"].bound, result["decode"].of_bound_pct) == (None, None)
+    assert result.bounding == ["reads", "decode"]
+    head, ours, reads, decode = show_result(result).splitlines()[4:8]
+    assert head.endswith("of bound   bound")
+    assert ours.split()[-3:] == ["40.0", "%", "decode"]
+    assert (len(reads.split()), len(decode.split())) == (7, 7)
+
+
+def test_bounds_are_cases_of_the_same_unit():
+    for bounds, units in (({"a": ["c"]}, "s"), ({"c": ["a"]}, "s"), ({"a": ["b"]}, {"a": "s", "b": "MiB"})):
+        with pytest.raises(ValueError, match=r"none of a, b|is in s, its bound b in MiB"):
+            make_result("scale", units, {"a": [1.0], "b": [2.0]}, "a", {}, bounds=bounds)
+
+
+def test_a_result_without_bounds_is_read_as_before(result):
+    """Files that were written before there were any."""
+    content = json.loads(result.model_dump_json())
+    del content["bounding"]
+    for figure in content["results"]:
+        del figure["bound"], figure["of_bound_pct"]
+    assert BenchmarkResult.model_validate(content) == result
 
 
 RESULTS = sorted((Path(__file__).parents[1] / "benchmarks" / "results").glob("*.json"))
