@@ -17,6 +17,8 @@ from pclkd.pipeline.batch import ClipBatch
 from pclkd.training.checkpoint import load_checkpoint
 from pclkd.training.cli import main
 from pclkd.training.guards import non_finite, save_bundle, signs_of_collapse
+from pclkd.training.run import plan_run
+from pclkd.training.settings import override, preset
 
 TINY = [
     "--preset=demo", "--set=backbone.width=0.125", "--set=loader.crop=32", "--set=loader.batch_size=4",
@@ -118,6 +120,28 @@ def test_a_loss_that_is_not_finite_stops_with_the_samples_and_a_bundle(synthetic
     assert content["clips"].shape == (4, 3, 3, 8, 32, 32)
     assert not math.isfinite(content["figures"]["loss"])
     assert not list(out.glob("*.part"))
+
+
+def test_the_bundle_holds_the_batch_that_was_to_blame_though_the_next_step_was_made(
+    synthetic_shards: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    sets = ["optimizer.lr=1e30", "optimizer.schedule=step", "checkpoint.every_steps=1"]
+    base = ["pretrain", "--data", synthetic_shards, "--out", out, *TINY, "--epochs=3"]
+    done = cli(*base, *(f"--set={one}" for one in sets))
+    # Three steps an epoch. The first loss is that of fresh weights; its update ruins them.
+    assert done.exit_code == 2 and "step 2: " in done.output, done.output
+    content = torch.load(out / "non-finite-step-0000002.pt", weights_only=True)
+    assert (content["step"], content["epoch"]) == (2, 0)
+    settings = override(preset("demo"), [one.removeprefix("--set=") for one in TINY[1:]] + sets)
+    plan = plan_run(tmp_path / "same", synthetic_shards, settings)
+    with plan.loader(torch.device("cpu")) as loader:
+        second = list(loader.epoch(0))[1]
+    assert torch.equal(content["sample_index"], second.sample_index)
+    assert torch.equal(content["clips"], second.clips)
+    # The checkpoint of step 1, whose figures were finite; none of a later step.
+    assert load_checkpoint(out).step == 1
+    assert load_checkpoint(out).epoch_sums["loss"] == [losses(out)[0], 1.0] and len(losses(out)) == 1
 
 
 def test_a_run_that_skips_goes_on_and_counts(synthetic_shards: Path, tmp_path: Path) -> None:

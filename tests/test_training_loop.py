@@ -173,7 +173,7 @@ def test_two_processes_train_the_same_banks_and_weights(synthetic_shards: Path, 
         *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"),
         *("-m", "pclkd.training.cli", "pretrain", "--data", str(synthetic_shards), "--out", str(out), "--epochs=2"),
         *TINY,
-        "--set=loader.batch_size=2",
+        *("--set=loader.batch_size=2", "--set=checkpoint.every_steps=2"),
     ]
     finished = subprocess.run(
         command, capture_output=True, text=True, timeout=240, env={**os.environ, "OMP_NUM_THREADS": "1"}, cwd=tmp_path

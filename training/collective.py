@@ -3,7 +3,7 @@
 import torch
 import torch.distributed as dist
 
-__all__ = ["gather_rows", "gather_rows_with_gradient"]
+__all__ = ["gather_rows", "gather_rows_with_gradient", "is_alone"]
 
 
 def gather_rows(tensor: torch.Tensor) -> torch.Tensor:
@@ -17,7 +17,7 @@ def gather_rows(tensor: torch.Tensor) -> torch.Tensor:
     Returns:
         [ranks * B, ...], without a gradient when there are several processes.
     """
-    if _alone():
+    if is_alone():
         return tensor
     own = tensor.detach().contiguous()
     parts = [torch.empty_like(own) for _ in range(dist.get_world_size())]
@@ -37,7 +37,7 @@ def gather_rows_with_gradient(tensor: torch.Tensor) -> tuple[torch.Tensor, int]:
     Returns:
         [ranks * B, ...], and the place of this process's first row in it.
     """
-    if _alone():
+    if is_alone():
         return tensor, 0
     from torch.distributed.nn.functional import all_gather
 
@@ -45,5 +45,6 @@ def gather_rows_with_gradient(tensor: torch.Tensor) -> tuple[torch.Tensor, int]:
     return torch.cat(everyones), dist.get_rank() * len(tensor)
 
 
-def _alone() -> bool:
+def is_alone() -> bool:
+    """Whether this process works by itself, or in a job of one."""
     return not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1

@@ -21,8 +21,14 @@ _COLLECTIVE = timedelta(hours=2)
 
 
 def choose_device(world: World) -> torch.device:
-    """This process' GPU where there is one, else the CPU."""
+    """This process' GPU where there is one, else the CPU.
+
+    On a GPU cuDNN is told to time its convolutions for each new shape and keep the fastest.
+    """
     if torch.cuda.is_available():
+        # Training and evaluation have one shape each (short batches are filled up), so the trial is paid once, in the
+        # first step. What it picks may differ between two runs, and with it the rounding.
+        torch.backends.cudnn.benchmark = True
         device = torch.device("cuda", world.local_rank % torch.cuda.device_count())
         torch.cuda.set_device(device)
         return device

@@ -6,7 +6,7 @@ import torch
 
 from pclkd.pipeline.loader import ClipLoader
 from pclkd.pipeline.statistics import StageReport
-from pclkd.training.collective import gather_rows
+from pclkd.training.collective import gather_rows, is_alone
 
 __all__ = ["LoaderMeter"]
 
@@ -52,8 +52,14 @@ class LoaderMeter:
         return figures
 
     def damage(self) -> dict[str, int]:
-        """Damaged samples and failed reads, summed over all processes; every one of them must call it."""
+        """Damaged samples and failed reads, summed over all processes; every one of them must call it.
+
+        Several processes wait for each other and for the device here, one alone does not.
+        """
         now = self._loader.statistics.as_dict()
         own = [int(now[name] - self._before[name]) for name in ("quarantined", "damaged_reads")]
-        samples, reads = gather_rows(torch.tensor([own], dtype=torch.int64, device=self._device)).sum(0).tolist()
+        if is_alone():
+            samples, reads = own
+        else:
+            samples, reads = gather_rows(torch.tensor([own], dtype=torch.int64, device=self._device)).sum(0).tolist()
         return {"data/quarantined_samples": samples, "data/damaged_reads": reads}

@@ -1,9 +1,13 @@
-"""The training loop. It knows batches and named losses, and nothing of what is learned."""
+"""The training loop. It knows batches and named losses, and nothing of what is learned.
+
+Nothing here waits for the device between two lines of the log: the figures of a step are read when the next one has
+been given to the device, and so are the answers of the other processes to whether the run shall stop. So a loss that is
+not finite is noticed a step late. Before a checkpoint all figures are read, on all processes.
+"""
 
 import json
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any
 
@@ -18,6 +22,7 @@ from pclkd.training.checkpoint import Checkpoint
 from pclkd.training.checkpoint_writer import CheckpointWriter
 from pclkd.training.collective import gather_rows
 from pclkd.training.compilation import compile_backbone
+from pclkd.training.deferred_figures import DeferredFigures, StepFigures
 from pclkd.training.environment import describe_environment
 from pclkd.training.evaluate import Evaluator
 from pclkd.training.guards import name_samples, non_finite, save_bundle, signs_of_collapse
@@ -27,6 +32,7 @@ from pclkd.training.precision import Precision, check_conv3d
 from pclkd.training.preemption import PreemptedError, StopRequest, listening
 from pclkd.training.progress import TrainingProgress, say
 from pclkd.training.run import RunPlan
+from pclkd.training.run_position import RunPosition
 from pclkd.training.schedules import Schedule
 from pclkd.training.step import TrainStep
 
@@ -47,24 +53,6 @@ def train(plan: RunPlan) -> None:
         _Trainer(plan, loader, device, precision, stop).run()
 
 
-@dataclass
-class _Position:
-    """Where a run stands."""
-
-    epoch: int = 0
-    epoch_step: int = 0
-    step: int = 0
-    sums: dict[str, list[float]] = field(default_factory=dict)  # by figure: its sum and how many steps had it
-
-    def add(self, figures: Mapping[str, float]) -> None:
-        """Sum up the figures of a step, those that are finite."""
-        for name, value in figures.items():
-            total = self.sums.setdefault(name, [0.0, 0.0])  # every rank holds the same names
-            if math.isfinite(value):
-                total[0] += value
-                total[1] += 1
-
-
 class _Trainer:
     def __init__(
         self, plan: RunPlan, loader: ClipLoader, device: torch.device, precision: Precision, stop: StopRequest
@@ -83,7 +71,9 @@ class _Trainer:
         skip = plan.settings.guards.non_finite == "skip"
         self._step = TrainStep(self._objective, student, how, precision, global_batch, skip_non_finite=skip)
         self._schedule = Schedule(self._step.optimizer, how, plan.settings.epochs, self._steps)
-        self._at = _Position()
+        self._at = RunPosition()
+        self._unread = DeferredFigures()
+        self._log: MetricsLog | None = None  # of the first process
         self._stopped = False
         best = plan.resumed.best if plan.resumed is not None else None
         self._writer = CheckpointWriter(plan.folder, plan.settings.checkpoint, best)
@@ -106,7 +96,7 @@ class _Trainer:
     def run(self) -> None:
         plan, settings = self._plan, self._settings
         first = plan.world.is_first
-        log = self._open_folder() if first else None
+        self._log = self._open_folder() if first else None
         progress = TrainingProgress(plan.folder.name, settings.epochs, self._steps, self._at.step, quiet=not first)
         evaluator = (
             Evaluator(plan.index, settings, self._device, settings.evaluation.clips)
@@ -116,16 +106,17 @@ class _Trainer:
         try:
             with progress.showing():
                 if self._at.step == 0:
-                    self._log_epoch(log, evaluator, {})
+                    self._log_epoch(evaluator, {})
                 while self._at.epoch < settings.epochs:
-                    speed = self._one_epoch(log, progress)
+                    speed = self._one_epoch(progress)
                     if speed is None:
                         break
-                    self._log_epoch(log, evaluator, speed)
+                    self._log_epoch(evaluator, speed)
                     if self._stopped:
                         break
-            if first and self._at.epoch_step:
-                self._save()
+            self._stop.settle()
+            if self._at.epoch_step:
+                self._save_within_epoch()
             self._writer.wait()
             if self._stopped:
                 raise PreemptedError(self._at.step)
@@ -133,45 +124,55 @@ class _Trainer:
             self._writer.close()
             if evaluator is not None:
                 evaluator.close()
-            if log is not None:
-                log.close()
+            if self._log is not None:
+                self._log.close()
 
-    def _one_epoch(self, log: MetricsLog | None, progress: TrainingProgress) -> dict[str, float | str] | None:
+    def _one_epoch(self, progress: TrainingProgress) -> dict[str, float | str] | None:
         """Train to the end of the epoch; its throughput, or None where `max_steps` stopped it."""
         at, meter = self._at, LoaderMeter(self._loader, self._device)
         whole = LoaderMeter(self._loader, self._device)
         self._objective.train()
-        if self._must_stop():
+        if self._must_stop(wait=True):
             return None
         for batches in self._updates():
-            if log is not None and at.epoch_step == 0:
-                log.clips(batches[0], at.step, residual=self._settings.loader.modality == "residual")
+            if self._log is not None and at.epoch_step == 0:
+                self._log.clips(batches[0], at.step, residual=self._settings.loader.modality == "residual")
             lr = self._schedule.before_step(at.epoch, at.epoch_step)
             losses = self._step(*batches)
             at.step += 1
             at.epoch_step += 1
-            # One copy to the host for all figures: each would stop the GPU once more.
-            figures = dict(zip(losses, torch.stack(list(losses.values())).tolist(), strict=True))
-            if bad := non_finite(figures):
-                self._report_non_finite(bad, figures, batches)
-            at.add(figures)
             progress.step(at.epoch, at.step, meter.report(), self._plan.world.size, whole.quarantined)
+            line: dict[str, Any] | None = None
             if at.step % self._settings.log_every == 0:
                 speed = {**meter.figures(self._plan.world.size), **whole.damage()}  # on every rank: it gathers
-                if log is not None:
-                    log.write({"kind": "step", "epoch": at.epoch, "step": at.step, **figures, "lr": lr, **speed})
+                line = {"lr": lr, **speed}
                 meter = LoaderMeter(self._loader, self._device)
+            self._unread.send(at.step, losses, batches, line)
+            self._note(self._unread.read(leave=1))
             every = self._settings.checkpoint.every_steps
-            if log is not None and every and at.step % every == 0:
-                self._save()
+            if every and at.step % every == 0:
+                self._save_within_epoch()
             if self._must_stop():
                 return None
         return {**whole.figures(self._plan.world.size), **whole.damage()}
 
-    def _must_stop(self) -> bool:
-        """Whether `max_steps` are done or a signal came; an epoch without a further update is closed all the same."""
+    def _note(self, steps: Iterable[StepFigures]) -> None:
+        """Take in what is known of finished steps by now."""
+        for step in steps:
+            if bad := non_finite(step.figures):
+                self._report_non_finite(bad, step)
+            self._at.add(step.figures)
+            if self._log is not None and step.line is not None:
+                place = {"epoch": step.batches[0].epoch, "step": step.step}
+                self._log.write({"kind": "step", **place, **step.figures, **step.line})
+
+    def _must_stop(self, *, wait: bool = False) -> bool:
+        """Whether `max_steps` are done or a signal came; an epoch without a further update is closed all the same.
+
+        Several processes act on a signal one step after it, unless they `wait` for each other.
+        """
         limit = self._plan.max_steps
-        self._stopped = self._stopped or self._stop.agreed(self._device)
+        self._stopped = self._stopped or self._stop.agreed(self._device, wait=wait)
         more = self._loader.steps_left >= self._settings.optimizer.accumulate
         return more and (self._stopped or (limit is not None and self._at.step >= limit))
 
@@ -183,14 +184,13 @@ class _Trainer:
         while len(update := tuple(islice(batches, size))) == size:
             yield update
 
-    def _log_epoch(self, log: MetricsLog | None, evaluator: Evaluator | None, speed: Mapping[str, float | str]) -> None:
+    def _log_epoch(self, evaluator: Evaluator | None, speed: Mapping[str, float | str]) -> None:
         """Close the epoch (or record the untrained network): averages, evaluation, schedule, checkpoint."""
-        at, settings = self._at, self._settings
+        self._note(self._unread.read())
+        at, settings, log = self._at, self._settings, self._log
         record: dict[str, Any] = {}
         if at.epoch_step:
-            # The mean over all ranks, so that every rank's schedule takes the same decision.
-            sums = gather_rows(torch.tensor([list(at.sums.values())], dtype=torch.float64, device=self._device)).sum(0)
-            means = {name: total / steps for name, (total, steps) in zip(at.sums, sums.tolist(), strict=True) if steps}
+            means = at.means(self._device)
             record = {**{f"train/{name}": mean for name, mean in means.items()}, **speed}
             if self._step.skipped:
                 record["train/skipped_updates"] = self._step.skipped
@@ -209,7 +209,7 @@ class _Trainer:
 
     def _advance(self, loss: float) -> None:
         self._schedule.after_epoch(loss)
-        self._at = _Position(epoch=self._at.epoch + 1, step=self._at.step)
+        self._at = RunPosition(epoch=self._at.epoch + 1, step=self._at.step)
 
     def _open_folder(self) -> MetricsLog:
         folder, plan = self._plan.folder, self._plan
@@ -233,14 +233,14 @@ class _Trainer:
             for warning in signs_of_collapse(means, classes, self._settings.guards.least_spread):
                 say(f"warning: epoch {self._at.epoch + 1}: {warning}")
 
-    def _report_non_finite(self, bad: list[str], figures: Mapping[str, float], batches: tuple[ClipBatch, ...]) -> None:
+    def _report_non_finite(self, bad: list[str], step: StepFigures) -> None:
         """Save the batch, and stop or say so; each rank knows of its own samples alone."""
-        plan, step = self._plan, self._at.step
-        positions = torch.cat([batch.sample_index for batch in batches]).tolist()
+        plan = self._plan
+        positions = torch.cat([batch.sample_index for batch in step.batches]).tolist()
         keys = [plan.index.key(int(plan.samples[position])) for position in positions]
-        what = ", ".join(f"{name} is {figures[name]}" for name in bad)
-        bundle = save_bundle(plan.folder, step, figures, batches)
-        told = f"step {step}: {what}; samples {name_samples(keys)}; saved in {bundle}"
+        what = ", ".join(f"{name} is {step.figures[name]}" for name in bad)
+        bundle = save_bundle(plan.folder, step.step, step.figures, step.batches)
+        told = f"step {step.step}: {what}; samples {name_samples(keys)}; saved in {bundle}"
         if self._settings.guards.non_finite == "stop":
             raise InputError(
                 told,
@@ -248,6 +248,13 @@ class _Trainer:
                 "checkpoint is untouched",
             )
         say(f"warning: {told}; the update is left out")
+
+    def _save_within_epoch(self) -> None:
+        """Save once every process has read all its figures, and found them finite or stopped."""
+        self._note(self._unread.read())
+        gather_rows(torch.zeros(1, device=self._device))  # a process that stopped does not come here: the others wait
+        if self._plan.world.is_first:
+            self._save()
 
     def _save(self, measured: dict[str, Any] | None = None) -> None:
         at, plan = self._at, self._plan
@@ -277,4 +284,4 @@ class _Trainer:
         self._schedule.load_state_dict(checkpoint.schedule)
         self._step.precision.scaler.load_state_dict(checkpoint.scaler)
         self._loader.load_state_dict(checkpoint.loader)
-        self._at = _Position(checkpoint.epoch, checkpoint.epoch_step, checkpoint.step, checkpoint.epoch_sums)
+        self._at = RunPosition(checkpoint.epoch, checkpoint.epoch_step, checkpoint.step, checkpoint.epoch_sums)
