@@ -26,3 +26,7 @@ def main() -> None:
 
 for _command in (compare, load, peers, scale, shard, step, teacher, train):
     main.add_command(_command)
+
+
+if __name__ == "__main__":
+    main()

@@ -13,9 +13,28 @@ if TYPE_CHECKING:
     from pclkd.benchmarks.clip_shape import ClipShape
     from pclkd.benchmarks.step_case import StepNetworks
 
-__all__ = ["PATH", "has_gpu", "loading", "measuring", "networks", "sized"]
+__all__ = ["COUNTS", "PATH", "has_gpu", "loading", "measuring", "networks", "sized"]
 
 PATH = click.Path(path_type=Path)
+
+
+class _Counts(click.ParamType[tuple[int, ...]]):
+    """Whole numbers from 1 on, separated by commas."""
+
+    name = "integers"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
+        """The numbers."""
+        try:
+            found = tuple(int(part) for part in str(value).split(","))
+        except ValueError:
+            found = ()
+        if not found or min(found) < 1:
+            self.fail(f"{value!r} is not a list of numbers from 1 on, such as 1,2,4", param, ctx)
+        return found
+
+
+COUNTS = _Counts()
 Command = Callable[..., None]
 _MOST_ROUNDS = 20  # more than that narrow the interval of the median hardly any further
 

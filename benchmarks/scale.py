@@ -22,7 +22,7 @@ from pclkd.sharding.errors import InputError
 from pclkd.sharding.index import ShardIndex
 from pclkd.sharding.manifest import MANIFEST_NAME
 
-__all__ = ["ScaleBenchmark", "probe"]
+__all__ = ["ScaleBenchmark", "probe", "with_processes"]
 
 _UNITS = {"open": "s", "first_batch": "s", "open_memory": "MiB", "first_batch_memory": "MiB"}
 _KEYS = {
@@ -119,6 +119,19 @@ def probe(root: Path, shape: ClipShape) -> Mapping[str, float]:
     )
     told: dict[str, float] = json.loads(done.stdout)
     return told
+
+
+def with_processes(sizes: BenchmarkResult, jobs: BenchmarkResult) -> BenchmarkResult:
+    """One result of both; settings of the jobs stand behind "processes/", because shapes differ."""
+    return sizes.model_copy(
+        update={
+            "results": sizes.results + jobs.results,
+            "bounding": sizes.bounding + jobs.bounding,
+            "missing": {**sizes.missing, **jobs.missing},
+            "settings": {**sizes.settings, **{f"processes/{name}": value for name, value in jobs.settings.items()}},
+            "notes": sizes.notes + jobs.notes,
+        }
+    )
 
 
 def _refuse_few(index: ShardIndex, batch_size: int) -> None:

@@ -1,40 +1,72 @@
 """`bench-throughput scale`."""
 
+from itertools import chain
 from pathlib import Path
 
 import click
 
-from pclkd.benchmarks.options import PATH, measuring
+from pclkd.benchmarks.options import COUNTS, PATH, has_gpu, measuring, networks, sized
 from pclkd.benchmarks.session import Session
 
 __all__ = ["scale"]
 
 
 @click.command()
-@click.option("--data", type=PATH, required=True, help="Small shard set of shard-ucf101 pack, to be repeated.")
+@click.option("--data", type=PATH, required=True, help="Shard set of shard-ucf101 pack; for --videos it is repeated.")
 @click.option(
     "--videos",
-    type=click.IntRange(min=1),
+    type=COUNTS,
     multiple=True,
-    help="Size; may be given several times.  [default: 1000, 10000, 100000, 1000000; quick: 1000, 100000]",
+    help="Sizes of data sets, as 1000,10000.  [default: 1000, 10000, 100000, 1000000; quick: 1000, 100000]",
 )
+@click.option(
+    "--processes",
+    type=COUNTS,
+    multiple=True,
+    help="Sizes of training jobs, as 1,2.  [default: 1, 2, 4, 8, as many as there are GPUs, or cores without one]",
+)
+@click.option("--split", type=click.IntRange(min=1), default=1, show_default=True, help="Jobs train on its train part.")
+@click.option("--steps", type=click.IntRange(min=1), default=None, help="Of a pass.  [default: 50; 5 without a GPU]")
 @click.option("--scratch", type=PATH, default=None, help="Folder for the large sets: 3 GB a million UCF101 videos.")
-@click.option("--batch-size", type=click.IntRange(min=1), default=16, show_default=True, help="Samples; 3 clips each.")
-@click.option("--frames", type=int, default=16, show_default=True, help="Frames a clip.")
-@click.option("--crop", type=int, default=None, help="Pixels a side.  [default: 112, or what fits]")
+@networks
 @measuring
 def scale(
     data: Path,
-    videos: tuple[int, ...],
+    videos: tuple[tuple[int, ...], ...],
+    processes: tuple[tuple[int, ...], ...],
+    split: int,
+    steps: int | None,
     scratch: Path | None,
-    batch_size: int,
-    frames: int,
+    backbone: str,
+    teacher: str | None,
+    width: float | None,
+    batch_size: int | None,
+    frames: int | None,
     crop: int | None,
     session: Session,
 ) -> None:
-    """Seconds and memory to open a shard set and to get its first batch, by the number of its videos."""
-    from pclkd.benchmarks.clip_shape import ClipShape
-    from pclkd.benchmarks.scale import ScaleBenchmark
+    """What growth costs: larger data sets, and jobs of more processes; with --videos or --processes, that one alone.
 
-    sizes = videos or ((1000, 100_000) if session.quick else (1000, 10_000, 100_000, 1_000_000))
-    session.finish(ScaleBenchmark(data, sizes, ClipShape(batch_size, frames, crop), scratch).run(session))
+    Videos: seconds and memory to open a shard set and to get its first batch (16 samples of 16 frames and 112 pixels by
+    default). Processes: samples a second of training end to end, beside N times one process; bytes that are exchanged
+    and read.
+    """
+    from pclkd.benchmarks.clip_shape import ClipShape
+    from pclkd.benchmarks.process_scale import ProcessScaleBenchmark, usual_processes
+    from pclkd.benchmarks.scale import ScaleBenchmark, with_processes
+
+    both = bool(videos) == bool(processes)
+    found = None
+    if videos or both:
+        usual = (1000, 100_000) if session.quick else (1000, 10_000, 100_000, 1_000_000)
+        shape = ClipShape(batch_size or 16, 16 if frames is None else frames, crop)
+        sizes = tuple(chain(*videos)) or usual
+        found = ScaleBenchmark(data, sizes, shape, scratch).run(session.share(0.5) if both else session)
+    if processes or both:
+        trained, batch = sized(backbone, teacher, width, batch_size, frames, crop)
+        steps = steps or (50 if has_gpu() else 5)
+        counts = tuple(chain(*processes)) or tuple(usual_processes())
+        jobs = ProcessScaleBenchmark(data, split, trained, batch, steps, counts).run(session)
+        found = jobs if found is None else with_processes(found, jobs)
+    if found is not None:
+        session.finish(found)

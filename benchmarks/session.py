@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -52,6 +52,11 @@ class Session:
     def left_s(self) -> float | None:
         """Seconds left of the budget, 0 where it is used up, or None where there is none."""
         return None if self.budget_s is None else max(0.0, self.budget_s - (time.perf_counter() - self.started))
+
+    def share(self, part: float) -> "Session":
+        """A session that begins now and has that part of the time that is left, where there is a limit."""
+        left = self.left_s
+        return replace(self, budget_s=None if left is None else part * left, started=time.perf_counter())
 
     def measure(self, cases: Mapping[str, Work], *, warmup: int = 1) -> dict[str, list[float]]:
         """Time the cases in turns, after `warmup` rounds; units a second by case, one for each round."""
