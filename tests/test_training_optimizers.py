@@ -198,19 +198,52 @@ def test_clipping_bounds_the_norm_of_the_whole_gradient() -> None:
     assert moved[1] == pytest.approx(0.5, rel=1e-3)
 
 
-def test_a_gradient_that_is_not_finite_is_skipped_whole_when_asked() -> None:
-    network = torch.nn.Sequential(torch.nn.BatchNorm1d(6), torch.nn.Linear(6, 2))
-    settings = OptimizerSettings(lr=0.1)
-    precision = Precision("fp32", torch.device("cpu"))
-    step = TrainStep(Squares(network), network, settings, precision, 4, skip_non_finite=True)
-    step(batch(torch.randn(4, 6, generator=torch.Generator().manual_seed(0))))
-    before = {name: value.clone() for name, value in network.state_dict().items()}
-    bad = torch.ones(4, 6)
-    bad[2, 3] = math.nan
-    assert not float(step(batch(bad))["loss"]) < math.inf
-    assert step.skipped == 1
-    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
-    step(batch(torch.randn(4, 6, generator=torch.Generator().manual_seed(1))))
-    assert step.skipped == 1
-    assert all(value.isfinite().all() for value in network.state_dict().values())
-    assert not torch.equal(network[1].weight, before["1.weight"])
+@pytest.mark.parametrize("name", ["sgd", "adamw", "lars"])
+def test_a_gradient_that_is_not_finite_is_skipped_whole_when_asked(name: str) -> None:
+    settings = OptimizerSettings.model_validate({"name": name, "lr": 0.1})
+    good = [batch(torch.randn(4, 6, generator=torch.Generator().manual_seed(seed))) for seed in range(2)]
+    values = torch.ones(4, 6)
+    values[2, 3] = math.nan
+    bad = batch(values)
+
+    def run(*batches: ClipBatch) -> tuple[TrainStep, dict[str, torch.Tensor]]:
+        torch.manual_seed(3)
+        network = torch.nn.Sequential(torch.nn.BatchNorm1d(6), torch.nn.Linear(6, 2))
+        step = TrainStep(
+            Squares(network), network, settings, Precision("fp32", torch.device("cpu")), 4, skip_non_finite=True
+        )
+        for one in batches:
+            assert (float(step(one)["loss"]) < math.inf) == (one is not bad)
+        return step, network.state_dict()
+
+    step, skipped = run(bad, good[0], bad, bad, good[1])
+    assert step.skipped == 3
+    step, without = run(*good)
+    assert step.skipped == 0
+    # Weights, statistics, and through the later updates the optimiser's memory too.
+    assert all(torch.equal(value, without[name]) for name, value in skipped.items())
+    assert all(value.isfinite().all() for value in skipped.values())
+    assert not torch.equal(without["1.weight"], run(good[0])[1]["1.weight"])
+
+
+@pytest.mark.parametrize("clip", [0.0, 1e-3])
+@pytest.mark.parametrize("name", ["sgd", "adamw", "lars"])
+def test_a_loss_scaled_too_far_costs_one_update_and_no_wait(name: str, clip: float) -> None:
+    settings = OptimizerSettings.model_validate({"name": name, "lr": 0.1, "clip_norm": clip})
+    good = batch(100 * torch.randn(4, 6, generator=torch.Generator().manual_seed(0)))
+
+    def run(scaler: torch.amp.GradScaler, steps: int) -> list[torch.Tensor]:
+        network = linear()
+        precision = Precision("fp32", torch.device("cpu"))
+        precision.scaler = scaler
+        step = TrainStep(Squares(network), network, settings, precision, 4)
+        for _ in range(steps):
+            step(good)
+        return [weight.detach() for weight in network.parameters()]
+
+    plain = run(torch.amp.GradScaler("cpu", enabled=False), 2)
+    scaled = run(torch.amp.GradScaler("cpu", init_scale=2.0**10), 2)
+    too_far = run(torch.amp.GradScaler("cpu", init_scale=2.0**127, backoff_factor=2.0**-110), 3)
+    for exact, one, other in zip(plain, scaled, too_far, strict=True):
+        torch.testing.assert_close(one, exact)
+        torch.testing.assert_close(other, exact)

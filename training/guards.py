@@ -21,8 +21,8 @@ class GuardSettings(Settings):
     """What is watched while training."""
 
     non_finite: Literal["stop", "skip"] = "stop"
-    """A loss or gradient that is not finite: stop the run, or leave that update out (each step then waits for the
-    device). Either way the batch is saved to look at."""
+    """A loss or gradient that is not finite: stop the run, or leave that update out (each step then copies the
+    batch-norm statistics, and in fp16 waits for the device). Either way the batch is saved to look at."""
     least_spread: float = Field(default=0.05, ge=0, le=1)
     """Mean embedding_spread of an epoch below which a warning says that the embeddings collapse; 0 never warns."""
 

@@ -25,6 +25,7 @@ from pclkd.training.compilation import compile_backbone
 from pclkd.training.deferred_figures import DeferredFigures, StepFigures
 from pclkd.training.environment import describe_environment
 from pclkd.training.evaluate import Evaluator
+from pclkd.training.fused_optimizer import load_optimizer
 from pclkd.training.guards import name_samples, non_finite, save_bundle, signs_of_collapse
 from pclkd.training.loader_meter import LoaderMeter
 from pclkd.training.metrics_log import MetricsLog
@@ -280,7 +281,7 @@ class _Trainer:
         )
 
     def _restore(self, checkpoint: Checkpoint) -> None:
-        self._step.optimizer.load_state_dict(checkpoint.optimizer)
+        load_optimizer(self._step.optimizer, checkpoint.optimizer)
         self._schedule.load_state_dict(checkpoint.schedule)
         self._step.precision.scaler.load_state_dict(checkpoint.scaler)
         self._loader.load_state_dict(checkpoint.loader)

@@ -8,6 +8,7 @@ from pydantic import Field
 from torch import nn
 
 from pclkd.pipeline.settings import Settings
+from pclkd.training.fused_optimizer import can_fuse, start_momentum
 
 __all__ = ["Lars", "OptimizerSettings", "build_optimizer"]
 
@@ -48,16 +49,20 @@ class OptimizerSettings(Settings):
 
 
 def build_optimizer(network: nn.Module, settings: OptimizerSettings, global_batch: int) -> torch.optim.Optimizer:
-    """The optimiser of a network's parameters.
+    """The optimiser of a network's parameters, fused where its device can.
 
     Args:
-        network: whose parameters are trained.
+        network: whose parameters are trained, on their device.
         settings: which one, and its numbers.
         global_batch: samples an update, on all processes.
     """
     lr, momentum, decay = settings.scaled_lr(global_batch), settings.momentum, settings.weight_decay
+    device = next(network.parameters()).device
     if settings.name == "sgd":
-        return torch.optim.SGD(network.parameters(), lr=lr, momentum=momentum, weight_decay=decay)
+        fused = can_fuse(torch.optim.SGD, device) or None  # None leaves torch its second choice, False does not
+        sgd = torch.optim.SGD(network.parameters(), lr=lr, momentum=momentum, weight_decay=decay, fused=fused)
+        start_momentum(sgd)
+        return sgd
     # Biases and norms: decay pulls them where they should not be, and LARS's ratio means nothing for them.
     groups: list[dict[str, Any]] = [
         {"params": [p for p in network.parameters() if p.ndim > 1], "weight_decay": decay},
@@ -66,7 +71,8 @@ def build_optimizer(network: nn.Module, settings: OptimizerSettings, global_batc
     if settings.name == "adamw":
         for group in groups:
             group.pop("adapt", None)
-        return torch.optim.AdamW(groups, lr=lr, betas=(momentum, 0.999))
+        fused = can_fuse(torch.optim.AdamW, device) or None
+        return torch.optim.AdamW(groups, lr=lr, betas=(momentum, 0.999), fused=fused)
     return Lars(groups, lr=lr, momentum=momentum, weight_decay=decay)
 
 
@@ -75,7 +81,8 @@ class Lars(torch.optim.Optimizer):
 
         g <- g + decay w;   g <- g * trust |w| / |g|;   v <- momentum v + g;   w <- w - lr v
 
-    torch has none; torchlars and apex need a compiler.
+    torch has none; torchlars and apex need a compiler. Like torch's fused optimisers it takes gradients that a
+    GradScaler has scaled (`grad_scale`), and leaves an update out where the device says so (`found_inf`).
 
     Source: You et al., "Large Batch Training of Convolutional Networks", arXiv 1708.03888.
 
@@ -98,6 +105,7 @@ class Lars(torch.optim.Optimizer):
     ) -> None:
         defaults = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "trust": trust, "adapt": True}
         super().__init__(params, defaults)
+        self._step_supports_amp_scaling = True  # what GradScaler asks before it waits for the device
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
@@ -106,11 +114,14 @@ class Lars(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
+        scale: torch.Tensor | None = getattr(self, "grad_scale", None)
+        found_inf: torch.Tensor | None = getattr(self, "found_inf", None)
         for group in self.param_groups:
             for weight in group["params"]:
                 if weight.grad is None:
                     continue
-                gradient = weight.grad.add(weight, alpha=group["weight_decay"])
+                unscaled = weight.grad if scale is None else weight.grad / scale
+                gradient = unscaled.add(weight, alpha=group["weight_decay"])
                 if group["adapt"]:
                     sizes = weight.norm(), gradient.norm()
                     ratio = torch.where((sizes[0] > 0) & (sizes[1] > 0), group["trust"] * sizes[0] / sizes[1], 1.0)
@@ -118,6 +129,11 @@ class Lars(torch.optim.Optimizer):
                 state = self.state[weight]
                 if "momentum_buffer" not in state:
                     state["momentum_buffer"] = torch.zeros_like(weight)
-                state["momentum_buffer"].mul_(group["momentum"]).add_(gradient)
-                weight.add_(state["momentum_buffer"], alpha=-group["lr"])
+                momentum = state["momentum_buffer"]
+                if found_inf is None:
+                    weight.sub_(momentum.mul_(group["momentum"]).add_(gradient), alpha=group["lr"])
+                else:
+                    moved = group["momentum"] * momentum + gradient
+                    weight.copy_(torch.where(found_inf > 0, weight, weight - group["lr"] * moved))
+                    momentum.copy_(torch.where(found_inf > 0, momentum, moved))
         return loss

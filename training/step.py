@@ -25,10 +25,9 @@ class TrainStep:
         precision: autocast and gradient scaling.
         global_batch: samples an update, on all processes and in all accumulated batches.
         skip_non_finite: leave an update out whose gradient is not finite, with the batch-norm statistics as they were;
-            costs a wait for the device each step.
+            costs a copy of these each step, and in fp16 a wait for the device.
 
     Attributes:
-        skipped: updates left out so far.
         optimizer: over the student's parameters.
         precision: as given.
     """
@@ -45,7 +44,7 @@ class TrainStep:
     ) -> None:
         self._objective, self._student, self._clip_norm = objective, student, settings.clip_norm
         self._skip_non_finite = skip_non_finite
-        self.skipped = 0
+        self._skipped: torch.Tensor | int = 0
         self.precision = precision
         self.optimizer = build_optimizer(student, settings, global_batch)
 
@@ -53,6 +52,11 @@ class TrainStep:
     def lr(self) -> float:
         """The learning rate now."""
         return float(self.optimizer.param_groups[0]["lr"])
+
+    @property
+    def skipped(self) -> int:
+        """Updates left out so far; waits for the device."""
+        return int(self._skipped)
 
     def __call__(self, *batches: ClipBatch) -> dict[str, torch.Tensor]:
         """Make one update from the mean gradient of the batches, all of one size.
@@ -71,19 +75,32 @@ class TrainStep:
                     losses: dict[str, torch.Tensor] = self._objective(batch)
                 scaler.scale(losses["loss"] / len(batches)).backward()  # type: ignore[no-untyped-call]
             said.append({name: value.detach() for name, value in losses.items()})
+        norm: torch.Tensor | None = None
         if self._clip_norm > 0 or self._skip_non_finite:
             scaler.unscale_(self.optimizer)
             norm = nn.utils.clip_grad_norm_(self._student.parameters(), self._clip_norm or math.inf)
-        # The gradients are every rank's mean, so all ranks decide alike.
-        if self._skip_non_finite and not bool(norm.isfinite()):
-            self.skipped += 1
-            with torch.no_grad():
-                for buffer, before in zip(self._student.buffers(), buffers, strict=True):
-                    buffer.copy_(before)
+        if self._skip_non_finite and norm is not None:
+            # The gradients are every rank's mean, so all ranks decide alike.
+            self._update_unless(~norm.isfinite(), buffers)
         else:
             scaler.step(self.optimizer)
         scaler.update()
         return said[0] if len(said) == 1 else _mean(said)
+
+    @torch.no_grad()
+    def _update_unless(self, bad: torch.Tensor, buffers: Sequence[torch.Tensor]) -> None:
+        """Update, or leave all as it was before the step; the device decides, and nobody waits for it where it can."""
+        self._skipped = bad.to(torch.int64) + self._skipped
+        scaler, optimizer = self.precision.scaler, self.optimizer
+        if scaler.is_enabled() or not getattr(optimizer, "_step_supports_amp_scaling", False):
+            if not bad.item():
+                scaler.step(optimizer)
+        else:
+            optimizer.found_inf = bad.float()  # type: ignore[attr-defined]
+            optimizer.step()
+            del optimizer.found_inf  # type: ignore[attr-defined]
+        for buffer, before in zip(self._student.buffers(), buffers, strict=True):
+            buffer.copy_(torch.where(bad, before, buffer))
 
     def _apart(self) -> AbstractContextManager[None]:
         return self._student.no_sync() if isinstance(self._student, DistributedDataParallel) else nullcontext()
