@@ -1,10 +1,9 @@
-"""Floating-point operations of a step, and what the device could do at best."""
+"""Floating-point operations of a step, and what the device's data sheet promises."""
+
+from collections.abc import Callable
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
-
-from pclkd.pipeline.batch import ClipBatch
-from pclkd.training.step import TrainStep
 
 __all__ = ["count_operations", "peak_tflop_per_s"]
 
@@ -13,13 +12,14 @@ __all__ = ["count_operations", "peak_tflop_per_s"]
 _PEAKS = {"NVIDIA H100 80GB HBM3": 989.0, "NVIDIA H200": 989.0}
 
 
-def count_operations(step: TrainStep, batch: ClipBatch) -> float:
-    """TFLOP of one training step, forward, backward and teacher; a multiply-add is two operations.
+def count_operations(work: Callable[[], object]) -> float:
+    """TFLOP of a piece of work, such as a step with its teacher and its backward pass; a multiply-add is two.
 
-    Makes the step. Counts convolutions and matrix products, which are all but a percent.
+    Does the work. Counts convolutions and matrix products, which are all but a percent, and those of padded edges too.
+    Compiled networks hide theirs.
     """
     with FlopCounterMode(display=False) as counter:
-        step(batch)
+        work()
     return float(counter.get_total_flops()) / 1e12
 
 

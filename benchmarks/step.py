@@ -1,30 +1,40 @@
 """How fast a training step is when its batch lies on the device already: PCL, and PCL with a teacher."""
 
 import statistics
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
-from pclkd.benchmarks.arithmetic import count_operations, peak_tflop_per_s
-from pclkd.benchmarks.clip_shape import ClipShape, synchronise
+from pclkd.benchmarks.arithmetic import peak_tflop_per_s
+from pclkd.benchmarks.clip_shape import ClipShape
+from pclkd.benchmarks.matrix_limit import MatrixLimits
 from pclkd.benchmarks.result import BenchmarkResult, make_result
 from pclkd.benchmarks.rounds import Work
 from pclkd.benchmarks.session import Session
-from pclkd.benchmarks.step_case import UCF101_ROWS, StepNetworks, random_batch, repeated
+from pclkd.benchmarks.step_case import UCF101_ROWS, StepNetworks, memory_in_use, peak_memory, random_batch, repeated
+from pclkd.benchmarks.step_lines import StepLines, allow_many_compilations, step_lines
+from pclkd.pipeline.batch import ClipBatch
 from pclkd.pipeline.world import World
+from pclkd.sharding.errors import InputError
 from pclkd.training.distributed import choose_device
-from pclkd.training.precision import Precision, check_conv3d
+from pclkd.training.step import TrainStep
 
 __all__ = ["StepBenchmark"]
 
 
 @dataclass(frozen=True)
 class StepBenchmark:
-    """What is measured: the networks, and the shape of the batch."""
+    """What is measured.
+
+    Attributes:
+        networks: what is trained.
+        shape: of the batch.
+        options: whether each choice that the step makes gets a line of its own, with that one thing changed.
+    """
 
     networks: StepNetworks
     shape: ClipShape
+    options: bool = False
 
     def run(self, session: Session) -> BenchmarkResult:
         """Measure.
@@ -33,60 +43,96 @@ class StepBenchmark:
             InputError: an unknown backbone, or arithmetic that this device gets wrong.
         """
         device = choose_device(World())
-        precision = Precision(self.networks.precision, device)
-        check_conv3d(precision)
-        rows = max(UCF101_ROWS, self.shape.batch_size)
-        batch = random_batch(self.shape, rows, device)
-        cases: dict[str, Work] = {}
-        facts: dict[str, dict[str, float]] = {}
-        for name in ("pcl", "pcl_kd") if self.networks.teacher else ("pcl",):
-            resident = _resident(device)
-            step = self.networks.build(rows, device, distil=name == "pcl_kd")
-            facts[name] = {"tflop_per_step": count_operations(step, batch)}
-            step(batch)  # the optimiser has its state by now, so this one shows the peak
-            synchronise(device)
-            if device.type == "cuda":
-                facts[name]["memory/peak_gib"] = (torch.cuda.max_memory_allocated(device) - resident) / 2**30
-            cases[name] = repeated(step, batch, device)
-        rates = session.measure(cases)
-        peak = peak_tflop_per_s(device, precision.name)
-        notes = ["noise on the device: no data is loaded", "memory beside the batch, of one case alone"]
+        self.networks.precision(device)
+        batch = random_batch(self.shape, max(UCF101_ROWS, self.shape.batch_size), device)
+        if self.options:
+            allow_many_compilations()
+        trained = self.networks.settled(batch)
+        cases = _Cases(batch, MatrixLimits(self.shape.batch_size))
+        names = ("pcl", "pcl_kd") if trained.teacher else ("pcl",)
+        steps = {name: cases.add(name, trained, distil=name == "pcl_kd") for name in names}
+        fused = bool(steps["pcl"].optimizer.defaults.get("fused"))
+        lines = StepLines({}, {})
+        if self.options:
+            lines = step_lines(trained, device, fused=fused, quick=session.quick)
+        missing = dict(lines.missing)
+        for name, networks in lines.changed.items():
+            try:
+                cases.add(name, networks, distil=trained.teacher is not None)
+            except InputError as error:
+                missing[name] = error.problem
+        rates = cases.limits.limits(session.measure(cases.work | cases.limits.work()))
+        precision = trained.precision(device).name
+        peak = peak_tflop_per_s(device, precision)
+        notes = ["noise on the device: no data is loaded", cases.limits.note]
+        if device.type == "cuda":
+            notes.append("memory beside the batch, of one case alone")
         if peak is not None:
-            notes.append(f"MFU: of {peak:.0f} TFLOP/s, the GPU's dense peak in {precision.name}")
+            notes.append(f"of_data_sheet_pct: of {peak:.0f} TFLOP/s, the GPU's dense peak in {precision}")
+        if self.options:
+            notes.append(f"each line beside {names[-1]}, the step as trained, changes the one thing that it names")
         return make_result(
             "step",
             "samples/s",
             rates,
-            "pcl",
+            names[-1] if self.options else "pcl",
             {
-                "backbone": self.networks.backbone,
-                "teacher": self.networks.teacher,
-                "width": self.networks.width,
+                "backbone": trained.backbone,
+                "teacher": trained.teacher,
+                "width": trained.width,
                 **self.shape.as_dict(),
-                "precision": precision.name,
+                "precision": precision,
                 "device": device.type,
-                "memory_bank_rows": rows,
+                "threads": torch.get_num_threads(),
+                "memory_bank_rows": max(UCF101_ROWS, self.shape.batch_size),
+                "compile": trained.options.compile,
+                "optimizer": "sgd, fused" if fused else "sgd",
+                "memory_format": "channels_last_3d" if trained.options.keeps_channels_last(device) else "contiguous",
             },
+            bounds=cases.limits.bounds,
             extra={
-                name: facts[name] | self._speed(statistics.median(rates[name]), facts[name], peak) for name in cases
+                name: cases.facts.get(name, {}) | self._speed(rates[name], tflop, peak if name in names else None)
+                for name, tflop in cases.limits.tflop.items()
             },
-            notes=notes if device.type == "cuda" else notes[:1],
+            missing=missing,
+            notes=notes,
         )
 
-    def _speed(self, rate: float, facts: Mapping[str, float], peak: float | None) -> dict[str, float]:
+    def _speed(self, rates: list[float], tflop: float, peak: float | None) -> dict[str, float]:
         """The median rate (samples/s) in other units."""
-        steps = rate / self.shape.batch_size
+        steps = statistics.median(rates) / self.shape.batch_size
         speed = {
-            "clips_per_s": rate * self.shape.views,
+            "tflop_per_step": tflop,
+            "tflop_per_s": tflop * steps,
+            "clips_per_s": steps * self.shape.batch_size * self.shape.views,
             "ms_per_step": 1000 / steps,
-            "tflop_per_s": facts["tflop_per_step"] * steps,
         }
-        return speed if peak is None else {**speed, "mfu_pct": 100 * speed["tflop_per_s"] / peak}
+        return speed if peak is None else {**speed, "of_data_sheet_pct": 100 * speed["tflop_per_s"] / peak}
 
 
-def _resident(device: torch.device) -> int:
-    """Bytes in use now; the peak is counted from here on."""
-    if device.type != "cuda":
-        return 0
-    torch.cuda.reset_peak_memory_stats(device)
-    return int(torch.cuda.memory_allocated(device))
+@dataclass
+class _Cases:
+    """Steps that take turns."""
+
+    batch: ClipBatch
+    limits: MatrixLimits
+    work: dict[str, Work] = field(default_factory=dict)
+    facts: dict[str, dict[str, float]] = field(default_factory=dict)
+    _counted: dict[bool, float] = field(default_factory=dict)
+
+    def add(self, name: str, networks: StepNetworks, *, distil: bool) -> TrainStep:
+        """Build and warm up a step; its options change no operations, so each kind is counted once.
+
+        Raises:
+            InputError: it cannot be built here.
+        """
+        device, rows = self.batch.clips.device, max(UCF101_ROWS, len(self.batch.sample_index))
+        precision = networks.precision(device)
+        if distil not in self._counted:
+            self._counted[distil] = networks.count(self.batch, rows, distil=distil)
+        before = memory_in_use(device)
+        step = networks.build(self.batch, rows, distil=distil)
+        self.facts[name] = peak_memory(lambda: step(self.batch), before, device)
+        self.work[name] = repeated(step, self.batch, options=networks.options)
+        self.limits.add(name, precision, self._counted[distil])
+        return step

@@ -1,20 +1,26 @@
 """Training steps to be timed: networks, objective and optimiser as the trainer builds them."""
 
-from dataclasses import dataclass
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 
+from pclkd.benchmarks.arithmetic import count_operations
 from pclkd.benchmarks.clip_shape import ClipShape, synchronise
 from pclkd.benchmarks.rounds import Work
+from pclkd.benchmarks.step_options import StepOptions, VariedModel, with_fused
 from pclkd.pipeline.batch import ClipBatch
 from pclkd.training.backbones import build_backbone
+from pclkd.training.compilation import compile_backbone
 from pclkd.training.objective import Objective, PclSettings
 from pclkd.training.optimizers import OptimizerSettings
 from pclkd.training.pcl_model import PclModel
-from pclkd.training.precision import Precision
+from pclkd.training.precision import Precision, check_conv3d
 from pclkd.training.step import TrainStep
 
-__all__ = ["UCF101_ROWS", "StepNetworks", "random_batch", "repeated"]
+__all__ = ["UCF101_ROWS", "StepNetworks", "memory_in_use", "peak_memory", "random_batch", "repeated"]
 
 UCF101_ROWS = 9537
 """Training videos of UCF101's split 1."""
@@ -23,40 +29,94 @@ _GPU_STEPS = 10  # steps between two waits for the GPU, so that it always has th
 
 @dataclass(frozen=True)
 class StepNetworks:
-    """What is trained.
+    """What is trained, and how.
 
     Attributes:
         backbone: of the student.
         teacher: backbone of the teacher, or None for PCL alone.
         width: factor on the channel counts of both.
-        precision: auto, fp32, fp16 or bf16.
+        options: how a step is carried out.
     """
 
     backbone: str
     teacher: str | None
     width: float
-    precision: str = "auto"
+    options: StepOptions = field(default_factory=StepOptions)
 
-    def build(self, rows: int, device: torch.device, *, distil: bool) -> TrainStep:
+    def varied(self, **changes: Any) -> "StepNetworks":
+        """The same with other options."""
+        return dataclasses.replace(self, options=dataclasses.replace(self.options, **changes))
+
+    def precision(self, device: torch.device) -> Precision:
+        """The arithmetic on that device.
+
+        Raises:
+            InputError: the device does not have it, or gets it wrong.
+        """
+        precision = Precision(self.options.precision, device)
+        check_conv3d(precision)
+        return precision
+
+    def settled(self, batch: ClipBatch) -> "StepNetworks":
+        """The same with compile=auto decided, once for all steps that are built.
+
+        Raises:
+            InputError: an unknown backbone, or a precision that the device does not have.
+        """
+        device = batch.clips.device
+        if self.options.compile != "auto":
+            return self
+        student = self._network(self.backbone, device)
+        how = compile_backbone(student, "auto", _backbone_clips(self, batch), self.precision(device))
+        return self.varied(compile=how)
+
+    def build(self, batch: ClipBatch, rows: int, *, distil: bool) -> TrainStep:
         """A training step with fresh weights; with `distil` it asks the teacher too.
 
         Args:
+            batch: one like those that it will get, on their device.
             rows: of a memory bank.
-            device: where it runs.
             distil: PCL+KD instead of PCL.
 
         Raises:
-            InputError: an unknown backbone or a precision that the device does not have.
+            InputError: an unknown backbone, a precision that the device does not have, or a compiler that fails.
         """
-        precision = Precision(self.precision, device)
-        student = self._network(self.backbone, device)
+        device = batch.clips.device
+        precision = Precision(self.options.precision, device)
+        student = self._network(self.backbone, device, clip_by_clip=self.options.clip_by_clip)
+        compile_backbone(student, self.options.compile, _backbone_clips(self, batch), precision)
         teachers = [self._network(self.teacher, device)] if distil and self.teacher is not None else []
         objective = Objective(student, rows, PclSettings(), 0, teachers=teachers).to(device).train()
-        return TrainStep(objective, student, OptimizerSettings(), precision, global_batch=1)
+        step = TrainStep(objective, student, OptimizerSettings(), precision, global_batch=1)
+        if self.options.fused is not None:
+            step.optimizer = with_fused(step.optimizer, fused=self.options.fused)
+        return step
 
-    def _network(self, name: str, device: torch.device) -> PclModel:
-        model = PclModel(build_backbone(name, self.width)).to(device)
-        return model.to(memory_format=torch.channels_last_3d) if device.type == "cuda" else model
+    def count(self, batch: ClipBatch, rows: int, *, distil: bool) -> float:
+        """TFLOP of a step, forward, backward and teacher; makes one, with networks of its own.
+
+        Raises:
+            InputError: as `build`.
+        """
+        step = self.varied(compile="off").build(batch, rows, distil=distil)
+        return count_operations(lambda: step(batch))
+
+    def _network(self, name: str, device: torch.device, *, clip_by_clip: bool = False) -> PclModel:
+        backbone, options = build_backbone(name, self.width), self.options
+        last = options.keeps_channels_last(device)
+        model: PclModel
+        if options.channels_last is None and not clip_by_clip:
+            model = PclModel(backbone).to(device)
+        else:
+            model = VariedModel(backbone, channels_last=last, clip_by_clip=clip_by_clip).to(device)
+        return model.to(memory_format=torch.channels_last_3d) if last else model
+
+
+def _backbone_clips(networks: StepNetworks, batch: ClipBatch) -> torch.Tensor:
+    """What the student's backbone will get, as it lies in memory."""
+    clips = batch.clips[:, :1] if networks.options.clip_by_clip else batch.clips
+    last = networks.options.keeps_channels_last(clips.device)
+    return clips.flatten(0, 1).contiguous(memory_format=torch.channels_last_3d if last else torch.contiguous_format)
 
 
 def random_batch(shape: ClipShape, rows: int, device: torch.device) -> ClipBatch:
@@ -74,14 +134,44 @@ def random_batch(shape: ClipShape, rows: int, device: torch.device) -> ClipBatch
     )
 
 
-def repeated(step: TrainStep, batch: ClipBatch, device: torch.device) -> Work:
+def repeated(
+    step: Callable[[ClipBatch], object],
+    batch: ClipBatch,
+    *,
+    options: StepOptions | None = None,
+) -> Work:
     """Steps to be timed, one on the CPU, several between two waits for a GPU; counts samples."""
+    device, cudnn, how = batch.clips.device, torch.backends.cudnn, options or StepOptions()
     steps = _GPU_STEPS if device.type == "cuda" else 1
 
     def work() -> float:
+        before, cudnn.benchmark = cudnn.benchmark, how.autotune
         for _ in range(steps):
-            step(batch)
+            losses = step(batch)
+            if how.read_figures and isinstance(losses, dict):
+                torch.stack(list(losses.values())).tolist()
         synchronise(device)
+        cudnn.benchmark = before
         return float(steps * len(batch.sample_index))
 
     return work
+
+
+def memory_in_use(device: torch.device) -> int:
+    """Bytes of tensors on a GPU now; 0 on a CPU."""
+    return int(torch.cuda.memory_allocated(device)) if device.type == "cuda" else 0
+
+
+def peak_memory(work: Callable[[], object], before: int, device: torch.device) -> dict[str, float]:
+    """GiB that a piece of work takes on a GPU beyond `before`, bytes, by the figure's name; nothing on a CPU.
+
+    Does it twice: an optimiser has its state only after the first time.
+    """
+    if device.type != "cuda":
+        return {}
+    work()
+    synchronise(device)
+    torch.cuda.reset_peak_memory_stats(device)
+    work()
+    synchronise(device)
+    return {"memory/peak_gib": (torch.cuda.max_memory_allocated(device) - before) / 2**30}

@@ -9,9 +9,12 @@ __all__ = ["step"]
 
 
 @click.command()
+@click.option("--options", is_flag=True, help="Time each choice that the step makes: as trained, and otherwise.")
 @networks
 @measuring
 def step(
+    *,
+    options: bool,
     backbone: str,
     teacher: str | None,
     width: float | None,
@@ -27,5 +30,5 @@ def step(
     from pclkd.benchmarks.step import StepBenchmark
 
     trained, shape = sized(backbone, teacher or backbone, width, batch_size, frames, crop)
-    result = StepBenchmark(trained, shape).run(session)
+    result = StepBenchmark(trained, shape, options).run(session)
     session.finish(result)

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
+from pclkd.benchmarks.bounds import nearest_bounds
 from pclkd.benchmarks.clip_shape import ClipShape, synchronise
 from pclkd.benchmarks.result import BenchmarkResult, make_result
+from pclkd.benchmarks.rounds import Work
 from pclkd.benchmarks.session import Session
 from pclkd.benchmarks.step_case import StepNetworks
 from pclkd.pipeline.loader import ClipLoader, LoaderSettings
@@ -18,7 +20,6 @@ from pclkd.pipeline.world import World
 from pclkd.sharding.errors import InputError
 from pclkd.sharding.index import ShardIndex
 from pclkd.training.distributed import choose_device
-from pclkd.training.precision import Precision, check_conv3d
 
 __all__ = ["TrainBenchmark"]
 
@@ -26,6 +27,10 @@ _NOTES = (
     "end_to_end: every pass starts with an idle loader, so the wait for its first batch counts",
     "step_alone: the same number of steps on one batch that stays on the device",
     "loader_alone: the same batches, taken and dropped",
+)
+_SHARED = (
+    "shared_cores_bound: step and loader compute on the same {} core(s), so a sample takes at least what it takes the "
+    "step alone and the loader alone together, samples/s, as far as either alone keeps all cores busy (cores_used)"
 )
 
 
@@ -68,15 +73,15 @@ class TrainBenchmark:
         # Spread over the split, which is sorted by class.
         samples = samples[np.linspace(0, len(samples) - 1, steps * shape.batch_size).astype(np.int64)]
         device = choose_device(World())
-        precision = Precision(self.networks.precision, device)
-        check_conv3d(precision)
+        precision = self.networks.precision(device)
         settings = LoaderSettings(batch_size=shape.batch_size, crop=shape.side, threads=self.workers)
         recipe = TupleRecipe(seed=0, tuples=shape.tuples)
-        step = self.networks.build(len(samples), device, distil=self.networks.teacher is not None)
         waits: list[float] = []
         with ClipLoader(index, samples, recipe, settings, device=device) as loader:
             with closing(loader.epoch(0)) as batches:  # type: ignore[type-var]
                 kept = next(batches)
+            networks = self.networks.settled(kept)
+            step = networks.build(kept, len(samples), distil=networks.teacher is not None)
 
             def end_to_end() -> float:
                 began, waited = time.perf_counter(), loader.statistics.wait_s
@@ -99,7 +104,27 @@ class TrainBenchmark:
                 return float(steps * shape.batch_size)
 
             cases = {"end_to_end": end_to_end, "step_alone": step_alone, "loader_alone": loader_alone}
-            rates = session.measure(cases)
+            used: dict[str, list[float]] = {name: [] for name in cases}
+            rates = session.measure({name: _watched(work, used[name]) for name, work in cases.items()})
+        bounds = {"end_to_end": ["step_alone", "loader_alone"]}
+        nearest = nearest_bounds(rates, bounds)["end_to_end"]
+        side = {"step_alone": "step", "loader_alone": "loader"}[nearest.name]
+        notes = [f"the {side} is the slower side: end to end reaches {nearest.reached_pct:.0f} % of it", *_NOTES]
+        # The first pass was the warm-up.
+        extra = {"end_to_end": {"time/data_wait_pct": statistics.median(waits[1:])}}
+        if device.type == "cpu":
+            for name, cores in used.items():
+                extra.setdefault(name, {})["cores_used"] = statistics.median(cores[1:])
+            shared = [
+                1 / (1 / one + 1 / other)
+                for one, other in zip(*(rates[name] for name in bounds["end_to_end"]), strict=True)
+            ]
+            reached = statistics.median(ours / limit for ours, limit in zip(rates["end_to_end"], shared, strict=True))
+            extra["end_to_end"] |= {
+                "shared_cores_bound": statistics.median(shared),
+                "of_shared_cores_pct": 100 * reached,
+            }
+            notes.append(_SHARED.format(World().cores))
         return make_result(
             "train",
             "samples/s",
@@ -114,10 +139,23 @@ class TrainBenchmark:
                 "stored_frames": "x".join(map(str, index.smallest_frame)),
                 "loader_threads": self.workers or World().cores,
                 "precision": precision.name,
+                "compile": networks.options.compile,
                 "device": device.type,
                 "data_fingerprint": index.fingerprint[:16],
             },
-            # The first pass was the warm-up.
-            extra={"end_to_end": {"time/data_wait_pct": statistics.median(waits[1:])}},
-            notes=_NOTES,
+            bounds=bounds,
+            extra=extra,
+            notes=notes,
         )
+
+
+def _watched(work: Work, cores: list[float]) -> Work:
+    """Note how many cores the work keeps busy."""
+
+    def run() -> float:
+        began, used = time.perf_counter(), time.process_time()
+        done = work()
+        cores.append((time.process_time() - used) / (time.perf_counter() - began))
+        return done
+
+    return run
