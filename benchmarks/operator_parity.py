@@ -173,11 +173,9 @@ def decoded(
         threads=2,
     )
     decoder = FrameDecoder(graph)
-    frames = decoder.decode([jpeg for clip in clips for jpeg in clip], augment)
+    out = decoder.decode([jpeg for clip in clips for jpeg in clip], augment)[:, 0]
     decoder.close()
-    out = frames.reshape(len(clips), -1, crop, crop, 3)
-    if operator.reference is _residual:
-        out = residual(out.permute(0, 4, 1, 2, 3)).permute(0, 2, 3, 4, 1)
+    out = (residual(out) if operator.reference is _residual else out).permute(0, 2, 3, 4, 1)
     std = 255 * np.array(STD)
     levels: NDArray[np.float64] = out.double().numpy() * std
     return levels if operator.normalised else levels + 255 * np.array(MEAN)

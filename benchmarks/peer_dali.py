@@ -99,9 +99,7 @@ class DaliShards:
         for row, sample in enumerate(ids.tolist()):
             bounds = frame_bounds(index, sample)[plan.frames[row].reshape(-1)].tolist()
             jpegs += [streams[row][first:end] for first, end in bounds]
-        frames = self._decoder.decode(jpegs, plan.augment)
-        clips = frames.reshape(len(ids), self._recipe.views, self._recipe.clip_frames, *frames.shape[1:])
-        clips = clips.permute(0, 1, 5, 2, 3, 4)
+        clips = self._decoder.decode(jpegs, plan.augment)
         if plan.pretext is not None:
             clips = plan.pretext.apply(clips)
         return ids, residual(clips) if self._residual else clips

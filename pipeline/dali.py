@@ -12,9 +12,10 @@ that are kept are not overwritten; no strided slices inside the graph; checksums
 The decoder's `use_fast_idct` is left off: no faster on the CPU, and up to 8 levels off (mean 1.0).
 """
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,65 +24,46 @@ from nvidia.dali import backend, fn, pipeline_def, types
 
 from pclkd.pipeline.augment import ClipAugment
 from pclkd.pipeline.colours import MEAN, STD, blur_window
+from pclkd.pipeline.finish import ClipFinish
+from pclkd.pipeline.frame_graph import Colours, FrameGraph, UndecodableFramesError
 from pclkd.pipeline.fused import FusedColours
 
-__all__ = ["MEAN", "STD", "Colours", "FrameDecoder", "FrameGraph", "UndecodableFramesError", "release_unused_memory"]
+__all__ = [
+    "MEAN",
+    "STD",
+    "Colours",
+    "Decoding",
+    "FrameDecoder",
+    "FrameGraph",
+    "UndecodableFramesError",
+    "release_unused_memory",
+]
 
-Colours = Literal["none", "graph", "fused"]
 Inputs = Mapping[str, NDArray[Any]]
 
 
-@dataclass(frozen=True)
-class FrameGraph:
-    """What the graph does; everything else is fed with the batch.
+@dataclass
+class Decoding:
+    """A batch that DALI was given.
 
     Attributes:
-        frames: frames a batch (B * V * T).
-        crop: height and width of the output, in pixels.
-        colours: who flips, changes colours, blurs and normalises. "graph": DALI's operators, frame by frame. "none":
-            the same without colours and blur. "fused": our own steps clip by clip, on the CPU alone, where DALI's cost
-            more than decoding; clips without colour changes cost nothing extra. `FrameGraph.best_colours` chooses.
-        decode: where JPEGs are decoded; "mixed" is nvJPEG on the GPU.
-        device: where frames are augmented and delivered.
-        threads: CPU threads.
+        jpegs: B * V * T encoded frames.
+        augment: parameters [B, V].
+        inputs: what the graph was fed with beside the frames, a row a frame.
+        frames: DALI's output, once it was waited for.
     """
 
-    frames: int
-    crop: tuple[int, int]
-    colours: Colours
-    decode: Literal["cpu", "mixed"]
-    device: torch.device
-    threads: int
-
-    @staticmethod
-    def best_colours(device: torch.device, *, changed: bool) -> Colours:
-        """The fastest way on `device`.
-
-        Args:
-            device: where frames are delivered.
-            changed: whether any clip's colours or sharpness may change (`Recipe.colours`).
-        """
-        if device.type == "cpu":
-            return "fused"
-        return "graph" if changed else "none"
-
-
-class UndecodableFramesError(Exception):
-    """JPEGs that cannot be decoded although their bytes are those that were packed.
-
-    Attributes:
-        frames: their positions in the batch, ascending.
-    """
-
-    def __init__(self, frames: Sequence[int], reason: str) -> None:
-        self.frames = tuple(frames)
-        super().__init__(
-            f"{len(frames)} frames of the batch cannot be decoded, the first is number {frames[0]}: {reason}"
-        )
+    jpegs: Sequence[NDArray[np.uint8]]
+    augment: ClipAugment
+    inputs: Inputs
+    frames: Any = None
 
 
 class FrameDecoder:
     """A DALI pipeline that decodes, crops, changes colour, blurs, flips and normalises frames.
+
+    `decode` does it all. Its three steps can be called one by one, so that DALI's threads (or the GPU) decode a batch
+    while the one before is finished: begin(k), wait(k), begin(k + 1), finish(k), wait(k + 1), ...
 
     Raises:
         ValueError: fused colours on a GPU.
@@ -94,42 +76,70 @@ class FrameDecoder:
         self._fused = FusedColours(graph.crop, graph.threads) if graph.colours == "fused" else None
         self._resizes = False
         self._pipeline = _build(graph, _plain_frames)
+        self._begun: Decoding | None = None
 
-    def decode(self, jpegs: Sequence[NDArray[np.uint8]], augment: ClipAugment) -> torch.Tensor:
-        """Decode the frames of B * V clips.
+    def decode(
+        self, jpegs: Sequence[NDArray[np.uint8]], augment: ClipAugment, finish: ClipFinish | None = None
+    ) -> torch.Tensor:
+        """Decode the frames of B * V clips, T each.
 
         Args:
             jpegs: B * V * T encoded frames, clip after clip.
             augment: parameters [B, V]; a clip's are used for all of its T frames.
+            finish: what is done to the samples in the end.
 
         Returns:
-            [B * V * T, H, W, 3] float32 on the graph's device, normalised; the caller's alone.
+            [B, V, C, T, H, W] float32 on the graph's device, normalised, in the memory order of channels_last_3d; the
+            caller's alone.
 
         Raises:
             UndecodableFramesError: some JPEGs cannot be decoded or are smaller than their window. The batch is lost,
                 the next one is not.
             RuntimeError: DALI failed at something else.
         """
+        decoding = self.begin(jpegs, augment)
+        self.wait(decoding)
+        return self.finish(decoding, finish)
+
+    def begin(self, jpegs: Sequence[NDArray[np.uint8]], augment: ClipAugment) -> Decoding:
+        """Let DALI decode a batch in its own threads; arguments as in `decode`.
+
+        One batch at a time: what was begun before and not waited for is dropped.
+        """
+        self._drop()
         height, width = self.graph.crop
         if not self._resizes and not ((augment.height == height) & (augment.width == width)).all():
             # Once is enough: the graph that resizes leaves windows of the clip's size as they are.
             self._resizes, self._pipeline = True, _build(self.graph, _resized_frames)
         repeats = self.graph.frames // augment.flip.size
         inputs = {name: np.repeat(values, repeats, axis=0) for name, values in self._inputs(augment).items()}
+        _start(self._pipeline, jpegs, inputs)
+        self._begun = Decoding(jpegs, augment, inputs)
+        return self._begun
+
+    def wait(self, decoding: Decoding) -> None:
+        """Wait for DALI's part of what was begun last; errors as in `decode`."""
+        self._begun = None
         try:
-            frames = _run(self._pipeline, jpegs, inputs)
+            (decoding.frames,) = self._pipeline.outputs()
         except RuntimeError as error:
             if "fn.decoders" not in str(error) or "CUDA" in _reason(error):
                 raise  # not the data
+            jpegs, inputs = decoding.jpegs, decoding.inputs
             bad = _failing(len(jpegs), lambda part: _run(self._pipeline, *_rows(jpegs, inputs, part)))
             if not bad:
                 raise
             raise UndecodableFramesError(bad, _reason(error)) from error
+
+    def finish(self, decoding: Decoding, finish: ClipFinish | None = None) -> torch.Tensor:
+        """The clips of a batch that was waited for; see `decode`."""
+        finish, frames = finish or ClipFinish(), decoding.frames
         if self._fused is None:
             tensor: torch.Tensor = torch.utils.dlpack.from_dlpack(frames.as_tensor())
-            return tensor
+            clips = tensor.view(*decoding.augment.flip.shape, -1, *tensor.shape[1:])
+            return finish.batch(_channels_first(clips))
         levels = [frames.at(i) for i in range(len(frames))] if self._resizes else np.asarray(frames.as_tensor())
-        return torch.from_numpy(self._fused.apply(levels, augment))
+        return _channels_first(self._fused.apply(levels, decoding.augment, finish))
 
     def find_undecodable(self, jpegs: Sequence[NDArray[np.uint8]]) -> list[int]:
         """Positions of the JPEGs that cannot be decoded as a whole, ascending.
@@ -145,8 +155,16 @@ class FrameDecoder:
 
     def close(self) -> None:
         """End all threads."""
+        self._drop()
         if self._fused is not None:
             self._fused.close()
+
+    def _drop(self) -> None:
+        """Take what was begun and never waited for out of the pipeline, which tells its outputs in their order."""
+        if self._begun is not None:
+            self._begun = None
+            with contextlib.suppress(RuntimeError):
+                self._pipeline.outputs()
 
     def _inputs(self, augment: ClipAugment) -> Inputs:
         """Inputs of the graph, a row a clip."""
@@ -182,13 +200,23 @@ def _build(graph: FrameGraph, define: Callable[[FrameGraph], Any]) -> Any:
     return pipeline
 
 
-def _run(pipeline: Any, jpegs: Sequence[NDArray[np.uint8]], inputs: Inputs) -> Any:
-    """The pipeline's output; its memory is not used again as long as that lives."""
+def _start(pipeline: Any, jpegs: Sequence[NDArray[np.uint8]], inputs: Inputs) -> None:
+    """Feed a batch; the pipeline works on it from here on."""
     for name, values in inputs.items():
         pipeline.feed_input(name, values)
     pipeline.feed_input("jpeg", list(jpegs))
-    (frames,) = pipeline.run()
-    return frames
+    pipeline.schedule_run()
+
+
+def _run(pipeline: Any, jpegs: Sequence[NDArray[np.uint8]], inputs: Inputs) -> None:
+    """Try whether the pipeline takes a batch."""
+    _start(pipeline, jpegs, inputs)
+    pipeline.outputs()
+
+
+def _channels_first(clips: torch.Tensor) -> torch.Tensor:
+    """[B, V, T, H, W, C] -> [B, V, C, T, H, W]: a view, whose memory is exactly that of channels_last_3d."""
+    return clips.permute(0, 1, 5, 2, 3, 4)
 
 
 def _rows(

@@ -1,49 +1,53 @@
-"""The last stage: decoded frames to a `ClipBatch`, on the device."""
+"""What is done to clips when they are decoded and augmented: the pretext transform, then the residual."""
 
-import numpy as np
+from dataclasses import dataclass
+
 import torch
-from numpy.typing import NDArray
 
-from pclkd.pipeline.batch import ClipBatch
-from pclkd.pipeline.prepare import PreparedBatch
+from pclkd.pipeline.pretext import PretextDraw
 from pclkd.pipeline.residual import residual_
 
-__all__ = ["finish_batch"]
+__all__ = ["ClipFinish"]
 
 
-def finish_batch(
-    prepared: PreparedBatch,
-    frames: torch.Tensor,
-    shape: tuple[int, int],
-    labels: NDArray[np.int64],
-    *,
-    residual: bool,
-) -> ClipBatch:
-    """Put the frames together to clips, apply the pretext transforms, take residuals.
+@dataclass(frozen=True)
+class ClipFinish:
+    """The last steps of a batch of B samples.
 
-    Args:
-        prepared: what was decoded.
-        frames: [B * V * T, H, W, C], owned by the caller alone; may be written to.
-        shape: (V, T), clips a sample and frames a clip.
-        labels: [B] action classes.
+    Attributes:
+        draw: the pretext transforms of the B samples, or None.
         residual: each frame minus its predecessor, or the frames themselves.
     """
-    # [B*V*T, H, W, C] -> [B, V, C, T, H, W]: a view, whose memory is exactly that of channels_last_3d.
-    clips = frames.reshape(-1, *shape, *frames.shape[1:]).permute(0, 1, 5, 2, 3, 4)
-    draw = prepared.plan.pretext
-    if draw is not None:
-        clips = draw.apply(clips)  # may overwrite them: the frames are ours alone
-    if residual:
-        clips = residual_(clips)
 
-    def on_device(values: NDArray[np.int64]) -> torch.Tensor:
-        return torch.from_numpy(values).to(frames.device, non_blocking=True)
+    draw: PretextDraw | None = None
+    residual: bool = False
 
-    return ClipBatch(
-        clips=clips,
-        pretext_label=on_device(draw.label if draw is not None else np.zeros(len(labels), np.int64)),
-        sample_index=on_device(prepared.positions),
-        label=on_device(labels),
-        epoch=prepared.epoch,
-        valid=prepared.valid,
-    )
+    @property
+    def changes(self) -> bool:
+        """Whether anything is done at all."""
+        return self.draw is not None or self.residual
+
+    def batch(self, clips: torch.Tensor) -> torch.Tensor:
+        """All B samples.
+
+        Args:
+            clips: [B, V, C, T, H, W], owned by the caller alone; may be overwritten.
+
+        Returns:
+            [B, V, C, T, H, W] in the same memory order.
+        """
+        if self.draw is not None:
+            clips = self.draw.apply(clips)
+        return residual_(clips) if self.residual else clips
+
+    def sample_(self, b: int, clips: torch.Tensor) -> None:
+        """Sample b alone, in place: while its clips are still in the core's cache.
+
+        Args:
+            b: 0 to B - 1.
+            clips: [1, V, C, T, H, W]; overwritten.
+        """
+        draw = self.draw.sample(b) if self.draw is not None else None
+        done = ClipFinish(draw, self.residual).batch(clips)
+        if done.data_ptr() != clips.data_ptr() or done.stride() != clips.stride():  # a task may answer with new memory
+            clips.copy_(done)

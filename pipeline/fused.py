@@ -6,11 +6,13 @@ whole width of the CPU's registers and let go of Python's lock, so clips are don
 functions of OpenCV start none of their own).
 
     uint8 --resize?--> uint8 --flip?--> uint8 --3x4 map?--> uint8 --blur?--> float32 --3x4 map--> normalised float32
+          --(the sample's last clip is done: pretext transform?, residual?, while it lies in the cache)--> float32
 
 It differs from the graph by rounding alone: by a level at most here and there where clips are resized or colours
 change, and by the half level that the graph rounds away behind a blur (see `colours` for the maths).
 """
 
+import itertools
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -20,7 +22,9 @@ import torch
 from numpy.typing import NDArray
 
 from pclkd.pipeline.augment import ClipAugment
+from pclkd.pipeline.buffers import BufferPool
 from pclkd.pipeline.colours import blur_window, colour_maps, normalised
+from pclkd.pipeline.finish import ClipFinish
 
 __all__ = ["FusedColours"]
 
@@ -41,40 +45,48 @@ class FusedColours:
         self._threads = threads
         self._pool = ThreadPoolExecutor(threads - 1, thread_name_prefix="pclkd-colours") if threads > 1 else None
         self._normalised = normalised()
+        self._buffers = BufferPool()
 
-    def apply(self, frames: Levels | Sequence[Levels], augment: ClipAugment) -> Floats:
-        """Resize, flip, change colours, blur and normalise.
+    def apply(
+        self, frames: Levels | Sequence[Levels], augment: ClipAugment, finish: ClipFinish | None = None
+    ) -> torch.Tensor:
+        """Resize, flip, change colours, blur and normalise; then finish the samples one by one.
 
         Args:
             frames: [B * V * T, H, W, 3] RGB, clip after clip; or as many windows [h, w, 3], of one size within a clip.
             augment: parameters [B, V].
+            finish: what is done to each sample in the end.
 
         Returns:
-            [B * V * T, H, W, 3] float32, normalised; freshly made, the caller's alone.
+            [B, V, T, H, W, 3] float32, normalised; the caller's alone.
         """
         clips = augment.flip.size
-        # numpy asks the kernel for huge pages; torch.empty would spend longer on page faults than all the maths takes.
-        out = np.empty((clips, len(frames) // clips, *self._crop, 3), np.float32)
-        work = _Work(frames, out, augment, self._normalised)
+        out = self._buffers.take((clips, len(frames) // clips, *self._crop, 3))
+        work = _Work(frames, out, augment, self._normalised, finish or ClipFinish())
         # Threads take the next clip when they are done with one: blurred clips take several times as long as others.
         numbers = iter(range(clips))
         others = [self._pool.submit(work.clips, numbers) for _ in range(self._threads - 1)] if self._pool else []
         work.clips(numbers)
         for other in others:
             other.result()
-        return out.reshape(-1, *self._crop, 3)
+        return torch.from_numpy(out).view(*augment.flip.shape, *out.shape[1:])
 
     def close(self) -> None:
-        """End the threads."""
+        """End the threads and give unused memory back."""
         if self._pool:
             self._pool.shutdown()
+        self._buffers.clear()
 
 
 class _Work:
-    """One batch: N * T windows in, clips [N, T, H, W, 3] out."""
+    """One batch: N * T windows in, clips [N, T, H, W, 3] out, V of them a sample."""
 
-    def __init__(self, frames: Levels | Sequence[Levels], out: Floats, augment: ClipAugment, last: Floats) -> None:
-        self._in, self._out, self._last = frames, out, last
+    def __init__(
+        self, frames: Levels | Sequence[Levels], out: Floats, augment: ClipAugment, last: Floats, finish: ClipFinish
+    ) -> None:
+        self._in, self._out, self._last, self._finish = frames, out, last, finish
+        samples, self._views = augment.flip.shape
+        self._done = [itertools.count(1) for _ in range(samples)]  # of each sample's clips; a step is atomic
         self._maps = colour_maps(augment)
         identity = np.eye(3, 4, dtype=np.float32)
         self._recolour = np.abs(self._maps - identity).max(axis=(1, 2)) > 1e-5  # below any rounding
@@ -103,6 +115,14 @@ class _Work:
                 else:
                     cv2.sepFilter2D(frame, cv2.CV_32F, taps, taps, dst=out)
                 cv2.transform(out, self._last, dst=out)
+            if next(self._done[number // self._views]) == self._views:
+                self._finish_sample(number // self._views)
+
+    def _finish_sample(self, b: int) -> None:
+        if self._finish.changes:
+            clips = self._out[b * self._views : (b + 1) * self._views]
+            # [V, T, H, W, C] -> [1, V, C, T, H, W]
+            self._finish.sample_(b, torch.from_numpy(clips)[None].permute(0, 1, 5, 2, 3, 4))
 
     @staticmethod
     def _resized(windows: Levels | Sequence[Levels], size: tuple[int, int]) -> Levels:

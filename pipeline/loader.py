@@ -15,9 +15,9 @@ from pclkd.pipeline import order
 from pclkd.pipeline.batch import ClipBatch
 from pclkd.pipeline.calibrate import Calibration, choose_decoder
 from pclkd.pipeline.config import LoaderSettings
-from pclkd.pipeline.dali import FrameDecoder, FrameGraph
+from pclkd.pipeline.dali import FrameDecoder
 from pclkd.pipeline.faults import Quarantine
-from pclkd.pipeline.finish import finish_batch
+from pclkd.pipeline.frame_graph import FrameGraph
 from pclkd.pipeline.prepare import BatchPreparer, PreparedBatch
 from pclkd.pipeline.recipe import Recipe
 from pclkd.pipeline.remote import open_source
@@ -175,15 +175,15 @@ class ClipLoader:
             self._quarantine.begin(begin.epoch, goes_on=begin.consumed > 0)
             for step in range(steps):
                 began = time.perf_counter()
-                prepared, frames = stages.next()  # type: ignore[union-attr]
+                prepared, clips = stages.next()  # type: ignore[union-attr]
                 self.statistics.add(wait_s=time.perf_counter() - began)
                 self._quarantine.add(len(prepared.drawn), prepared.damage, prepared.damaged_reads)
                 self._state = self._place(begin.epoch, begin.consumed + (step + 1) * self._step_samples)
                 if step == steps - 1 and goes_on:
                     self._end(begin)
                     self._begin(self._place(begin.epoch + 1, 0))
-                if frames is not None:  # else every sample of an evaluation batch was damaged
-                    yield self._finish(prepared, frames)
+                if clips is not None:  # else every sample of an evaluation batch was damaged
+                    yield self._batch(prepared, clips)
         finally:
             self._end(begin)
         if self._state.epoch == begin.epoch:  # unless the consumer went elsewhere with the last batch
@@ -198,7 +198,8 @@ class ClipLoader:
         if place not in self._running:
             decoder = self._ready_decoder()
             settings = self.settings
-            todo = Pass(place.epoch, self._positions(place), settings.prefetch, settings.wait_limit_s)
+            residual = settings.modality == "residual"
+            todo = Pass(place.epoch, self._positions(place), settings.prefetch, settings.wait_limit_s, residual)
             self._running[place] = Stages(self._preparer, decoder, todo, self._readers, self.statistics)
         return self._running[place]
 
@@ -231,18 +232,23 @@ class ClipLoader:
         batch = self._preparer.read(self._positions(self._place(0, 0))()[0], 0)
         return batch if batch.valid else None
 
-    def _finish(self, prepared: PreparedBatch, frames: torch.Tensor) -> ClipBatch:
-        began = time.perf_counter()
-        batch = finish_batch(
-            prepared,
-            frames,
-            (self.recipe.views, self.recipe.clip_frames),
-            self._index.sample_label[self._samples[prepared.positions]].astype(np.int64),
-            residual=self.settings.modality == "residual",
+    def _batch(self, prepared: PreparedBatch, clips: torch.Tensor) -> ClipBatch:
+        delivered = prepared.valid * self.recipe.views
+        self.statistics.add(clips=delivered, frames=delivered * self.recipe.clip_frames)
+        draw = prepared.plan.pretext
+        labels = self._index.sample_label[self._samples[prepared.positions]].astype(np.int64)
+
+        def on_device(values: NDArray[np.int64]) -> torch.Tensor:
+            return torch.from_numpy(values).to(clips.device, non_blocking=True)
+
+        return ClipBatch(
+            clips=clips,
+            pretext_label=on_device(draw.label if draw is not None else np.zeros(len(labels), np.int64)),
+            sample_index=on_device(prepared.positions),
+            label=on_device(labels),
+            epoch=prepared.epoch,
+            valid=prepared.valid,
         )
-        clips = prepared.valid * self.recipe.views
-        self.statistics.add(clips=clips, frames=clips * self.recipe.clip_frames, finish_s=time.perf_counter() - began)
-        return batch
 
 
 def _shuffled(seed: int, epoch: int, n: int, batch_size: int, world: World, consumed: int) -> Positions:

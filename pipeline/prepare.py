@@ -116,7 +116,12 @@ class BatchPreparer:
         finally:
             times = reading.times
             if statistics is not None:
-                statistics.add(read_s=times.read_s, checksum_s=times.checksum_s, bytes_read=times.bytes_read)
+                statistics.add(
+                    read_s=times.read_s,
+                    checksum_s=times.checksum_s,
+                    reads=times.reads,
+                    bytes_read=times.bytes_read,
+                )
 
     def samples_at(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
         """[b] sample ids at [b] positions."""

@@ -11,10 +11,11 @@ Where a task changes one clip, it is the middle one (view V // 2): it has its ne
 and the third stay clean for contrast, and a sample of a single clip has that one changed.
 """
 
+import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
@@ -102,6 +103,13 @@ class PretextDraw:
     def describe(self, b: int) -> str:
         """What was done to sample b, in words."""
         return self.classes[int(self.label[b])]
+
+    def sample(self, b: int) -> Self:
+        """The draw of sample b alone, B = 1: whatever is an array has a row a sample."""
+        row: dict[str, Any] = {
+            name: value[b : b + 1] for name, value in vars(self).items() if isinstance(value, np.ndarray)
+        }
+        return dataclasses.replace(self, **row)
 
     def _check_batch(self, clips: torch.Tensor) -> None:
         if clips.ndim != 6:

@@ -32,10 +32,11 @@ class DamagedSampleError(Exception):
 
 @dataclass
 class ReadTimes:
-    """Where reading spent its time, in seconds, and how much it read, in bytes and frames."""
+    """Where reading spent its time, in seconds, and how much it read, in range reads, bytes and frames."""
 
     read_s: float = 0.0
     checksum_s: float = 0.0
+    reads: int = 0
     bytes_read: int = 0
     frames: int = 0
 
@@ -153,6 +154,7 @@ class FrameReader:
         read = iter(self._source.read([wanted for wanted, fine in zip(ranges, sound, strict=True) if fine]))
         found = [next(read) if fine else _no_such_range() for fine in sound]
         times.read_s += time.perf_counter() - began
+        times.reads += len(ranges)
         pieces: Jpegs = []
         heads: list[bytes] = []
         head = self._headers.length

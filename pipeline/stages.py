@@ -3,7 +3,12 @@
 A pool of threads reads the next batches from the shards and checks them; one thread feeds DALI and waits for its
 frames; the consumer takes finished batches from a short queue:
 
-    reader threads --(PreparedBatch)--> decode thread --(frames)--> queue --> consumer
+    reader threads --(PreparedBatch)--> decode thread --(clips)--> queue --> consumer
+
+DALI decodes in threads of its own (or on the GPU), and the decode thread meanwhile finishes the batch before:
+
+    DALI             decode 1 | decode 2          | decode 3          | ...
+    decode thread             | feed 2, finish 1  | feed 3, finish 2  | ...
 
 Every wait ends: the consumer's after a limit, with word of what it waited for; the others' when the pass is stopped.
 """
@@ -16,12 +21,16 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pclkd.pipeline.dali import FrameDecoder, UndecodableFramesError
+from pclkd.pipeline.dali import Decoding, FrameDecoder
+from pclkd.pipeline.finish import ClipFinish
+from pclkd.pipeline.frame_graph import UndecodableFramesError
 from pclkd.pipeline.prepare import BatchPreparer, PreparedBatch
 from pclkd.pipeline.statistics import LoaderStatistics
 from pclkd.pipeline.threads import DaemonPool
@@ -34,7 +43,8 @@ _STOP_LIMIT_S = 1.5  # a batch is decoded in less; a thread that hangs is left b
 _MOST_UNDECODABLE = 16
 _ENDED = "this pass has ended: the loader was closed, or another loop over it has begun"
 
-Decoded = tuple[PreparedBatch, torch.Tensor | None]
+Delivered = tuple[PreparedBatch, torch.Tensor | None]
+_Decoded = tuple[PreparedBatch, Decoding | None]
 Positions = Sequence[NDArray[np.int64]]
 
 
@@ -47,12 +57,14 @@ class Pass:
         positions: gives what to read, a batch an entry; called in the decode thread.
         prefetch: batches kept ready.
         wait_limit_s: seconds the consumer waits for one batch.
+        residual: whether clips are differences of frames.
     """
 
     epoch: int
     positions: Callable[[], Positions]
     prefetch: int
     wait_limit_s: float
+    residual: bool
 
 
 class Stages:
@@ -60,7 +72,7 @@ class Stages:
 
     Args:
         preparer: reads batches.
-        decoder: turns a prepared batch into frames.
+        decoder: turns a prepared batch into clips.
         todo: what to read, and the limits.
         readers: threads that reading is done in.
         statistics: where the time is added up.
@@ -77,13 +89,13 @@ class Stages:
         self._preparer, self._decoder, self._todo = preparer, decoder, todo
         self._readers, self._statistics = readers, statistics
         self._doing: Callable[[], str] = lambda: "the order of the epoch"
-        self._ready: queue.Queue[Decoded | BaseException] = queue.Queue(todo.prefetch)
+        self._ready: queue.Queue[Delivered | BaseException] = queue.Queue(todo.prefetch)
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="pclkd-decode", daemon=True)
         self._thread.start()
 
-    def next(self) -> Decoded:
-        """The next batch and its frames; no frames for a batch without an intact sample.
+    def next(self) -> Delivered:
+        """The next batch and its clips [B, V, C, T, H, W]; no clips for a batch without an intact sample.
 
         Raises:
             InputError: nothing came within the limit; it tells what was waited for.
@@ -117,39 +129,27 @@ class Stages:
         return not self._thread.is_alive()
 
     def _run(self) -> None:
+        decoded: _Decoded | None = None  # by DALI, and to be finished
         try:
-            for prepared in self._prepared():
-                item = (prepared, None) if not prepared.valid else self._decoded(prepared)
-                if not self._hand_over(item):
-                    return
+            with _ReadAhead(self._todo, self._read) as reading:
+                while not self._stopped.is_set():
+                    if decoded is not None and not reading.ready:  # no batch whose decoding could go on meanwhile
+                        self._hand_over(self._finished(decoded))
+                        decoded = None
+                    if (prepared := self._prepared(reading)) is None:
+                        return
+                    begun = self._begun(prepared)
+                    if decoded is not None:
+                        self._hand_over(self._finished(decoded))
+                    decoded = self._waited(prepared, begun)
         except BaseException as error:  # whatever it is, the consumer must hear of it
             self._hand_over(error)
 
-    def _prepared(self) -> Iterator[PreparedBatch]:
-        """Keep `prefetch` batches being read ahead of the one that is decoded."""
-        pending: deque[Future[PreparedBatch]] = deque()
-        waiting = iter(self._todo.positions())
-        try:
-            while not self._stopped.is_set():
-                while len(pending) <= self._todo.prefetch and (positions := next(waiting, None)) is not None:
-                    pending.append(self._read(positions))
-                if not pending:
-                    return
-                self._doing = lambda: f"a batch to be read{self._preparer.busy()}"
-                read = self._result(pending.popleft())
-                if read is None:
-                    return
-                yield read
-        finally:
-            for future in pending:
-                future.cancel()
-
-    def _read(self, positions: NDArray[np.int64]) -> Future[PreparedBatch]:
-        return self._readers.submit(self._preparer.read, positions, self._todo.epoch, self._statistics)
-
-    def _result(self, future: Future[PreparedBatch]) -> PreparedBatch | None:
-        """The future's result; None once the pass is stopped."""
-        while not self._stopped.is_set():
+    def _prepared(self, reading: "_ReadAhead") -> PreparedBatch | None:
+        """The next batch to decode; None at the end, and once the pass is stopped."""
+        self._doing = lambda: f"a batch to be read{self._preparer.busy()}"
+        future = reading.next()
+        while future is not None and not self._stopped.is_set():
             try:
                 return future.result(_POLL_S)
             except TimeoutError:
@@ -157,14 +157,23 @@ class Stages:
                     raise
         return None
 
-    def _decoded(self, prepared: PreparedBatch) -> Decoded:
-        """The frames of a batch; samples that no decoder takes are replaced or left out first."""
+    def _read(self, positions: NDArray[np.int64]) -> Future[PreparedBatch]:
+        return self._readers.submit(self._preparer.read, positions, self._todo.epoch, self._statistics)
+
+    def _begun(self, prepared: PreparedBatch) -> Decoding | None:
+        """The batch's decoding, under way; None for a batch without an intact sample."""
+        self._doing = self._decoding
+        with self._timed():
+            return self._decoder.begin(prepared.jpegs, prepared.plan.augment) if prepared.valid else None
+
+    def _waited(self, prepared: PreparedBatch, decoding: Decoding | None) -> _Decoded:
+        """The batch once it is decoded; samples that no decoder takes are replaced or left out first."""
         undecodable: set[int] = set()
-        while prepared.valid:
-            self._doing = self._decoding
-            began = time.perf_counter()
+        while decoding is not None:
             try:
-                return prepared, self._decoder.decode(prepared.jpegs, prepared.plan.augment)
+                with self._timed():
+                    self._decoder.wait(decoding)
+                break
             except UndecodableFramesError as error:
                 if len(undecodable) >= _MOST_UNDECODABLE:
                     raise
@@ -172,19 +181,68 @@ class Stages:
                 undecodable |= set(self._preparer.samples_at(prepared.positions[rows]).tolist())
                 # The whole batch anew: replacements may be undecodable, too, and are drawn as any process would.
                 prepared = self._preparer.read(prepared.drawn, self._todo.epoch, self._statistics, undecodable)
-            finally:
-                self._statistics.add(decode_s=time.perf_counter() - began)
-        return prepared, None
+                decoding = self._begun(prepared)
+        return prepared, decoding
+
+    def _finished(self, decoded: _Decoded) -> Delivered:
+        prepared, decoding = decoded
+        if decoding is None:
+            return prepared, None
+        with self._timed():
+            finish = ClipFinish(prepared.plan.pretext, self._todo.residual)
+            return prepared, self._decoder.finish(decoding, finish)
+
+    @contextlib.contextmanager
+    def _timed(self) -> Iterator[None]:
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._statistics.add(decode_s=time.perf_counter() - began)
 
     def _decoding(self) -> str:
         graph = self._decoder.graph
         return f"{graph.frames} frames to be decoded on {graph.decode}"
 
-    def _hand_over(self, item: Decoded | BaseException) -> bool:
+    def _hand_over(self, item: Delivered | BaseException) -> None:
+        """Wait for room in the queue; give up once the pass is stopped."""
         while not self._stopped.is_set():
-            try:
+            with contextlib.suppress(queue.Full):
                 self._ready.put(item, timeout=_POLL_S)
-            except queue.Full:
-                continue
-            return True
-        return False
+                return
+
+
+class _ReadAhead:
+    """Keeps `prefetch` batches being read ahead of the one that is asked for."""
+
+    def __init__(self, todo: Pass, read: Callable[[NDArray[np.int64]], Future[PreparedBatch]]) -> None:
+        self._ahead, self._read = todo.prefetch + 1, read
+        self._waiting = iter(todo.positions())
+        self._pending: deque[Future[PreparedBatch]] = deque()
+
+    @property
+    def ready(self) -> bool:
+        """Whether the next batch is read."""
+        return bool(self._pending) and self._pending[0].done()
+
+    def next(self) -> Future[PreparedBatch] | None:
+        """The next batch, which is being read; None at the end."""
+        self._fill()
+        batch = self._pending.popleft() if self._pending else None
+        self._fill()
+        return batch
+
+    def __enter__(self) -> Self:
+        """Itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Take back what is not being read yet."""
+        for future in self._pending:
+            future.cancel()
+
+    def _fill(self) -> None:
+        while len(self._pending) < self._ahead and (positions := next(self._waiting, None)) is not None:
+            self._pending.append(self._read(positions))

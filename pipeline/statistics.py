@@ -20,8 +20,7 @@ class StageReport:
         seconds: length of the stretch.
         read_pct: share of the reader threads' time spent on range reads.
         checksum_pct: the same, on CRC-32.
-        decode_pct: share of the time that DALI decoded and augmented.
-        finish_pct: share of the time spent on pretext transforms, residuals and hand-over.
+        decode_pct: share of the time that batches were decoded, augmented and finished.
         wait_pct: share of the time that the trainer stood still for lack of a batch.
         read_mib_per_s: bytes read from shards (or their local copies), in MiB/s.
         fetched_mib_per_s: bytes that came over the network, in MiB/s.
@@ -34,7 +33,6 @@ class StageReport:
     read_pct: float
     checksum_pct: float
     decode_pct: float
-    finish_pct: float
     wait_pct: float
     read_mib_per_s: float
     fetched_mib_per_s: float
@@ -49,7 +47,6 @@ class StageReport:
             "time/loader_read_pct": self.read_pct,
             "time/loader_checksum_pct": self.checksum_pct,
             "time/loader_decode_pct": self.decode_pct,
-            "time/loader_finish_pct": self.finish_pct,
             "throughput/read_mib_per_s": self.read_mib_per_s,
             "throughput/fetched_mib_per_s": self.fetched_mib_per_s,
             "throughput/frames_per_s": self.frames_per_s,
@@ -59,7 +56,7 @@ class StageReport:
         held = "" if self.starving == "none" else f" (for {self.starving})"
         return (
             f"{self.clips_per_s:.1f} clips/s, read {self.read_mib_per_s:.1f} MiB/s {self.read_pct:.0f}%, "
-            f"checksum {self.checksum_pct:.0f}%, decode {self.decode_pct:.0f}%, finish {self.finish_pct:.0f}%, "
+            f"checksum {self.checksum_pct:.0f}%, decode {self.decode_pct:.0f}%, "
             f"wait {self.wait_pct:.0f}%{held}"
         )
 
@@ -72,9 +69,9 @@ class LoaderStatistics:
         readers: reader threads.
         read_s: range reads, summed over the reader threads.
         checksum_s: CRC-32, summed over the reader threads.
-        decode_s: decoding and augmentation in DALI.
-        finish_s: pretext transforms, residuals and hand-over.
+        decode_s: decoding, augmentation, pretext transforms and residuals.
         wait_s: time the consumer stood still for lack of a batch.
+        reads: range reads, of one frame or of several that lie together.
         bytes_read: bytes read from the shards or from local copies of their pieces.
         bytes_fetched: bytes that came over the network.
         frames: frames delivered.
@@ -89,8 +86,8 @@ class LoaderStatistics:
     read_s: float = 0.0
     checksum_s: float = 0.0
     decode_s: float = 0.0
-    finish_s: float = 0.0
     wait_s: float = 0.0
+    reads: int = 0
     bytes_read: int = 0
     bytes_fetched: int = 0
     frames: int = 0
@@ -127,7 +124,6 @@ class LoaderStatistics:
             read_pct=busy["read"],
             checksum_pct=busy["checksum"],
             decode_pct=busy["decode"],
-            finish_pct=100 * done["finish_s"],
             wait_pct=wait,
             read_mib_per_s=done["bytes_read"] / _MIB,
             fetched_mib_per_s=done["bytes_fetched"] / _MIB,

@@ -43,9 +43,14 @@ def graph(colours: Colours) -> FrameGraph:
 def run(augment: ClipAugment, colours: Colours) -> np.ndarray:
     """[clips, frames, H, W, 3] in 0..255, the normalisation undone."""
     out = FrameDecoder(graph(colours)).decode(JPEGS, augment)
-    assert out.dtype == torch.float32 and out.shape == (CLIPS * FRAMES, CROP, CROP, 3)
-    pixels = (out.double().numpy() * STD + MEAN) * 255
-    return pixels.reshape(CLIPS, FRAMES, CROP, CROP, 3)
+    assert out.dtype == torch.float32 and out.shape == (CLIPS, 1, 3, FRAMES, CROP, CROP)
+    assert out[:, 0].is_contiguous(memory_format=torch.channels_last_3d)
+    return (frames_of(out).double().numpy() * STD + MEAN) * 255
+
+
+def frames_of(clips: torch.Tensor) -> torch.Tensor:
+    """[clips, 1, 3, T, H, W] -> [clips, T, H, W, 3]."""
+    return clips[:, 0].permute(0, 2, 3, 4, 1)
 
 
 def plain(**changes: list[float]) -> ClipAugment:
@@ -130,7 +135,7 @@ def test_blur_equals_torchvision_and_zero_sigma_copies(colours: Colours) -> None
 def test_all_frames_of_a_clip_get_the_same_parameters(colours: Colours) -> None:
     same = [JPEGS[0]] * (CLIPS * FRAMES)
     augment = plain(brightness=[0.7, 1.2, 1.0, 1.4], sigma=[0, 1.0, 0.4, 0], flip=[1, 0, 1, 0], hue=[10, -20, 0, 36])
-    out = FrameDecoder(graph(colours)).decode(same, augment).reshape(CLIPS, FRAMES, -1)
+    out = frames_of(FrameDecoder(graph(colours)).decode(same, augment))
     assert torch.equal(out[:, 0], out[:, 1])
     assert all(not torch.equal(out[0, 0], out[i, 0]) for i in range(1, CLIPS))
 
@@ -201,8 +206,8 @@ def test_videos_of_different_sizes_share_a_batch() -> None:
     sizes = np.array([[HEIGHT, WIDTH + 40], *[[HEIGHT, WIDTH]] * (CLIPS - 1)])
     augment = centre_crop(sizes, 1, CROP)
     assert augment.left.ravel().tolist() == [(WIDTH + 40 - CROP) // 2] + [(WIDTH - CROP) // 2] * (CLIPS - 1)
-    out = FrameDecoder(graph("fused")).decode(jpegs, augment).reshape(CLIPS, FRAMES, CROP, CROP, 3)
-    same = FrameDecoder(graph("fused")).decode(JPEGS, plain()).reshape(CLIPS, FRAMES, CROP, CROP, 3)
+    out = FrameDecoder(graph("fused")).decode(jpegs, augment)
+    same = FrameDecoder(graph("fused")).decode(JPEGS, plain())
     assert torch.equal(out[1:], same[1:])
     assert not torch.equal(out[0], same[0])
 

@@ -36,9 +36,9 @@ def jpegs(real_shards: Path) -> list[np.ndarray]:
 def decode(jpegs: list[np.ndarray], augment: ClipAugment, colours: Colours, threads: int = 2) -> torch.Tensor:
     """[clips, FRAMES, H, W, 3]."""
     decoder = FrameDecoder(FrameGraph(len(jpegs), (CROP, CROP), colours, "cpu", torch.device("cpu"), threads))
-    frames = decoder.decode(jpegs, augment)
+    clips = decoder.decode(jpegs, augment)  # [B, V, C, T, H, W]
     decoder.close()
-    return frames.reshape(augment.flip.size, -1, CROP, CROP, 3)
+    return clips.permute(0, 1, 3, 4, 5, 2).reshape(augment.flip.size, -1, CROP, CROP, 3)
 
 
 # Two resizing filters may round a level apart, which the colours then stretch.
@@ -103,12 +103,12 @@ def test_the_input_is_left_alone() -> None:
     fused = FusedColours((CROP, CROP), 2)
     augment = draw(4, 0, np.arange(SAMPLES), VIEWS, SIZES, CROP, AugmentSettings())
     first = fused.apply(levels, augment)
-    kept = first.copy()
+    kept = first.clone()
     second = fused.apply(levels[::-1].copy(), augment)
     fused.close()
     np.testing.assert_array_equal(levels, before)
-    np.testing.assert_array_equal(first, kept)  # what was handed out is not used again
-    assert not np.array_equal(first, second)
+    assert torch.equal(first, kept)  # what was handed out is not used again
+    assert not torch.equal(first, second)
 
 
 def test_colour_maps_compose_the_single_operators_in_their_order() -> None:
@@ -140,7 +140,7 @@ def test_normalisation_is_that_of_imagenet() -> None:
         16,
         AugmentSettings(flip_probability=0, jitter_probability=0, grayscale_probability=0, blur_probability=0),
     )
-    found = FusedColours((16, 16), 1).apply(levels, augment)
+    found = FusedColours((16, 16), 1).apply(levels, augment)[0, 0]
     np.testing.assert_allclose(found, (levels / 255.0 - MEAN) / STD, atol=1e-5)
 
 

@@ -14,11 +14,11 @@ from pclkd.pipeline.world import World
 def test_a_report_is_the_work_done_in_a_stretch_of_time() -> None:
     statistics = LoaderStatistics(readers=4, read_s=100.0, clips=7)
     before = statistics.as_dict()
-    statistics.add(read_s=4.0, checksum_s=2.0, decode_s=1.5, finish_s=0.5, wait_s=0.2)
+    statistics.add(read_s=4.0, checksum_s=2.0, decode_s=1.5, wait_s=0.2)
     statistics.add(bytes_read=3 * 2**20, bytes_fetched=2**20, frames=160, clips=10)
     report = statistics.since(before, 2.0)
     assert (report.read_pct, report.checksum_pct) == (50, 25)  # of four threads in two seconds
-    assert (report.decode_pct, report.finish_pct, report.wait_pct) == (75, 25, 10)
+    assert (report.decode_pct, report.wait_pct) == (75, 10)
     assert (report.read_mib_per_s, report.fetched_mib_per_s) == (1.5, 0.5)
     assert (report.frames_per_s, report.clips_per_s) == (80, 5)
     assert report.starving == "decode"
@@ -67,7 +67,7 @@ def test_a_loader_counts_what_it_delivers(synthetic_shards: Path) -> None:
     statistics = loader.statistics
     assert (statistics.samples, statistics.clips, statistics.frames) == (12, 36, 288)
     assert (statistics.quarantined, statistics.damaged_reads, statistics.bytes_fetched) == (0, 0, 0)
-    assert min(statistics.read_s, statistics.checksum_s, statistics.decode_s, statistics.finish_s) > 0
+    assert min(statistics.read_s, statistics.checksum_s, statistics.decode_s) > 0
     assert statistics.readers == 2
     assert 0 < report.decode_pct <= 101 and report.wait_pct <= 101
     assert report.frames_per_s == pytest.approx(8 * report.clips_per_s)
