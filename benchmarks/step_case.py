@@ -1,6 +1,7 @@
 """Training steps to be timed: networks, objective and optimiser as the trainer builds them."""
 
 import dataclasses
+import gc
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -145,7 +146,9 @@ def repeated(
     steps = _GPU_STEPS if device.type == "cuda" else 1
 
     def work() -> float:
-        before, cudnn.benchmark = cudnn.benchmark, how.autotune
+        before = cudnn.benchmark
+        if how.autotune is not None:
+            cudnn.benchmark = how.autotune
         for _ in range(steps):
             losses = step(batch)
             if how.read_figures and isinstance(losses, dict):
@@ -159,7 +162,10 @@ def repeated(
 
 def memory_in_use(device: torch.device) -> int:
     """Bytes of tensors on a GPU now; 0 on a CPU."""
-    return int(torch.cuda.memory_allocated(device)) if device.type == "cuda" else 0
+    if device.type != "cuda":
+        return 0
+    gc.collect()  # what was built before and is not needed any more
+    return int(torch.cuda.memory_allocated(device))
 
 
 def peak_memory(work: Callable[[], object], before: int, device: torch.device) -> dict[str, float]:

@@ -34,7 +34,7 @@ def step_lines(trained: StepNetworks, device: torch.device, *, fused: bool, quic
         fused: whether its optimiser is fused.
         quick: whether to leave out what takes a minute to prepare.
     """
-    on_gpu, tuned = device.type == "cuda", trained.options.autotune
+    on_gpu, tuned = device.type == "cuda", torch.backends.cudnn.benchmark
     last = trained.options.keeps_channels_last(device)
     now = trained.precision(device).name
     changed = {

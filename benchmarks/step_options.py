@@ -22,7 +22,7 @@ class StepOptions:
         channels_last: whether clips and weights lie as channels_last_3d; None: on a GPU alone.
         clip_by_clip: a forward pass of the student for each of a sample's clips, instead of one for all.
         read_figures: bring the losses to the host after each step.
-        autotune: let cuDNN try its algorithms (torch.backends.cudnn.benchmark).
+        autotune: let cuDNN try its algorithms (torch.backends.cudnn.benchmark); None: as `choose_device` set it.
     """
 
     precision: str = "auto"
@@ -31,7 +31,7 @@ class StepOptions:
     channels_last: bool | None = None
     clip_by_clip: bool = False
     read_figures: bool = False
-    autotune: bool = False
+    autotune: bool | None = None
 
     def keeps_channels_last(self, device: torch.device) -> bool:
         """`channels_last` on that device."""
