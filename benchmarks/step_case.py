@@ -84,9 +84,11 @@ class StepNetworks:
         """
         device = batch.clips.device
         precision = Precision(self.options.precision, device)
-        student = self._network(self.backbone, device, clip_by_clip=self.options.clip_by_clip)
+        student = self._network(self.backbone, device, clip_by_clip=self.options.clip_by_clip == "student")
         compile_backbone(student, self.options.compile, _backbone_clips(self, batch), precision)
-        teachers = [self._network(self.teacher, device)] if distil and self.teacher is not None else []
+        teachers = []
+        if distil and self.teacher is not None:
+            teachers = [self._network(self.teacher, device, clip_by_clip=self.options.clip_by_clip == "teacher")]
         objective = Objective(student, rows, PclSettings(), 0, teachers=teachers).to(device).train()
         step = TrainStep(objective, student, OptimizerSettings(), precision, global_batch=1)
         if self.options.fused is not None:
@@ -115,7 +117,7 @@ class StepNetworks:
 
 def _backbone_clips(networks: StepNetworks, batch: ClipBatch) -> torch.Tensor:
     """What the student's backbone will get, as it lies in memory."""
-    clips = batch.clips[:, :1] if networks.options.clip_by_clip else batch.clips
+    clips = batch.clips[:, :1] if networks.options.clip_by_clip == "student" else batch.clips
     last = networks.options.keeps_channels_last(clips.device)
     return clips.flatten(0, 1).contiguous(memory_format=torch.channels_last_3d if last else torch.contiguous_format)
 

@@ -40,10 +40,12 @@ def step_lines(trained: StepNetworks, device: torch.device, *, fused: bool, quic
     changed = {
         "optimizer_not_fused" if fused else "optimizer_fused": trained.varied(fused=not fused),
         "contiguous" if last else "channels_last_3d": trained.varied(channels_last=not last),
-        "three_forwards": trained.varied(clip_by_clip=True),
+        "three_forwards": trained.varied(clip_by_clip="student"),
         "figures_read_each_step": trained.varied(read_figures=True),
     }
     changed |= {name: trained.varied(precision=name) for name in ("fp32", "bf16", "fp16") if name != now}
+    if trained.teacher is not None:
+        changed["three_teacher_forwards"] = trained.varied(clip_by_clip="teacher")
     missing: dict[str, str] = {}
     if trained.options.compile != "off":
         changed["compile_off"] = trained.varied(compile="off")

@@ -1,6 +1,7 @@
 """How a step is carried out, so that each choice can be timed beside its alternative."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 
@@ -20,7 +21,7 @@ class StepOptions:
         compile: of the student's backbone; auto races on a GPU.
         fused: whether one kernel updates all weights; None: as the trainer has it.
         channels_last: whether clips and weights lie as channels_last_3d; None: on a GPU alone.
-        clip_by_clip: a forward pass of the student for each of a sample's clips, instead of one for all.
+        clip_by_clip: the network that takes a forward pass for each of a sample's clips, instead of one for all.
         read_figures: bring the losses to the host after each step.
         autotune: let cuDNN try its algorithms (torch.backends.cudnn.benchmark); None: as `choose_device` set it.
     """
@@ -29,7 +30,7 @@ class StepOptions:
     compile: Compile = "auto"
     fused: bool | None = None
     channels_last: bool | None = None
-    clip_by_clip: bool = False
+    clip_by_clip: Literal["none", "student", "teacher"] = "none"
     read_figures: bool = False
     autotune: bool | None = None
 

@@ -29,7 +29,7 @@ _AMP = {"bf16": torch.bfloat16, "fp16": torch.float16}
 _NOTES = (
     f"all train torchvision's {PEER_BACKBONE} on the same noise, which stays on the device",
     "torch_loop: a forward pass of each clip, memory banks by index_select, torch.optim.SGD, .item() of all losses "
-    "each step, contiguous memory, on a GPU with torch.backends.cudnn.benchmark like ours; _amp: with autocast, and a GradScaler in fp16",
+    "each step, contiguous memory, cuDNN's trials on like ours; _amp: with autocast, and a GradScaler in fp16",
     "pclkd_times: how many times as fast pclkd is, median of the rounds' ratios, with its interval",
 )
 

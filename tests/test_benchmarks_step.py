@@ -86,7 +86,7 @@ def test_each_line_changes_one_thing(batch: ClipBatch) -> None:
     lines = step_lines(trained, CPU, fused=True, quick=False)
     assert set(lines.changed) == {
         *("optimizer_not_fused", "channels_last_3d", "three_forwards", "figures_read_each_step"),
-        *("bf16", "fp16", "compile_on"),
+        *("three_teacher_forwards", "bf16", "fp16", "compile_on"),
     }
     before = dataclasses.asdict(trained.options)
     for networks in lines.changed.values():
@@ -97,5 +97,5 @@ def test_each_line_changes_one_thing(batch: ClipBatch) -> None:
 
 def test_the_options_change_no_operations(batch: ClipBatch) -> None:
     counted = NETWORKS.count(batch, ROWS, distil=True)
-    for change in ({"channels_last": True}, {"clip_by_clip": True}, {"fused": True}):
+    for change in ({"channels_last": True}, {"clip_by_clip": "student"}, {"clip_by_clip": "teacher"}, {"fused": True}):
         assert NETWORKS.varied(**change).count(batch, ROWS, distil=True) == counted
