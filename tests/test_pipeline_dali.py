@@ -177,6 +177,47 @@ def test_frames_that_cannot_be_decoded_are_named(bad: dict[int, np.ndarray]) -> 
     decoder.close()
 
 
+@pytest.mark.parametrize("colours", ["none", "fused"])
+def test_a_batch_may_be_decoded_while_the_one_before_is_finished(colours: Colours) -> None:
+    augments = [plain(top=[number] * CLIPS, flip=[number % 2] * CLIPS) for number in range(4)]
+    decoder = FrameDecoder(graph(colours))
+    alone = [decoder.decode(JPEGS, augment) for augment in augments]
+    found, before = [], None
+    for augment in augments:
+        begun = decoder.begin(JPEGS, augment)
+        if before is not None:
+            found.append(decoder.finish(before))
+        decoder.wait(begun)
+        before = begun
+    assert before is not None
+    found.append(decoder.finish(before))
+    assert all(torch.equal(one, other) for one, other in zip(found, alone, strict=True))
+    decoder.close()
+
+
+def test_what_was_begun_and_never_asked_for_is_dropped() -> None:
+    decoder = FrameDecoder(graph("fused"))
+    wanted = decoder.decode(JPEGS, plain(top=[2] * CLIPS))
+    decoder.begin(JPEGS, plain())
+    decoder.begin([*JPEGS[:-1], GARBAGE], plain())
+    assert torch.equal(decoder.decode(JPEGS, plain(top=[2] * CLIPS)), wanted)
+    decoder.begin(JPEGS, plain())
+    decoder.close()
+
+
+def test_a_batch_that_fails_leaves_the_one_before_whole() -> None:
+    decoder = FrameDecoder(graph("fused"))
+    wanted = decoder.decode(JPEGS, plain())
+    good = decoder.begin(JPEGS, plain())
+    decoder.wait(good)
+    bad = decoder.begin([GARBAGE, *JPEGS[1:]], plain())
+    with pytest.raises(UndecodableFramesError) as caught:
+        decoder.wait(bad)
+    assert caught.value.frames == (0,)
+    assert torch.equal(decoder.finish(good), wanted)
+    decoder.close()
+
+
 def test_a_frame_smaller_than_its_window_is_named() -> None:
     """Sound as a JPEG, but not what the index tells of it."""
     decoder = FrameDecoder(graph("none"))
