@@ -4,24 +4,20 @@ The passes are all alike, so after the warm-up the shards are in the page cache:
 """
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
+from typing import Literal
 
 from pclkd.benchmarks.bounds import tell_bounds
 from pclkd.benchmarks.clip_shape import ClipShape, synchronise
-from pclkd.benchmarks.dali_graphs import WindowDecoder
+from pclkd.benchmarks.load_bounds import decode_only, in_memory, range_reads
 from pclkd.benchmarks.load_case import LoadCase, RecipeName
 from pclkd.benchmarks.result import BenchmarkResult, make_result
 from pclkd.benchmarks.rounds import Work
 from pclkd.benchmarks.session import Session
 from pclkd.pipeline.dali import Colours, FrameDecoder
-from pclkd.pipeline.order import sequential_positions
-from pclkd.pipeline.prepare import BatchPreparer, PreparedBatch
-from pclkd.pipeline.world import World
+from pclkd.pipeline.prepare import PreparedBatch
 
 __all__ = ["LoadBenchmark"]
 
@@ -29,6 +25,7 @@ _NOTES = (
     "range_reads plans, reads and checks the bytes, and decodes nothing",
     "decode_only decodes the windows of frames that lie in memory as JPEGs, and does nothing with the pixels",
     "the shards are in the page cache: the warm-up read them",
+    "on a GPU, pclkd chooses where to decode by a short race; pclkd_decode_cpu and pclkd_decode_mixed are told",
 )
 _COLOUR_NOTES = (
     "augment_dali decodes and augments the same JPEGs from memory with DALI's operators alone",
@@ -62,19 +59,17 @@ class LoadBenchmark:
         """
         case = LoadCase.choose(self.data, self.recipe, self.shape, self.samples, self.workers)
         with ExitStack() as stack:
-            loader = stack.enter_context(case.loader())
-            batches = _in_memory(case)
-            cases: dict[str, Work] = {
-                "pclkd": lambda: case.drain(batch.clips for batch in loader.epoch(0)),
-                "decode_only": _decode_only(case, batches),
-                "range_reads": _range_reads(stack, case),
-            }
+            batches = in_memory(case)
+            cases: dict[str, Work] = {"pclkd": _deliver(stack, case, "auto")}
+            if case.device.type == "cuda":
+                cases |= {f"pclkd_decode_{where}": _deliver(stack, case, where) for where in ("cpu", "mixed")}
+            bounds: dict[str, Sequence[str]] = {name: ["decode_only", "range_reads"] for name in cases}
+            cases |= {"decode_only": decode_only(case, batches), "range_reads": range_reads(stack, case)}
             if case.recipe.colours:
                 cases["augment_dali"] = _decode_and_augment(stack, case, batches, "graph")
                 if case.device.type == "cpu":
                     cases["augment_fused"] = _decode_and_augment(stack, case, batches, "fused")
             rates = session.measure(cases)
-        bounds = {"pclkd": ["decode_only", "range_reads"]}
         bounds |= {name: ["decode_only"] for name in rates if name.startswith("augment")}
         return make_result(
             "load",
@@ -87,28 +82,9 @@ class LoadBenchmark:
         )
 
 
-def _preparer(case: LoadCase) -> BatchPreparer:
-    return BatchPreparer(case.index, case.samples, case.recipe, case.shape.side, 0, case.shape.batch_size, replace=True)
-
-
-def _in_memory(case: LoadCase) -> list[PreparedBatch]:
-    with closing(_preparer(case)) as preparer:
-        positions = sequential_positions(len(case.samples), case.shape.batch_size, World())
-        return [batch for batch in (preparer.read(rows, 0) for rows in positions) if batch is not None]
-
-
-def _decode_only(case: LoadCase, batches: Sequence[PreparedBatch]) -> Work:
-    graph = case.graph("none")
-    decoder = WindowDecoder(graph.frames, case.shape.side, graph.decode, graph.threads)
-
-    def work() -> float:
-        for batch in batches:
-            corners = np.stack([batch.plan.augment.top, batch.plan.augment.left], axis=-1).reshape(-1, 2)
-            decoder.decode(batch.jpegs, np.repeat(corners, case.shape.frames, axis=0))
-        synchronise(case.device)
-        return float(case.shape.views * len(case.samples))
-
-    return work
+def _deliver(stack: ExitStack, case: LoadCase, decode: Literal["auto", "cpu", "mixed"]) -> Work:
+    loader = stack.enter_context(case.loader(decode))
+    return lambda: case.drain(batch.clips for batch in loader.epoch(0))
 
 
 def _decode_and_augment(stack: ExitStack, case: LoadCase, batches: Sequence[PreparedBatch], colours: Colours) -> Work:
@@ -120,17 +96,5 @@ def _decode_and_augment(stack: ExitStack, case: LoadCase, batches: Sequence[Prep
             decoder.decode(batch.jpegs, batch.plan.augment)
         synchronise(case.device)
         return float(case.shape.views * len(case.samples))
-
-    return work
-
-
-def _range_reads(stack: ExitStack, case: LoadCase) -> Work:
-    preparer = stack.enter_context(closing(_preparer(case)))
-    pool = stack.enter_context(ThreadPoolExecutor(case.workers))
-    positions = sequential_positions(len(case.samples), case.shape.batch_size, World())
-
-    def work() -> float:
-        prepared = pool.map(lambda batch: preparer.read(batch, 0), positions)
-        return sum(batch.valid * case.recipe.views for batch in prepared if batch is not None)
 
     return work

@@ -90,9 +90,10 @@ class LoadCase:
             "data_fingerprint": self.index.fingerprint[:16],
         }
 
-    def loader(self) -> ClipLoader:
-        """This package's loader."""
+    def loader(self, decode: Literal["auto", "cpu", "mixed"] = "auto") -> ClipLoader:
+        """This package's loader, which decodes where it finds best or where it is told."""
         settings = LoaderSettings(
+            decode=decode,
             batch_size=self.shape.batch_size,
             crop=self.shape.side,
             threads=self.workers,

@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader
 
 from pclkd.benchmarks.clip_shape import ClipShape
 from pclkd.benchmarks.cpu_time import tree_seconds
+from pclkd.benchmarks.load_bounds import decode_only, in_memory
 from pclkd.benchmarks.load_case import LoadCase, RecipeName
 from pclkd.benchmarks.peer_clips import PeerWork, Sample, torch_loader
 from pclkd.benchmarks.peer_dali import DaliShards
@@ -40,6 +41,7 @@ _NOTES = (
     "sample that differs most (a reader that gives other frames than those asked for shows here)",
     "pclkd_times: how many times as fast pclkd is, median of the rounds' ratios, with its interval",
     "cpu_ms_per_clip: CPU time of one more pass over all threads and processes; hardly depends on what else runs",
+    "decode_only: the JPEG frames of these clips decoded from memory, all workers as threads; the pixels are dropped",
     "videos and shards are in the page cache: the warm-up read them",
     "peers run a process a worker, with one thread each, and torchvision's operators on float tensors; their batches "
     "are smaller where that keeps all workers busy",
@@ -98,7 +100,9 @@ class PeerBenchmark:
                 else:
                     passes[name] = batches
             works = {name: _work(case, batches) for name, batches in passes.items()}
-            rates = session.measure(works, warmup=0)
+            bound = decode_only(case, in_memory(case))
+            bound()
+            rates = session.measure({**works, "decode_only": bound}, warmup=0)
             cpu = {name: {"cpu_ms_per_clip": _cpu_ms(work)} for name, work in works.items()}
         return make_result(
             "peers",
@@ -106,6 +110,7 @@ class PeerBenchmark:
             rates,
             "pclkd",
             case.settings | {"folder_processes": FOLDER_PROCESSES},
+            bounds={"pclkd": ["decode_only"]},
             extra=cpu
             | {
                 name: {
