@@ -13,7 +13,7 @@ The decoder's `use_fast_idct` is left off: no faster on the CPU, and up to 8 lev
 """
 
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,6 +77,8 @@ class FrameDecoder:
         self._resizes = False
         self._pipeline = _build(graph, _plain_frames)
         self._begun: Decoding | None = None
+        cuda = graph.device.type == "cuda"
+        self._stream = torch.cuda.Stream(graph.device, priority=-1) if cuda else None
 
     def decode(
         self, jpegs: Sequence[NDArray[np.uint8]], augment: ClipAugment, finish: ClipFinish | None = None
@@ -132,14 +134,32 @@ class FrameDecoder:
             raise UndecodableFramesError(bad, _reason(error)) from error
 
     def finish(self, decoding: Decoding, finish: ClipFinish | None = None) -> torch.Tensor:
-        """The clips of a batch that was waited for; see `decode`."""
+        """The clips of a batch that was waited for; see `decode`.
+
+        On a GPU they are complete, and belong to a stream of the decoder's: a caller whose kernels are not waited for
+        must `record_stream` them.
+        """
         finish, frames = finish or ClipFinish(), decoding.frames
-        if self._fused is None:
+        if self._fused is not None:
+            levels = [frames.at(i) for i in range(len(frames))] if self._resizes else np.asarray(frames.as_tensor())
+            return _channels_first(self._fused.apply(levels, decoding.augment, finish))
+        with self._own_stream():
             tensor: torch.Tensor = torch.utils.dlpack.from_dlpack(frames.as_tensor())
+            if self._stream is not None:
+                # DALI uses its buffers again in the order of its own streams, whatever torch's kernels still read.
+                tensor = tensor.clone()
             clips = tensor.view(*decoding.augment.flip.shape, -1, *tensor.shape[1:])
             return finish.batch(_channels_first(clips))
-        levels = [frames.at(i) for i in range(len(frames))] if self._resizes else np.asarray(frames.as_tensor())
-        return _channels_first(self._fused.apply(levels, decoding.augment, finish))
+
+    @contextlib.contextmanager
+    def _own_stream(self) -> Iterator[None]:
+        """On a GPU a stream beside that of the training, which nothing here waits for; done when the block ends."""
+        if self._stream is None:
+            yield
+            return
+        with torch.cuda.stream(self._stream):
+            yield
+        self._stream.synchronize()
 
     def find_undecodable(self, jpegs: Sequence[NDArray[np.uint8]]) -> list[int]:
         """Positions of the JPEGs that cannot be decoded as a whole, ascending.

@@ -233,6 +233,8 @@ class ClipLoader:
         return batch if batch.valid else None
 
     def _batch(self, prepared: PreparedBatch, clips: torch.Tensor) -> ClipBatch:
+        if clips.is_cuda:  # made on another stream: its memory is not to be used again before our kernels are done
+            clips.record_stream(torch.cuda.current_stream(clips.device))
         delivered = prepared.valid * self.recipe.views
         self.statistics.add(clips=delivered, frames=delivered * self.recipe.clip_frames)
         draw = prepared.plan.pretext
