@@ -25,8 +25,9 @@ from nvidia.dali import backend, fn, pipeline_def, types
 from pclkd.pipeline.augment import ClipAugment
 from pclkd.pipeline.colours import MEAN, STD, blur_window
 from pclkd.pipeline.finish import ClipFinish
-from pclkd.pipeline.frame_graph import Colours, FrameGraph, UndecodableFramesError
+from pclkd.pipeline.frame_graph import Colours, FrameGraph
 from pclkd.pipeline.fused import FusedColours
+from pclkd.pipeline.undecodable import UndecodableFramesError, failing, reason
 
 __all__ = [
     "MEAN",
@@ -78,7 +79,7 @@ class FrameDecoder:
         self._pipeline = _build(graph, _plain_frames)
         self._begun: Decoding | None = None
         cuda = graph.device.type == "cuda"
-        self._stream = torch.cuda.Stream(graph.device, priority=-1) if cuda else None
+        self._stream = torch.cuda.Stream(graph.device, priority=-1) if cuda else None  # type: ignore[no-untyped-call]
 
     def decode(
         self, jpegs: Sequence[NDArray[np.uint8]], augment: ClipAugment, finish: ClipFinish | None = None
@@ -125,13 +126,13 @@ class FrameDecoder:
         try:
             (decoding.frames,) = self._pipeline.outputs()
         except RuntimeError as error:
-            if "fn.decoders" not in str(error) or "CUDA" in _reason(error):
+            if "fn.decoders" not in str(error) or "CUDA" in reason(error):
                 raise  # not the data
             jpegs, inputs = decoding.jpegs, decoding.inputs
-            bad = _failing(len(jpegs), lambda part: _run(self._pipeline, *_rows(jpegs, inputs, part)))
+            bad = failing(len(jpegs), lambda part: _run(self._pipeline, *_rows(jpegs, inputs, part)))
             if not bad:
                 raise
-            raise UndecodableFramesError(bad, _reason(error)) from error
+            raise UndecodableFramesError(bad, reason(error)) from error
 
     def finish(self, decoding: Decoding, finish: ClipFinish | None = None) -> torch.Tensor:
         """The clips of a batch that was waited for; see `decode`.
@@ -171,7 +172,7 @@ class FrameDecoder:
             jpegs: at most B * V * T encoded frames.
         """
         pipeline = _build(self.graph, _whole_frames)
-        return _failing(len(jpegs), lambda part: _run(pipeline, *_rows(jpegs, {}, part)))
+        return failing(len(jpegs), lambda part: _run(pipeline, *_rows(jpegs, {}, part)))
 
     def close(self) -> None:
         """End all threads."""
@@ -244,30 +245,6 @@ def _rows(
 ) -> tuple[Sequence[NDArray[np.uint8]], Inputs]:
     rows = slice(part.start, part.stop)
     return jpegs[rows], {name: values[rows] for name, values in inputs.items()}
-
-
-def _failing(count: int, attempt: Callable[[range], object]) -> list[int]:
-    """Which of `count` frames fail, by halving what fails; a single bad one takes about 2 log2(count) tries."""
-    found, parts = [], [range(count)] if count else []
-    while parts:
-        part = parts.pop()
-        try:
-            attempt(part)
-        except RuntimeError:
-            if len(part) == 1:
-                found.append(part.start)
-            else:
-                middle = len(part) // 2
-                parts += [part[middle:], part[:middle]]
-    return sorted(found)
-
-
-def _reason(error: RuntimeError) -> str:
-    """What happened, out of DALI's many lines."""
-    text = str(error).rpartition("encountered:")[2]
-    for end in ("C++ context:", "Current pipeline object"):
-        text = text.partition(end)[0]
-    return " ".join(text.split())
 
 
 def _fed(name: str, dtype: types.DALIDataType, ndim: int) -> Any:

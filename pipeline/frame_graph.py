@@ -1,12 +1,11 @@
-"""What a decoder of frames is asked for, and what it says of frames that it cannot decode."""
+"""What a decoder of frames is asked for."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 
-__all__ = ["Colours", "FrameGraph", "UndecodableFramesError"]
+__all__ = ["Colours", "FrameGraph"]
 
 Colours = Literal["none", "graph", "fused"]
 
@@ -44,17 +43,3 @@ class FrameGraph:
         if device.type == "cpu":
             return "fused"
         return "graph" if changed else "none"
-
-
-class UndecodableFramesError(Exception):
-    """JPEGs that cannot be decoded although their bytes are those that were packed.
-
-    Attributes:
-        frames: their positions in the batch, ascending.
-    """
-
-    def __init__(self, frames: Sequence[int], reason: str) -> None:
-        self.frames = tuple(frames)
-        super().__init__(
-            f"{len(frames)} frames of the batch cannot be decoded, the first is number {frames[0]}: {reason}"
-        )

@@ -30,10 +30,10 @@ from numpy.typing import NDArray
 
 from pclkd.pipeline.dali import Decoding, FrameDecoder
 from pclkd.pipeline.finish import ClipFinish
-from pclkd.pipeline.frame_graph import UndecodableFramesError
 from pclkd.pipeline.prepare import BatchPreparer, PreparedBatch
 from pclkd.pipeline.statistics import LoaderStatistics
 from pclkd.pipeline.threads import DaemonPool
+from pclkd.pipeline.undecodable import UndecodableFramesError
 from pclkd.sharding.errors import InputError
 
 __all__ = ["Pass", "Positions", "Stages"]
