@@ -92,8 +92,8 @@ def test_queue_contrast_against_float64_with_the_own_video_left_out() -> None:
     batches = [batch_of(0, (1, 2, 3)), batch_of(1, (3, 4, 5))]
     said, keys = [random_said(3, s) for s in (1, 2)], [random_said(3, s) for s in (3, 4)]
     start = {name: value.clone() for name, value in source.state().items()}
-    source.compare(said[0], keys[0], batches[0])
-    first, third = source.compare(said[1], keys[1], batches[1])
+    source.compare(said[0], keys[0], batches[0], None)
+    first, third = source.compare(said[1], keys[1], batches[1], None)
 
     def expected(
         query: torch.Tensor, partner: torch.Tensor, remembered: torch.Tensor, begun: torch.Tensor

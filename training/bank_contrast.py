@@ -39,9 +39,13 @@ class BankContrast(ContrastSource):
         self.first = MemoryBank(rows, dim, momentum, seed, which=2 * pair)
         self.third = MemoryBank(rows, dim, momentum, seed, which=2 * pair + 1)
 
-    def compare(self, said: PclOutput, keys: PclOutput, batch: ClipBatch) -> Logits:
+    def draw(self, batch: ClipBatch) -> torch.Tensor:
+        """The rows that each clip is compared with, its own first: [B, 1 + K] int64."""
+        return nce_indices(self.seed, batch.epoch, batch.sample_index, self.negatives, self.row_count)
+
+    def compare(self, said: PclOutput, keys: PclOutput, batch: ClipBatch, drawn: torch.Tensor | None) -> Logits:
         """As in ContrastSource: [B, 1 + K] each; all ranks' keys are remembered, so every rank holds the same banks."""
-        index = nce_indices(self.seed, batch.epoch, batch.sample_index, self.negatives, self.row_count)
+        index = self.draw(batch) if drawn is None else drawn
         logits = (
             nce_logits(self.third, said.first, index, self.temperature),
             nce_logits(self.first, said.third, index, self.temperature),

@@ -22,14 +22,18 @@ __all__ = ["ContrastSource", "load_tensors"]
 class ContrastSource(nn.Module, ABC):
     """One network's source of positives and negatives."""
 
+    def draw(self, batch: ClipBatch) -> torch.Tensor | None:
+        """What is drawn for a batch, once for all networks of a step: the same for every source of this kind."""
+
     @abstractmethod
-    def compare(self, said: PclOutput, keys: PclOutput, batch: ClipBatch) -> Logits:
+    def compare(self, said: PclOutput, keys: PclOutput, batch: ClipBatch, drawn: torch.Tensor | None) -> Logits:
         """Read, then remember the batch.
 
         Args:
             said: what the network says; its gradient flows.
             keys: what is remembered of the batch: said itself, or what the network's momentum encoder says.
             batch: the batch.
+            drawn: what `draw` gave for the batch.
         """
 
     @abstractmethod

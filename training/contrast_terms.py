@@ -65,7 +65,7 @@ class KdContrastTerm(Term):
         taught = []
         for source, said in zip(self.sources, seen.teachers, strict=True):
             assert isinstance(source, ContrastSource)
-            taught.append(source.compare(said, said, seen.batch))
+            taught.append(source.compare(said, said, seen.batch, seen.drawn))
         clips = [
             imitate(own, [logits[clip] for logits in taught], self.temperature, self.averaged)
             for clip, own in enumerate(seen.contrast)

@@ -26,7 +26,7 @@ class InBatchContrast(ContrastSource):
         super().__init__()
         self.temperature = temperature
 
-    def compare(self, said: PclOutput, keys: PclOutput, batch: ClipBatch) -> Logits:  # noqa: ARG002
+    def compare(self, said: PclOutput, keys: PclOutput, batch: ClipBatch, drawn: torch.Tensor | None) -> Logits:  # noqa: ARG002
         """As in ContrastSource: [B, N] each; the gradient flows through both sides, across ranks too."""
         everyones_first, first_place = gather_rows_with_gradient(said.first)
         everyones_third, _ = gather_rows_with_gradient(said.third)

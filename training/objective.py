@@ -11,6 +11,7 @@ Knowledge Distillation" (PCL loss plus relative entropy between softened softmax
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Self
 
 import torch
@@ -24,6 +25,7 @@ from pclkd.training.contrast_terms import ContrastTerm, KdContrastTerm, load_own
 from pclkd.training.feature_terms import KdFeatureTerm, KdRelationTerm
 from pclkd.training.in_batch_contrast import InBatchContrast
 from pclkd.training.key_encoder import KeyEncoder
+from pclkd.training.objective_fit import adapter_dims, check_fit, inner_model
 from pclkd.training.objective_settings import KdSettings, PclSettings
 from pclkd.training.pcl_model import PclModel, PclOutput
 from pclkd.training.pretext_terms import KdPretextTerm, PretextTerm
@@ -92,15 +94,15 @@ class Objective(nn.Module):
         self.settings, self.kd = settings, kd or KdSettings()
         self.student, self.row_count, self.seed = student, rows, seed
         self.teachers = nn.ModuleList(teacher.requires_grad_(False).eval() for teacher in teachers)
-        self._classes = _model(student).pretext_classes
-        _check(_model(student), teachers, rows, settings, self.kd)
+        self._classes = inner_model(student).pretext_classes
+        check_fit(inner_model(student), teachers, rows, settings, self.kd)
         self.terms = nn.ModuleList(self._build_terms(teachers, teacher_banks))
         if not self.terms:
             raise InputError("every loss weight is 0", remedy="give one term a positive weight")
         compares = any(term.asks_contrast for term in self._terms())
         self.source = self._source(settings.embedding_dim, 0) if compares else None
         queued = compares and settings.contrast == "queue"
-        self.keys = KeyEncoder(_model(student), settings.key_momentum) if queued else None
+        self.keys = KeyEncoder(inner_model(student), settings.key_momentum) if queued else None
         self.calls = 0
 
     def train(self, mode: bool = True) -> Self:
@@ -113,6 +115,9 @@ class Objective(nn.Module):
         """Named losses of a training batch; see the class. `batch.valid` is ignored: training batches are full."""
         share = self._kd_share(batch.epoch)
         terms = [term for term in self._terms() if share > 0 or not term.asks_teachers]
+        if not batch.clips.is_cuda:
+            # Off the GPU every network would rearrange the loader's channels-last clips for itself.
+            batch = replace(batch, clips=batch.clips.contiguous())
         said: PclOutput = self.student(batch.clips)
         asked = any(term.asks_teachers for term in terms)
         taught = tuple(self._ask(teacher, batch.clips) for teacher in self.teachers) if asked else ()
@@ -120,8 +125,12 @@ class Objective(nn.Module):
         keys = self._keys(said, batch.clips) if compared else said
         # Off inside, whatever the caller's autocast: a softmax over 1 + K rows at temperature 0.07 needs float32.
         with torch.autocast(batch.clips.device.type, enabled=False):
-            logits: Logits | None = self.source.compare(said, keys, batch) if self.source and compared else None
-            seen = Seen(batch, said, taught, logits)
+            logits: Logits | None = None
+            drawn: torch.Tensor | None = None
+            if self.source is not None and compared:
+                drawn = self.source.draw(batch)
+                logits = self.source.compare(said, keys, batch, drawn)
+            seen = Seen(batch, said, taught, logits, drawn)
             values = [(term, term(seen)) for term in terms]
             loss = sum(
                 ((share if term.asks_teachers else 1.0) * term.weight * value for term, value in values),
@@ -182,7 +191,7 @@ class Objective(nn.Module):
         return said
 
     def _keys(self, said: PclOutput, clips: torch.Tensor) -> PclOutput:
-        return said if self.keys is None else self.keys(_model(self.student), clips)
+        return said if self.keys is None else self.keys(inner_model(self.student), clips)
 
     def _build_terms(
         self, teachers: Sequence[PclModel], banks: Sequence[Mapping[str, torch.Tensor] | None]
@@ -238,45 +247,6 @@ class Objective(nn.Module):
                 settings.queue_size, dim, temperature=settings.nce_temperature, seed=self.seed, pair=pair
             )
         return InBatchContrast(temperature=settings.nce_temperature)
-
-
-def _check(student: PclModel, teachers: Sequence[PclModel], rows: int, settings: PclSettings, kd: KdSettings) -> None:
-    if rows < 2:
-        raise InputError(f"{rows} training video(s)", remedy="contrastive training needs at least 2")
-    if student.embedding_dim != settings.embedding_dim:
-        raise ValueError(
-            f"the student's embeddings have {student.embedding_dim} numbers, the settings say {settings.embedding_dim}"
-        )
-    if teachers and kd.contrast_weight > 0 and settings.contrast == "none":
-        raise InputError(
-            "pcl.contrast=none leaves nothing to compare with, and kd.contrast_weight is not 0",
-            remedy="--set kd.contrast_weight=0, or another pcl.contrast",
-        )
-    for teacher in teachers:
-        if student.pretext_classes and kd.pretext_weight > 0 and teacher.pretext_classes != student.pretext_classes:
-            raise InputError(
-                f"the teacher knows {teacher.pretext_classes} pretext classes, the student {student.pretext_classes}",
-                remedy="take a teacher of the same pretext task, or set kd.pretext_weight=0",
-            )
-    wanted = adapter_dims(teachers, kd)
-    found = [adapter.out_features for adapter in student.adapters if isinstance(adapter, nn.Linear)]
-    if found != wanted:
-        raise ValueError(f"the student's adapters give {found} numbers, the teachers' features have {wanted}")
-
-
-def adapter_dims(teachers: Sequence[PclModel], kd: KdSettings) -> list[int]:
-    """The maps that a student of these teachers needs: the length of each one's features, or none at all."""
-    if kd.feature_weight > 0 or kd.relation_weight > 0:
-        return [teacher.base_network.feature_dim for teacher in teachers]
-    return []
-
-
-def _model(student: nn.Module) -> PclModel:
-    """The PclModel itself, out of its DistributedDataParallel wrapper."""
-    inner = getattr(student, "module", student)
-    if not isinstance(inner, PclModel):
-        raise TypeError(f"the student is a {type(inner).__name__}, not a PclModel")
-    return inner
 
 
 def _health(said: PclOutput, taught: Sequence[PclOutput]) -> dict[str, torch.Tensor]:

@@ -75,7 +75,7 @@ class QueueContrast(ContrastSource):
         self.first = EmbeddingQueue(size, dim, seed, which=2 * pair)
         self.third = EmbeddingQueue(size, dim, seed, which=2 * pair + 1)
 
-    def compare(self, said: PclOutput, keys: PclOutput, batch: ClipBatch) -> Logits:
+    def compare(self, said: PclOutput, keys: PclOutput, batch: ClipBatch, drawn: torch.Tensor | None) -> Logits:  # noqa: ARG002
         """As in ContrastSource: [B, 1 + size] each; all ranks' keys are remembered in the order of the ranks."""
         logits = (
             self._score(said.first, keys.third, self.third, batch.sample_index),

@@ -25,12 +25,14 @@ class Seen:
         student: what the student says about it.
         teachers: what each teacher says, without gradients; empty where no term of this step asks them.
         contrast: the student's contrastive logits; None where no term needs them.
+        drawn: what was drawn for the comparison, for all networks; None where nothing is.
     """
 
     batch: ClipBatch
     student: PclOutput
     teachers: tuple[PclOutput, ...] = ()
     contrast: Logits | None = None
+    drawn: torch.Tensor | None = None
 
 
 class Term(nn.Module, ABC):
