@@ -3,7 +3,7 @@
 The passes are all alike, so after the warm-up the shards are in the page cache: this measures work, not disks.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,6 +43,7 @@ class LoadBenchmark:
         shape: of a batch.
         samples: samples a pass at most.
         workers: threads; 0 is one a core.
+        threads: further numbers of threads to measure, ascending.
     """
 
     data: Path
@@ -50,6 +51,7 @@ class LoadBenchmark:
     shape: ClipShape
     samples: int
     workers: int
+    threads: Sequence[int] = ()
 
     def run(self, session: Session) -> BenchmarkResult:
         """Measure.
@@ -69,7 +71,10 @@ class LoadBenchmark:
                 cases["augment_dali"] = _decode_and_augment(stack, case, batches, "graph")
                 if case.device.type == "cpu":
                     cases["augment_fused"] = _decode_and_augment(stack, case, batches, "fused")
+            cases |= {f"pclkd_{n}_threads": _deliver(stack, case, "auto", n) for n in self.threads}
             rates = session.measure(cases)
+        rates |= _multiples(rates, self.threads)
+        bounds |= {f"pclkd_{n}_threads": [f"{n}_x_{self.threads[0]}_threads"] for n in self.threads[1:]}
         bounds |= {name: ["decode_only"] for name in rates if name.startswith("augment")}
         return make_result(
             "load",
@@ -82,8 +87,16 @@ class LoadBenchmark:
         )
 
 
-def _deliver(stack: ExitStack, case: LoadCase, decode: Literal["auto", "cpu", "mixed"]) -> Work:
-    loader = stack.enter_context(case.loader(decode))
+def _multiples(rates: Mapping[str, Sequence[float]], threads: Sequence[int]) -> dict[str, list[float]]:
+    """What each number of threads would reach if it did as many times as much as the fewest."""
+    fewest = rates[f"pclkd_{threads[0]}_threads"] if threads else []
+    return {f"{n}_x_{threads[0]}_threads": [n / threads[0] * rate for rate in fewest] for n in threads[1:]}
+
+
+def _deliver(
+    stack: ExitStack, case: LoadCase, decode: Literal["auto", "cpu", "mixed"], threads: int | None = None
+) -> Work:
+    loader = stack.enter_context(case.loader(decode, threads))
     return lambda: case.drain(batch.clips for batch in loader.epoch(0))
 
 

@@ -90,13 +90,13 @@ class LoadCase:
             "data_fingerprint": self.index.fingerprint[:16],
         }
 
-    def loader(self, decode: Literal["auto", "cpu", "mixed"] = "auto") -> ClipLoader:
-        """This package's loader, which decodes where it finds best or where it is told."""
+    def loader(self, decode: Literal["auto", "cpu", "mixed"] = "auto", threads: int | None = None) -> ClipLoader:
+        """This package's loader, which decodes where it finds best or where it is told, in as many threads."""
         settings = LoaderSettings(
             decode=decode,
             batch_size=self.shape.batch_size,
             crop=self.shape.side,
-            threads=self.workers,
+            threads=threads or self.workers,
             modality="residual" if self.residual else "rgb",
         )
         return ClipLoader(self.index, self.samples, self.recipe, settings, device=self.device)

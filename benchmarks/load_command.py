@@ -1,11 +1,12 @@
 """`bench-throughput load`."""
 
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from pclkd.benchmarks.options import loading, measuring
+from pclkd.benchmarks.options import COUNTS, loading, measuring
 from pclkd.benchmarks.session import Session
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ __all__ = ["load"]
 
 @click.command()
 @loading
+@click.option("--threads", type=COUNTS, multiple=True, help="Also with so many threads each, as 1,2,4.")
 @measuring
 def load(
     data: Path,
@@ -25,9 +27,12 @@ def load(
     crop: int | None,
     samples: int | None,
     workers: int,
+    threads: tuple[tuple[int, ...], ...],
     session: Session,
 ) -> None:
     """Clips a second of the loader, beside its bounds: reading alone, and decoding alone.
+
+    With --threads also with other numbers of threads; the bound is then as many times the fewest.
 
     plain: crop, flip, normalise. full: colours, blur, pretext task and residual as well.
     """
@@ -36,4 +41,5 @@ def load(
 
     shape = ClipShape(batch_size, frames, crop)
     samples = samples or (16 if session.quick else 64)
-    session.finish(LoadBenchmark(data, recipe, shape, samples, workers).run(session))
+    several = tuple(sorted(set(chain(*threads))))
+    session.finish(LoadBenchmark(data, recipe, shape, samples, workers, several).run(session))

@@ -68,6 +68,14 @@ def test_load_with_the_full_recipe_shows_both_ways_to_colour(tmp_path, synthetic
     assert names(result) == ["pclkd", "decode_only", "range_reads", "augment_dali", *fused]
 
 
+def test_load_with_several_numbers_of_threads(tmp_path, synthetic_shards):
+    command = ("load", "--data", synthetic_shards, "--batch-size", 2, "--frames", 8, "--samples", 4, "--threads", "2,1")
+    result = measure(tmp_path, *command)
+    assert names(result)[3:] == ["pclkd_1_threads", "pclkd_2_threads", "2_x_1_threads"]
+    assert result["2_x_1_threads"].median == pytest.approx(2 * result["pclkd_1_threads"].median)
+    assert result["pclkd_2_threads"].bound == "2_x_1_threads"
+
+
 def test_peers_in_one_run(tmp_path, synthetic_shards, synthetic_videos):
     result = measure(
         tmp_path,
