@@ -61,6 +61,8 @@ class StepBenchmark:
                 cases.add(name, networks, distil=trained.teacher is not None)
             except InputError as error:
                 missing[name] = error.problem
+            except RuntimeError as error:  # a compiler's, or the GPU's memory
+                missing[name] = f"failed: {(str(error).strip() or type(error).__name__).splitlines()[0][:200]}"
         rates = cases.limits.limits(session.measure(cases.work | cases.limits.work()))
         precision = trained.precision(device).name
         peak = peak_tflop_per_s(device, precision)
@@ -132,6 +134,7 @@ class _Cases:
             self._counted[distil] = networks.count(self.batch, rows, distil=distil)
         before = memory_in_use(device)
         step = networks.build(self.batch, rows, distil=distil)
+        step(self.batch)
         self.facts[name] = peak_memory(lambda: step(self.batch), before, device)
         self.work[name] = repeated(step, self.batch, options=networks.options)
         self.limits.add(name, precision, self._counted[distil])

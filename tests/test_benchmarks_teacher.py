@@ -26,7 +26,13 @@ def figures(tmp_path: Path, *more: str) -> dict[str, dict[str, float]]:
     file = tmp_path / "teacher.json"
     done = CliRunner().invoke(main, ["teacher", *SMALL, *more, "--json", str(file)])
     assert done.exit_code == 0, done.output
-    return {result["name"]: result for result in json.loads(file.read_text())["results"]}
+    content = json.loads(file.read_text())
+    found = {result["name"]: result for result in content["results"]}
+    extra = found["pcl_kd"]["extra"]
+    verdict = "met" if extra["overhead_over_flop_share"] <= 1.1 else "missed"
+    assert f"{extra['overhead_pct']:.1f} % longer and computes {extra['flop_share_pct']:.1f} % more" in done.output
+    assert content["notes"][0].endswith(verdict)
+    return found
 
 
 @pytest.mark.parametrize("teacher", ["r3d", "c3d"])
@@ -39,6 +45,13 @@ def test_the_teacher_adds_the_arithmetic_of_its_forward_pass(teacher: str, tmp_p
     assert extra["flop_share_pct"] == pytest.approx(100 * work["teacher_forward"] / work["pcl"], rel=0.02)
     ratios = [a / b for a, b in zip(found["pcl"]["values"], found["pcl_kd"]["values"], strict=True)]
     assert extra["overhead_pct"] == pytest.approx(100 * (sum(ratios) / 2 - 1), rel=1e-6)
+    # The same, said as a bound: the steps without it, slowed down by its share.
+    assert found["pcl_kd"]["bound"] == "by_flop_share"
+    assert found["pcl_kd"]["of_bound_pct"] == pytest.approx(
+        sum(100 * (1 + extra["flop_share_pct"] / 100) / ratio for ratio in ratios) / 2, rel=1e-3
+    )
+    for name in ("pcl", "teacher_forward"):
+        assert found[name]["bound"].startswith("matrix_limit")
     assert extra["overhead_over_flop_share"] == pytest.approx(extra["overhead_pct"] / extra["flop_share_pct"])
 
 
