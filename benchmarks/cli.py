@@ -5,6 +5,7 @@ Heavy imports stay inside the commands, so that `--help` answers at once.
 
 import click
 
+from pclkd.benchmarks.all_command import measure_all
 from pclkd.benchmarks.compare_command import compare
 from pclkd.benchmarks.load_command import load
 from pclkd.benchmarks.peers_command import peers
@@ -24,7 +25,7 @@ def main() -> None:
     """Measure throughput: warm-up, interleaved rounds, median and spread, hardware and versions."""
 
 
-for _command in (compare, load, peers, scale, shard, step, teacher, train):
+for _command in (compare, load, measure_all, peers, scale, shard, step, teacher, train):
     main.add_command(_command)
 
 

@@ -14,7 +14,17 @@ from pclkd.sharding.errors import InputError
 if TYPE_CHECKING:
     from pclkd.benchmarks.result import BenchmarkResult
 
-__all__ = ["Session"]
+__all__ = ["Session", "check_place"]
+
+
+def check_place(path: Path) -> None:
+    """Refuse a file that cannot be written, before minutes of measuring.
+
+    Raises:
+        InputError: it is a folder, or its folder does not exist.
+    """
+    if path.is_dir() or not path.parent.is_dir():
+        raise InputError(f"cannot write the result to {path}", remedy="give a file in a folder that exists")
 
 
 @dataclass(frozen=True)
@@ -45,8 +55,8 @@ class Session:
 
     def __post_init__(self) -> None:
         for path in (self.json_file, self.chart_file):
-            if path is not None and (path.is_dir() or not path.parent.is_dir()):
-                raise InputError(f"cannot write the result to {path}", remedy="give a file in a folder that exists")
+            if path is not None:
+                check_place(path)
 
     @property
     def left_s(self) -> float | None:
