@@ -8,7 +8,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from pclkd.pipeline.batch import ClipBatch
 from pclkd.training.backbones import build_backbone
-from pclkd.training.collective import gather_rows
+from pclkd.training.collective import gather_rows, gather_rows_together
 from pclkd.training.objective import KdSettings, Objective, PclSettings
 from pclkd.training.pcl_model import PclModel
 
@@ -60,7 +60,9 @@ def work(rank: int, folder: Path, settings: PclSettings, kd: KdSettings) -> None
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=RANKS)
     rows = torch.arange(3) + 10 * rank
-    gathered = {"int64": gather_rows(rows), "strided": gather_rows(torch.stack([rows, -rows]).float().T)}
+    strided, half = torch.stack([rows, -rows]).float().T, (rows[:, None, None] + torch.zeros(1, 2, 2)).bfloat16()
+    gathered = {"int64": gather_rows(rows), "strided": gather_rows(strided)}
+    gathered |= dict(zip(("int64 too", "strided too", "half"), gather_rows_together(rows, strided, half), strict=True))
     state = train(DistributedDataParallel(network("c3d", 0)), rank, settings, kd)
     torch.save({"gathered": gathered, "state": state}, folder / f"{rank}.pt")
     dist.destroy_process_group()
@@ -81,6 +83,11 @@ def test_two_processes_hold_the_banks_and_weights_of_one(tmp_path: Path, setting
     for rank in ranks:
         assert rank["gathered"]["int64"].tolist() == [0, 1, 2, 10, 11, 12]
         assert rank["gathered"]["strided"].tolist() == [[x, -x] for x in (0, 1, 2, 10, 11, 12)]
+        assert all(
+            torch.equal(rank["gathered"][name], rank["gathered"][f"{name} too"]) for name in ("int64", "strided")
+        )
+        assert rank["gathered"]["half"].dtype == torch.bfloat16
+        assert rank["gathered"]["half"].tolist() == [[[x, x], [x, x]] for x in (0, 1, 2, 10, 11, 12)]
     threads = torch.get_num_threads()
     # Tiny convolutions on several threads of a busy machine take many times as long as on one.
     torch.set_num_threads(1)
@@ -94,3 +101,4 @@ def test_two_processes_hold_the_banks_and_weights_of_one(tmp_path: Path, setting
 def test_one_process_gets_its_own_rows_back() -> None:
     rows = torch.arange(6).reshape(3, 2)
     assert gather_rows(rows) is rows
+    assert all(one is rows for one in gather_rows_together(rows, rows))

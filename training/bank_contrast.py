@@ -6,7 +6,7 @@ Source: PCL, arXiv 2010.15464; Wu et al., arXiv 1805.01978.
 import torch
 
 from pclkd.pipeline.batch import ClipBatch
-from pclkd.training.collective import gather_rows
+from pclkd.training.collective import gather_rows_together
 from pclkd.training.contrast import nce_indices, nce_logits
 from pclkd.training.contrast_source import ContrastSource
 from pclkd.training.memory_bank import MemoryBank
@@ -50,9 +50,9 @@ class BankContrast(ContrastSource):
             nce_logits(self.third, said.first, index, self.temperature),
             nce_logits(self.first, said.third, index, self.temperature),
         )
-        everyones_rows = gather_rows(index[:, 0])
-        self.first.update(gather_rows(keys.first.detach()), everyones_rows)
-        self.third.update(gather_rows(keys.third.detach()), everyones_rows)
+        everyones_rows, first, third = gather_rows_together(index[:, 0], keys.first.detach(), keys.third.detach())
+        self.first.update(first, everyones_rows)
+        self.third.update(third, everyones_rows)
         return logits
 
     def state(self) -> dict[str, torch.Tensor]:

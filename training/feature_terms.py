@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from pclkd.training.collective import gather_rows
+from pclkd.training.collective import gather_rows_together
 from pclkd.training.contrast_source import load_tensors
 from pclkd.training.queue_contrast import EmbeddingQueue
 from pclkd.training.term import Seen, Term
@@ -77,7 +77,6 @@ class KdRelationTerm(Term):
     def forward(self, seen: Seen) -> torch.Tensor:
         """Mean over the batch and over the teachers; every rank's vectors are remembered."""
         values = []
-        everyones = gather_rows(seen.batch.sample_index)
         for queue, own, said in zip(self.queues, seen.student.adapted, seen.teachers, strict=True):
             assert isinstance(queue, EmbeddingQueue)
             student = F.normalize(own.float().mean(1), dim=1)
@@ -95,7 +94,7 @@ class KdRelationTerm(Term):
                     log_target=True,
                 )
             )
-            queue.push(gather_rows(teacher), everyones)
+            queue.push(*gather_rows_together(teacher, seen.batch.sample_index))
         return torch.stack(values).mean()
 
     def memory(self) -> dict[str, dict[str, torch.Tensor]]:

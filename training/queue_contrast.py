@@ -9,7 +9,7 @@ import torch.nn.functional as F
 
 from pclkd.pipeline.batch import ClipBatch
 from pclkd.pipeline.randomness import Purpose, uniform
-from pclkd.training.collective import gather_rows
+from pclkd.training.collective import gather_rows_together
 from pclkd.training.contrast_source import ContrastSource
 from pclkd.training.pcl_model import PclOutput
 from pclkd.training.term import Logits
@@ -81,9 +81,9 @@ class QueueContrast(ContrastSource):
             self._score(said.first, keys.third, self.third, batch.sample_index),
             self._score(said.third, keys.first, self.first, batch.sample_index),
         )
-        everyones = gather_rows(batch.sample_index)
-        self.first.push(gather_rows(keys.first.detach()), everyones)
-        self.third.push(gather_rows(keys.third.detach()), everyones)
+        everyones, first, third = gather_rows_together(batch.sample_index, keys.first.detach(), keys.third.detach())
+        self.first.push(first, everyones)
+        self.third.push(third, everyones)
         return logits
 
     def state(self) -> dict[str, torch.Tensor]:
