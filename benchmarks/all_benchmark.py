@@ -39,6 +39,7 @@ class AllBenchmark:
         videos: its originals, or None.
         splits: their lists, or None.
         only: names of sections, or none for all.
+        rounds: of each section, at most; None: as many as fit, up to the most that a command makes.
     """
 
     minutes: float
@@ -46,6 +47,7 @@ class AllBenchmark:
     videos: Path | None = None
     splits: Path | None = None
     only: Sequence[str] = ()
+    rounds: int | None = None
 
     def run(
         self, on_start: Callable[[str, float], None] = lambda *_: None, on_section: OnSection = lambda *_: None
@@ -71,7 +73,7 @@ class AllBenchmark:
                 share = left * section.share(material) / sum(other.share(material) for other in todo[number:])
                 on_start(section.name, max(0.0, share))
                 limit = min(_PATIENCE * share + _PATIENCE_S, left + _OVER * total)
-                found = _measure(section, material, share, limit, scratch)
+                found = self._measure(section, material, share, limit, scratch)
                 if isinstance(found, str):
                     missing[section.name] = found
                 else:
@@ -86,23 +88,25 @@ class AllBenchmark:
             )
         return self._joined(parts, missing, began)
 
+    def _measure(
+        self, section: Section, material: Material, share: float, limit: float, scratch: Path
+    ) -> BenchmarkResult | str:
+        """The section's result, or why there is none."""
+        if section.needs_videos and material.videos is None:
+            return "--videos is not given"
+        if limit < _LEAST_S:
+            return "no time was left; give more --minutes"
+        arguments = section.arguments(material, share * min(material.cores, _MOST_CORES) / 2)
+        arguments += [] if self.rounds is None else ["--rounds", str(self.rounds)]
+        with tempfile.TemporaryDirectory(dir=scratch) as folder:
+            try:
+                return run_section(arguments, budget_s=share, limit_s=limit, scratch=Path(folder))
+            except SectionFailedError as error:
+                return str(error)
+
     def _joined(self, parts: dict[str, BenchmarkResult], missing: dict[str, str], began: float) -> BenchmarkResult:
         took = (time.monotonic() - began) / 60
         notes = _NOTES + ([_RENDERED_NOTE] if self.data is None else [])
         if took > self.minutes:
             notes.append(f"took {took:.2f} minutes, and {self.minutes:g} were given: this machine is slow for so few")
         return joined_result(parts, missing, {"minutes": self.minutes, "minutes_taken": round(took, 2)}, notes)
-
-
-def _measure(section: Section, material: Material, share: float, limit: float, scratch: Path) -> BenchmarkResult | str:
-    """The section's result, or why there is none."""
-    if section.needs_videos and material.videos is None:
-        return "--videos is not given"
-    if limit < _LEAST_S:
-        return "no time was left; give more --minutes"
-    with tempfile.TemporaryDirectory(dir=scratch) as folder:
-        work = share * min(material.cores, _MOST_CORES) / 2
-        try:
-            return run_section(section.arguments(material, work), budget_s=share, limit_s=limit, scratch=Path(folder))
-        except SectionFailedError as error:
-            return str(error)

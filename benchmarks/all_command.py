@@ -34,6 +34,7 @@ __all__ = ["measure_all"]
     multiple=True,
     help="A section; may be given several times.  [default: all]",
 )
+@click.option("--rounds", type=click.IntRange(min=1), default=None, help="Turns of each case, at most.  [default: 20]")
 @click.option(
     "--json", "json_file", type=PATH, default=None, help="Write all figures to this file, after each section."
 )
@@ -44,6 +45,7 @@ def measure_all(
     videos: Path | None,
     splits: Path | None,
     only: tuple[str, ...],
+    rounds: int | None,
     json_file: Path | None,
     chart: Path | None,
 ) -> None:
@@ -77,7 +79,7 @@ def measure_all(
 
     # Ended politely, it takes its processes and folders with it.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    result = AllBenchmark(minutes, data, videos, splits, only).run(on_start, on_section)
+    result = AllBenchmark(minutes, data, videos, splits, only, rounds).run(on_start, on_section)
     click.echo(f"\n{show_summary(result)}")
     if json_file is not None:
         write_result(result, json_file)
