@@ -81,9 +81,10 @@ class KdRelationTerm(Term):
             assert isinstance(queue, EmbeddingQueue)
             student = F.normalize(own.float().mean(1), dim=1)
             teacher = F.normalize(said.features.detach().float().mean(1), dim=1)
+            remembered = queue.rows.clone()  # written to below, before the backward pass needs these values
             mine, theirs = (
                 # b = sample, q = place in the queue
-                torch.cat([torch.einsum("bd,bd->b", vectors, teacher)[:, None], vectors @ queue.rows.clone().T], dim=1)
+                torch.cat([torch.einsum("bd,bd->b", vectors, teacher)[:, None], vectors @ remembered.T], dim=1)
                 for vectors in (student, teacher)
             )
             values.append(

@@ -31,8 +31,8 @@ class KeyEncoder(nn.Module):
     @torch.no_grad()
     def forward(self, student: PclModel, clips: torch.Tensor) -> PclOutput:
         """Follow the student by one step, then say what the keys of these clips are."""
-        for own, theirs in zip(self.model.parameters(), student.parameters(), strict=True):
-            own.lerp_(theirs.detach(), 1 - self.momentum)
+        # All parameters in one operator: on a GPU that is one launch instead of one each.
+        torch._foreach_lerp_(list(self.model.parameters()), list(student.parameters()), 1 - self.momentum)
         said: PclOutput = self.model(clips)
         return said
 

@@ -98,8 +98,8 @@ class QueueContrast(ContrastSource):
         self, query: torch.Tensor, partner: torch.Tensor, queue: EmbeddingQueue, samples: torch.Tensor
     ) -> torch.Tensor:
         own = torch.einsum("bd,bd->b", query, partner.detach())[:, None]
-        # A copy: the queue is written to before the backward pass needs these values.
-        others = query @ queue.rows.clone().T
+        # A copy where there is a backward pass: the queue is written to before it needs these values.
+        others = query @ (queue.rows.clone() if query.requires_grad else queue.rows).T
         # Far below any similarity rather than -inf, whose relative entropy is not a number.
         others = others.masked_fill(samples[:, None] == queue.owner[None, :], -2.0)
         return torch.cat((own, others), dim=1) / self.temperature
