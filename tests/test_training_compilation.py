@@ -36,6 +36,19 @@ def test_a_compiled_backbone_computes_the_same_under_the_same_names() -> None:
     assert all(p.grad is None for p in compiled.parameters())
 
 
+@pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler")
+def test_a_compiled_teacher_says_the_same_in_inference_mode() -> None:
+    clips = torch.randn(2, 3, 8, 32, 32)
+    eager, teacher = model().eval().requires_grad_(False), model().eval().requires_grad_(False)
+    # It never gets CUDA graphs, and needs no GPU for what takes their place.
+    assert compile_backbone(teacher, "cuda-graphs", clips, CPU, trained=False) == "on"
+    assert teacher.base_network._compiled_call_impl is not None
+    with torch.inference_mode():
+        said = [network.base_network(clips) for network in (teacher, eager)]
+    torch.testing.assert_close(said[0], said[1], rtol=1e-4, atol=1e-5)
+    assert all(torch.equal(a, b) for a, b in zip(teacher.buffers(), eager.buffers(), strict=True))
+
+
 def test_on_the_cpu_auto_stays_eager_and_cuda_graphs_are_refused() -> None:
     clips = torch.zeros(1, 3, 8, 32, 32)
     network = model()

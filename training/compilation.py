@@ -23,15 +23,19 @@ _TURNS = 5
 _log = logging.getLogger(__name__)
 
 
-def compile_backbone(model: PclModel, how: Compile, clips: torch.Tensor, precision: Precision) -> str:
+def compile_backbone(
+    model: PclModel, how: Compile, clips: torch.Tensor, precision: Precision, *, trained: bool = True
+) -> str:
     """Compile a model's backbone as asked.
 
     Args:
-        model: on its device; its backbone is compiled in place.
+        model: on its device; its backbone is compiled in place. One that is not trained is in eval mode.
         how: "auto" races eager, compiled and CUDA graphs on a GPU and keeps the fastest; on the CPU it stays eager,
             because compiling takes longer than it saves in a short run.
         clips: [N, 3, T, H, W] on the device, of the shape that training has.
         precision: of the run.
+        trained: whether it gets gradients. A teacher is asked in inference mode; it never gets CUDA graphs ("on" takes
+            their place), because what it says has to outlast the student's next graph.
 
     Returns:
         What is used: "off", "on" or "cuda-graphs".
@@ -39,13 +43,15 @@ def compile_backbone(model: PclModel, how: Compile, clips: torch.Tensor, precisi
     Raises:
         InputError: compiling fails although it was asked for, or CUDA graphs without a GPU.
     """
+    if how == "cuda-graphs" and not trained:
+        how = "on"
     if how == "cuda-graphs" and clips.device.type != "cuda":
         raise InputError("compile=cuda-graphs needs a GPU, and this process has none", remedy="--set compile=auto")
     if how == "off" or (how == "auto" and clips.device.type != "cuda"):
         return "off"
     if how != "auto":
         try:
-            _trial(model, how, clips, precision, turns=1)
+            _trial(model, how, clips, precision, turns=1, trained=trained)
         except Exception as error:
             raise InputError(
                 f"compile={how} fails here: {_reason(error)}",
@@ -54,14 +60,14 @@ def compile_backbone(model: PclModel, how: Compile, clips: torch.Tensor, precisi
         _compile(model, how)
         return how
     times = {}
-    for candidate in ("off", "on", "cuda-graphs"):
+    for candidate in ("off", "on", "cuda-graphs") if trained else ("off", "on"):
         try:
-            times[candidate] = _trial(model, candidate, clips, precision, turns=_TURNS)
+            times[candidate] = _trial(model, candidate, clips, precision, turns=_TURNS, trained=trained)
         except Exception as error:  # whatever a compiler stumbles over, eager goes on
             _log.warning("compile=%s fails here: %s", candidate, _reason(error))
     chosen = min(times, key=lambda name: times[name])
     told = ", ".join(f"{name} {1000 * seconds:.1f} ms" for name, seconds in times.items())
-    _log.info("compile=auto: %s; using %s", told, chosen)
+    _log.info("compile=auto of %s: %s; using %s", "the student" if trained else "a teacher", told, chosen)
     if chosen != "off":
         _compile(model, chosen)
     return chosen
@@ -71,17 +77,18 @@ def _compile(model: PclModel, how: str) -> None:
     model.base_network.compile(mode=_MODES[how])
 
 
-def _trial(model: PclModel, how: str, clips: torch.Tensor, precision: Precision, turns: int) -> float:
-    """Seconds that forward and backward of a copy take, the least of `turns` after two to warm up."""
+def _trial(model: PclModel, how: str, clips: torch.Tensor, precision: Precision, *, turns: int, trained: bool) -> float:
+    """Seconds that forward (and backward, if trained) of a copy take, the least of `turns` after two to warm up."""
     trial = copy.deepcopy(model)  # batch norm and gradients of the real one stay as they are
     if how != "off":
         _compile(trial, how)
     best = float("inf")
     for turn in range(turns + 2):
         began = time.perf_counter()
-        with precision.autocast():
+        with torch.inference_mode(not trained), precision.autocast():
             features = trial.base_network(clips)
-        features.float().square().mean().backward()
+        if trained:
+            features.float().square().mean().backward()
         if clips.device.type == "cuda":
             torch.cuda.synchronize(clips.device)
         if turn >= 2:

@@ -17,6 +17,7 @@ from pclkd.pipeline.recipe import ViewsRecipe
 from pclkd.pipeline.sampling import ViewSettings
 from pclkd.sharding.index import ShardIndex
 from pclkd.training.architecture import Backbone
+from pclkd.training.memory_layout import placed
 from pclkd.training.optimizers import OptimizerSettings
 from pclkd.training.precision import Precision
 from pclkd.training.schedules import Schedule
@@ -93,9 +94,7 @@ def finetune(
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(run.seed)
-        network = _Classifier(backbone, len(index.classes)).to(device)
-    if device.type == "cuda":
-        network = network.to(memory_format=torch.channels_last_3d)
+        network = placed(_Classifier(backbone, len(index.classes)), device)
     precision = Precision(run.precision, device)
     how = OptimizerSettings(lr=settings.lr, schedule="cosine")
     frames = run.tuples.clip_frames

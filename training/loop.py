@@ -28,6 +28,7 @@ from pclkd.training.evaluate import Evaluator
 from pclkd.training.fused_optimizer import load_optimizer
 from pclkd.training.guards import name_samples, non_finite, save_bundle, signs_of_collapse
 from pclkd.training.loader_meter import LoaderMeter
+from pclkd.training.memory_layout import placed
 from pclkd.training.metrics_log import MetricsLog
 from pclkd.training.precision import Precision, check_conv3d
 from pclkd.training.preemption import PreemptedError, StopRequest, listening
@@ -60,13 +61,14 @@ class _Trainer:
     ) -> None:
         self._plan, self._loader, self._device, self._stop = plan, loader, device, stop
         self._settings = plan.settings
-        self._model = plan.student().to(device)
-        if device.type == "cuda":
-            self._model = self._model.to(memory_format=torch.channels_last_3d)
-        self._compile(precision)
+        self._model = placed(plan.student(), device)
+        clips = self._clips_like_those_to_come()
+        compile_backbone(self._model, plan.settings.compile, clips, precision)
         sync = plan.settings.sync_batch_norm
         student = distributed.wrapped(self._model, plan.world, device, sync_batch_norm=sync)
         self._objective = plan.objective(student, device)
+        for teacher in plan.teachers:
+            compile_backbone(teacher.model, plan.settings.compile, clips, precision, trained=False)
         how = plan.settings.optimizer
         global_batch = plan.settings.loader.batch_size * plan.world.size * how.accumulate
         skip = plan.settings.guards.non_finite == "skip"
@@ -81,13 +83,12 @@ class _Trainer:
         if plan.resumed is not None:
             self._restore(plan.resumed)
 
-    def _compile(self, precision: Precision) -> None:
+    def _clips_like_those_to_come(self) -> torch.Tensor:
+        """What a backbone gets, in shape and memory."""
         settings = self._settings
         side, views = settings.loader.crop, settings.loader.batch_size * 3
         clips = torch.zeros(views, 3, settings.tuples.clip_frames, side, side, device=self._device)
-        if self._device.type == "cuda":
-            clips = clips.contiguous(memory_format=torch.channels_last_3d)
-        compile_backbone(self._model, settings.compile, clips, precision)
+        return clips.contiguous(memory_format=torch.channels_last_3d) if self._device.type == "cuda" else clips
 
     @property
     def _steps(self) -> int:

@@ -10,6 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from pclkd.sharding.errors import InputError
 from pclkd.training.backbones import build_backbone
+from pclkd.training.memory_layout import placed
 from pclkd.training.precision import Precision
 
 __all__ = ["BackboneFigures", "measure_backbone", "show_figures"]
@@ -93,10 +94,9 @@ def show_figures(figures: Sequence[BackboneFigures]) -> str:
 
 def _speed(name: str, width: float, shape: tuple[int, ...], device: torch.device) -> float:
     precision = Precision("auto", device)
-    network = build_backbone(name, width).eval().to(device)
+    network = placed(build_backbone(name, width).eval(), device)
     clips = torch.randn(shape, device=device)
     if device.type == "cuda":
-        network = network.to(memory_format=torch.channels_last_3d)
         clips = clips.contiguous(memory_format=torch.channels_last_3d)
     rates = []
     with torch.inference_mode(), precision.autocast():

@@ -27,6 +27,7 @@ from pclkd.training.checkpoint import (
     load_model,
 )
 from pclkd.training.distributed import choose_device
+from pclkd.training.memory_layout import placed
 from pclkd.training.objective import Objective, adapter_dims
 from pclkd.training.pcl_model import PclModel
 from pclkd.training.settings import RunSettings
@@ -96,7 +97,7 @@ class RunPlan:
             len(self.samples),
             settings.pcl,
             settings.seed,
-            teachers=[teacher.model for teacher in self.teachers],
+            teachers=[placed(teacher.model, device) for teacher in self.teachers],
             kd=settings.kd,
             teacher_banks=[teacher.banks for teacher in self.teachers],
         )
