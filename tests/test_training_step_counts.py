@@ -259,8 +259,8 @@ def test_a_step_dispatches_no_more_operators_than_stated(case: str) -> None:
     assert operators(CASES[case], 4, 8).total() <= MOST_OPERATORS[case]
 
 
-# Counted with torch 2.14, and a tenth more for other releases. Of the 366 of "bank", the network with its two heads has 151
-# forward and backward, the draw of the negatives 101, each of the two banks 28; a teacher's forward pass has 37.
+# Counted with torch 2.14, and a tenth more for other releases. Of the 366 of "bank", the network with its two heads has
+# 151 forward and backward, the draw of the negatives 101, each of the two banks 28; a teacher's forward pass has 37.
 MOST_OPERATORS = {"bank": 400, "queue": 370, "bank, kd": 600, "features and relations": 800}
 
 
