@@ -8,6 +8,7 @@ from pathlib import Path
 from PIL import Image
 
 from pclkd.benchmarks.chart import write_chart
+from pclkd.benchmarks.growth_chart import tells_growth, write_growth_chart
 from pclkd.benchmarks.result import BenchmarkResult
 from pclkd.sharding.atomic import atomic_write
 
@@ -21,20 +22,23 @@ def write_charts(parts: Mapping[str, BenchmarkResult], place: Path) -> None:
     if place.suffix.lower() != ".png":
         place.mkdir(exist_ok=True)
         for section, part in parts.items():
-            write_chart(_named(part, section), place / f"{section}.png")
+            _draw(section, part, place / f"{section}.png")
         return
     pictures = []
     with tempfile.TemporaryDirectory(prefix="pclkd-chart-") as folder:
         for section, part in parts.items():
             file = Path(folder) / f"{section}.png"
-            write_chart(_named(part, section), file)
+            _draw(section, part, file)
             pictures.append(Image.open(io.BytesIO(file.read_bytes())).convert("RGB"))
     with atomic_write(place) as out:
         _sheet(pictures).save(out, format="PNG", optimize=True)
 
 
-def _named(part: BenchmarkResult, section: str) -> BenchmarkResult:
-    return part.model_copy(update={"benchmark": section})
+def _draw(section: str, part: BenchmarkResult, file: Path) -> None:
+    if tells_growth(part):
+        write_growth_chart(part, file)
+    else:
+        write_chart(part.model_copy(update={"benchmark": section}), file)
 
 
 def _sheet(pictures: list[Image.Image]) -> Image.Image:

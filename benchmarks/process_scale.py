@@ -152,9 +152,10 @@ class _Passes:
 
     def loading(self) -> dict[str, float]:
         samples = sum(loader["samples"] for loader in self._done)
-        bytes_read = sum(loader["bytes_read"] for loader in self._done)
-        reads = {"reads": sum(loader["reads"] for loader in self._done) / samples} if "reads" in self._done[0] else {}
-        return {**reads, "kib_read": bytes_read / samples / 2**10}
+        return {
+            "reads": sum(loader["reads"] for loader in self._done) / samples,
+            "kib_read": sum(loader["bytes_read"] for loader in self._done) / samples / 2**10,
+        }
 
 
 def _ready(jobs: Mapping[str, TrainingJob], missing: dict[str, str]) -> tuple[dict[str, list[Told]], dict[str, str]]:

@@ -98,5 +98,6 @@ class Session:
             write_result(result, self.json_file)
         if self.chart_file is not None:
             from pclkd.benchmarks.chart import write_chart
+            from pclkd.benchmarks.growth_chart import tells_growth, write_growth_chart
 
-            write_chart(result, self.chart_file)
+            (write_growth_chart if tells_growth(result) else write_chart)(result, self.chart_file)

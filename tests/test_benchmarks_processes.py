@@ -72,7 +72,7 @@ def test_what_a_step_exchanges_is_what_arithmetic_says(found: BenchmarkResult) -
 def test_every_sample_is_read_in_few_ranges(found: BenchmarkResult) -> None:
     for name in ("1_process", "2_processes"):
         # Three clips of 8 frames lie in at most three stretches of a video.
-        assert 1 <= found[name].extra.get("reads", 1) <= 3
+        assert 1 <= found[name].extra["reads"] <= 3
         assert 24 * 0.3 < found[name].extra["kib_read"] < 36 * 6  # frames of 64x86 are 1 to 4 kB
 
 

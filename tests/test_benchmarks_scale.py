@@ -6,11 +6,13 @@ import sys
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from PIL import Image
 
 from pclkd.benchmarks.cli import main
 from pclkd.benchmarks.clip_shape import ClipShape
+from pclkd.benchmarks.growth_chart import tells_growth, write_growth_chart
 from pclkd.benchmarks.large_set import grow_shard_set
-from pclkd.benchmarks.result import BenchmarkResult
+from pclkd.benchmarks.result import BenchmarkResult, make_result
 from pclkd.benchmarks.scale import probe
 from pclkd.pipeline.reader import FrameReader
 from pclkd.sharding.errors import InputError
@@ -125,6 +127,23 @@ def test_scale_command(short_videos, tmp_path):
     assert result["first_batch/40"].ratio == 1
     assert result["open/400"].extra["frames"] == 3200
     assert sorted(path.name for path in tmp_path.iterdir()) == ["c.png", "result.json"]  # the large sets are gone
+
+
+def test_growth_is_drawn_from_a_result_of_several_sizes_alone(tmp_path):
+    units = {"open": "s", "first_batch": "s", "open_memory": "MiB", "first_batch_memory": "MiB"}
+    values = {f"{name}/{size}": [size / 100, size / 90] for name in units for size in (100, 10_000)}
+    of_cases = {name: units[name.partition("/")[0]] for name in values}
+    extra = {f"open/{size}": {"index_mib": size / 50} for size in (100, 10_000)}
+    grown = make_result("scale", of_cases, values, "open/100", {}, extra=extra)
+    assert tells_growth(grown)
+    write_growth_chart(grown, tmp_path / "growth.png")
+    with Image.open(tmp_path / "growth.png") as picture:
+        colours = {colour for _, colour in picture.convert("RGB").getcolors(2**24)}
+    assert {(0x00, 0x72, 0xB2), (0xD5, 0x5E, 0x00), (0xA8, 0xA8, 0xA8)} <= colours
+    other = make_result("scale", "samples/s", {"1_process": [1.0]}, "1_process", {})
+    assert not tells_growth(other)
+    with pytest.raises(InputError, match="without sizes"):
+        write_growth_chart(other, tmp_path / "other.png")
 
 
 @pytest.mark.parametrize(
