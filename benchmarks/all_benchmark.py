@@ -23,7 +23,7 @@ _NOTES = [
     "each section is a bench-throughput command in a process of its own",
     "time is dealt out by what the quick form of each command takes on 2 cores; what one leaves goes to the next",
 ]
-_RENDERED_NOTE = "no --data: 64 rendered videos of 240x320 at 25 frames/s (MPEG-4), packed at 128x171"
+_RENDERED_NOTE = "no --data: {} rendered videos of 240x320 at 25 frames/s (MPEG-4), packed at 128x171"
 
 OnSection = Callable[[str, BenchmarkResult | str, BenchmarkResult | None], None]
 """Called after each section with its name, its result or why there is none, and all results so far."""
@@ -79,14 +79,14 @@ class AllBenchmark:
                 else:
                     parts[section.name] = found
                 waiting = {other.name: "not reached" for other in todo[number + 1 :]}
-                so_far = self._joined(parts, {**missing, **waiting}, began) if parts else None
+                so_far = self._joined(material, parts, {**missing, **waiting}, began) if parts else None
                 on_section(section.name, found, so_far)
         if not parts:
             name, reason = next(iter(missing.items()))
             raise InputError(
                 f"not one section gave a result; {name}: {reason}", remedy="give more --minutes, or run it alone"
             )
-        return self._joined(parts, missing, began)
+        return self._joined(material, parts, missing, began)
 
     def _measure(
         self, section: Section, material: Material, share: float, limit: float, scratch: Path
@@ -104,9 +104,11 @@ class AllBenchmark:
             except SectionFailedError as error:
                 return str(error)
 
-    def _joined(self, parts: dict[str, BenchmarkResult], missing: dict[str, str], began: float) -> BenchmarkResult:
+    def _joined(
+        self, material: Material, parts: dict[str, BenchmarkResult], missing: dict[str, str], began: float
+    ) -> BenchmarkResult:
         took = (time.monotonic() - began) / 60
-        notes = _NOTES + ([_RENDERED_NOTE] if self.data is None else [])
+        notes = _NOTES + ([_RENDERED_NOTE.format(material.rendered)] if material.rendered else [])
         if took > self.minutes:
             notes.append(f"took {took:.2f} minutes, and {self.minutes:g} were given: this machine is slow for so few")
         return joined_result(parts, missing, {"minutes": self.minutes, "minutes_taken": round(took, 2)}, notes)

@@ -12,12 +12,12 @@ from pclkd.sharding.workers import available_cpus
 
 __all__ = ["gather_material"]
 
-_RENDERED = SynthSettings(classes=8, groups=4, clips=2)
+_MANY_CORES = 8
 _GPU_VIDEOS = 1100  # three quarters of them are for training: 50 steps of 16
 
 
 def gather_material(data: Path | None, videos: Path | None, splits: Path | None, scratch: Path) -> Material:
-    """What the sections work on; without `data` 64 videos are rendered and packed, in seconds.
+    """What the sections work on; without `data` 64 videos are rendered and packed, 256 where there are many cores.
 
     Args:
         data: a shard set, or None.
@@ -36,14 +36,15 @@ def gather_material(data: Path | None, videos: Path | None, splits: Path | None,
         return Material(data.resolve(), data.resolve(), _absolute(videos), _absolute(splits), cores, gpu)
     if videos is not None or splits is not None:
         raise InputError("--videos without the shards that were packed from it", remedy="give --data as well")
-    render_dataset(scratch / "rendered", _RENDERED)
+    settings = SynthSettings(classes=8, groups=4, clips=8 if cores >= _MANY_CORES else 2)
+    count = render_dataset(scratch / "rendered", settings)
     videos, splits = scratch / "rendered" / VIDEOS_FOLDER, scratch / "rendered" / LISTS_FOLDER
     data = many = scratch / "shards"
     pack_videos(plan_packing(videos, splits), data, workers=cores)
     if gpu:
         many = scratch / "many"
         grow_shard_set(ShardIndex.open(data), many, _GPU_VIDEOS)
-    return Material(data, many, videos, splits, cores, gpu)
+    return Material(data, many, videos, splits, cores, gpu, count)
 
 
 def _absolute(path: Path | None) -> Path | None:

@@ -18,6 +18,7 @@ class Material:
         splits: their lists, or None.
         cores: that this process may use.
         gpu: whether there is one.
+        rendered: videos that were rendered for this; 0 where they are the user's.
     """
 
     data: Path
@@ -26,6 +27,7 @@ class Material:
     splits: Path | None
     cores: int
     gpu: bool
+    rendered: int = 0
 
 
 @dataclass(frozen=True)
@@ -61,15 +63,20 @@ def _shard(material: Material, seconds: float) -> list[str]:
 
 
 def _load(recipe: str) -> Callable[[Material, float], list[str]]:
-    # A pass of a few batches hardly gets beyond its start, and these are short anyway.
-    return lambda material, _: ["load", "--data", str(material.data), "--recipe", recipe, "--samples", "64", "--quick"]
+    def arguments(material: Material, _seconds: float) -> list[str]:
+        # A pass of a few batches hardly gets beyond its start, and these are short anyway.
+        samples = "512" if material.gpu else "64"
+        return ["load", "--data", str(material.many), "--recipe", recipe, "--samples", samples, "--quick"]
+
+    return arguments
 
 
 def _peers(recipe: str, slowness: float) -> Callable[[Material, float], list[str]]:
     def arguments(material: Material, seconds: float) -> list[str]:
         # Starting the peers' processes takes half a minute on 2 cores; each case then makes six passes at least.
         room = seconds / slowness
-        samples = next(n for n, least in ((64, 105), (32, 62), (16, 42), (8, float("-inf"))) if room >= least)
+        sizes = ((256, 330), (128, 180), (64, 105), (32, 62), (16, 42), (8, float("-inf")))
+        samples = next(n for n, least in sizes if room >= least)
         size = ["--samples", str(samples), "--batch-size", str(min(samples, 16))]
         return ["peers", "--data", str(material.data), *_originals(material), "--recipe", recipe, *size, "--quick"]
 
