@@ -17,7 +17,8 @@ class HostCopy:
         # From a GPU this goes to pinned memory: a pageable target would make the host wait here.
         self._values = tensor.to("cpu", non_blocking=True)
         if tensor.is_cuda:
-            self._done = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            # Waiting for it must not keep a core busy that the loader could use.
+            self._done = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
             self._done.record(torch.cuda.current_stream(tensor.device))
 
     def read(self) -> list[float]:

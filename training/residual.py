@@ -45,7 +45,7 @@ class _Block(nn.Module):
         residual = F.relu(self.bn1(self.conv1(x)), inplace=True)
         residual = self.bn2(self.conv2(residual))
         shortcut = self.downsamplebn(self.downsampleconv(x)) if self.halve else x
-        return F.relu(residual + shortcut, inplace=True)
+        return F.relu(residual.add_(shortcut), inplace=True)
 
 
 class _Stage(nn.Module):
