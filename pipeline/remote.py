@@ -34,6 +34,7 @@ __all__ = ["RemoteShards", "open_source"]
 _BLOCK = 256 * 1024
 _REQUEST = 8 * 2**20  # bytes a request at most
 _REQUEST_LIMIT_S = 30.0
+_CONNECTIONS = 64  # for three batches of 16 samples at once; botocore's 10 make them wait for each other
 _FIRST_DELAY_S, _LONGEST_DELAY_S = 0.1, 10.0
 _REFUSALS = ("Credential", "Token", "ParamValidation")  # by name: botocore's and google-auth's are not imported here
 _log = logging.getLogger(__name__)
@@ -242,7 +243,8 @@ def _impatient(root: str) -> tuple[Any, str]:
     fs, path = storage.filesystem(root)
     if "s3" in (fs.protocol if isinstance(fs.protocol, tuple) else (fs.protocol,)):
         options = dict(fs.storage_options)
-        own = {"connect_timeout": 10, "read_timeout": _REQUEST_LIMIT_S, "retries": {"max_attempts": 0}}
+        own: dict[str, Any] = {"connect_timeout": 10, "read_timeout": _REQUEST_LIMIT_S, "retries": {"max_attempts": 0}}
+        own["max_pool_connections"] = _CONNECTIONS
         options["config_kwargs"] = {**own, **(options.get("config_kwargs") or {})}
         fs = type(fs)(**options, skip_instance_cache=True)
         fs.retries = 1
