@@ -64,7 +64,7 @@ class AllBenchmark:
         began, total = time.monotonic(), 60 * self.minutes
         parts: dict[str, BenchmarkResult] = {}
         missing: dict[str, str] = {}
-        with tempfile.TemporaryDirectory(prefix="pclkd-all-") as folder:
+        with tempfile.TemporaryDirectory(prefix="pclkd-all-", ignore_cleanup_errors=True) as folder:
             scratch = Path(folder)
             material = gather_material(self.data, self.videos, self.splits, scratch)
             todo = [section for section in SECTIONS if not self.only or section.name in self.only]
@@ -98,7 +98,7 @@ class AllBenchmark:
             return "no time was left; give more --minutes"
         arguments = section.arguments(material, share * min(material.cores, _MOST_CORES) / 2)
         arguments += [] if self.rounds is None else ["--rounds", str(self.rounds)]
-        with tempfile.TemporaryDirectory(dir=scratch) as folder:
+        with tempfile.TemporaryDirectory(dir=scratch, ignore_cleanup_errors=True) as folder:
             try:
                 return run_section(arguments, budget_s=share, limit_s=limit, scratch=Path(folder))
             except SectionFailedError as error:

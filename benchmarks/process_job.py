@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Any, Self, TextIO
 
 from pclkd.benchmarks.process_probe import JobPlan
+from pclkd.sharding.errors import InputError
 
 __all__ = ["JobFailedError", "TrainingJob"]
 
@@ -24,6 +25,7 @@ _START_LIMIT_S = 300.0
 _PASS_LIMIT_S = 600.0
 _END_LIMIT_S = 10.0
 _LAST_WORDS = 300  # characters
+_LONGEST_ADDRESS = 107  # bytes of a Unix socket's path
 
 Told = dict[str, Any]
 
@@ -39,7 +41,10 @@ class TrainingJob:
         plan: what each of them does.
         processes: how many.
         threads: of each process' torch operators, on the CPU.
-        scratch: an empty folder; its path is short enough for a socket.
+        scratch: an empty folder.
+
+    Raises:
+        InputError: its path is too long for a socket.
     """
 
     def __init__(self, plan: JobPlan, processes: int, threads: int, scratch: Path) -> None:
@@ -47,13 +52,16 @@ class TrainingJob:
         self._lines: list[TextIO] = []
         self._sockets: list[socket.socket] = []
         self._output = scratch / "output"
+        address = str(scratch / "socket")
+        if len(os.fsencode(address)) > _LONGEST_ADDRESS:
+            raise InputError(f"{scratch} is too long a path for a socket", remedy="set TMPDIR to a shorter one")
         self._server = socket.socket(socket.AF_UNIX)
-        self._server.bind(str(scratch / "socket"))
+        self._server.bind(address)
         self._server.listen(processes)
         self._server.settimeout(0.2)
         command = [
             *(sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"),
-            *("-m", "pclkd.benchmarks.process_probe", str(scratch / "socket"), plan.to_json()),
+            *("-m", "pclkd.benchmarks.process_probe", address, plan.to_json()),
         ]
         with self._output.open("wb") as output:
             self._launcher = subprocess.Popen(

@@ -1,6 +1,7 @@
 """Jobs of 1 and 2 real processes: what they exchange is counted, and compared with what arithmetic says."""
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -19,10 +20,12 @@ from pclkd.benchmarks.process_probe import JobPlan
 from pclkd.benchmarks.process_scale import usual_processes
 from pclkd.benchmarks.result import BenchmarkResult, read_result
 from pclkd.pipeline.world import World
+from pclkd.sharding.errors import InputError
 from pclkd.training.backbones import build_backbone
 from pclkd.training.pcl_model import PclModel
 
 TWO_CORES = pytest.mark.skipif(World().cores < 2 or torch.cuda.is_available(), reason="needs two cores and no GPU")
+SCALING = Path(__file__).resolve().parents[1] / "docs" / "scaling.md"
 BATCH, STEPS, WIDTH = 2, 2, 0.05
 
 
@@ -104,6 +107,32 @@ time.sleep(600)
     for process in alive:
         process.kill()
     assert not alive and gone
+
+
+def test_a_path_that_is_too_long_for_a_socket_is_told(tmp_path: Path) -> None:
+    deep = tmp_path / ("x" * 100)
+    deep.mkdir()
+    with pytest.raises(InputError, match="too long"):
+        TrainingJob(plan(tmp_path), 1, 1, deep)
+
+
+def test_the_documented_numbers_of_parameters_are_those_of_the_code() -> None:
+    rows = re.findall(r"^\| (\S+) \| ([\d,]{9,}) \| ([\d.]+) MB", SCALING.read_text(), re.MULTILINE)
+    names = {"C3D": "c3d", "R3D": "r3d", "R(2+1)D": "r2plus1d", "R3D-18": "r3d18", "R(2+1)D-18": "r2plus1d18"}
+    assert [name for name, *_ in rows] == list(names)
+    for name, told, megabytes in rows:
+        with torch.device("meta"):
+            model = PclModel(build_backbone(names[name], 1.0))
+        parameters = sum(weight.numel() for weight in model.parameters())
+        assert int(told.replace(",", "")) == parameters, name
+        assert float(megabytes) == pytest.approx(4 * parameters / 1e6, abs=0.05)
+
+
+def test_the_results_that_scaling_quotes_are_there() -> None:
+    linked = re.findall(r"\]\((\S+?\.(?:json|png))\)", SCALING.read_text())
+    assert len(linked) >= 4
+    for link in linked:
+        assert (SCALING.parent / link).is_file(), link
 
 
 def test_nothing_is_counted_where_nothing_is_exchanged() -> None:
