@@ -135,9 +135,12 @@ def sized(
     """By default the published size where there is a GPU, and that of the demo where there is none."""
     from pclkd.benchmarks.clip_shape import ClipShape
     from pclkd.benchmarks.step_case import StepNetworks
+    from pclkd.benchmarks.step_options import StepOptions
 
     usual = (1.0, 16, 16, 112) if has_gpu() else (0.25, 8, 8, 48)
-    networks = StepNetworks(backbone, teacher, usual[0] if width is None else width)
+    # Channels-last is what the trainer takes on a GPU, and the demo everywhere.
+    options = StepOptions(layout="channels-last")
+    networks = StepNetworks(backbone, teacher, usual[0] if width is None else width, options)
     return networks, ClipShape(batch_size or usual[1], usual[2] if frames is None else frames, crop, usual[3])
 
 

@@ -13,6 +13,8 @@ import sys
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, TextIO
 
+from pclkd.benchmarks.parent_death import die_with
+
 if TYPE_CHECKING:
     import torch
 
@@ -57,6 +59,7 @@ class JobPlan:
 
 def main() -> None:
     """Join, get ready, obey."""
+    die_with(os.getppid())  # a launcher that is killed cannot end its processes, which have a session of their own
     address, plan = sys.argv[1], JobPlan(**json.loads(sys.argv[2]))
     if plan.cores:  # before anything starts threads
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: plan.cores])
@@ -124,14 +127,14 @@ def _step(plan: JobPlan, world: "World", device: "torch.device", precision: "Pre
 
     from pclkd.training.backbones import build_backbone
     from pclkd.training.distributed import wrapped
+    from pclkd.training.memory_layout import placed
     from pclkd.training.objective import Objective, PclSettings
     from pclkd.training.optimizers import OptimizerSettings
     from pclkd.training.pcl_model import PclModel
     from pclkd.training.step import TrainStep
 
     def network(name: str) -> PclModel:
-        model = PclModel(build_backbone(name, plan.width)).to(device)
-        return model.to(memory_format=torch.channels_last_3d) if device.type == "cuda" else model
+        return placed(PclModel(build_backbone(name, plan.width)), device, "channels-last")
 
     torch.manual_seed(0)
     student = wrapped(network(plan.backbone), world, device)

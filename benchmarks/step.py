@@ -89,7 +89,7 @@ class StepBenchmark:
                 "memory_bank_rows": max(UCF101_ROWS, self.shape.batch_size),
                 "compile": trained.options.compile,
                 "optimizer": "sgd, fused" if fused else "sgd",
-                "memory_format": "channels_last_3d" if trained.options.keeps_channels_last(device) else "contiguous",
+                "layout": trained.options.layout,
             },
             bounds=cases.limits.bounds,
             extra={

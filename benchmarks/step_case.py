@@ -11,10 +11,11 @@ import torch
 from pclkd.benchmarks.arithmetic import count_operations
 from pclkd.benchmarks.clip_shape import ClipShape, synchronise
 from pclkd.benchmarks.rounds import Work
-from pclkd.benchmarks.step_options import StepOptions, VariedModel, with_fused
+from pclkd.benchmarks.step_options import ClipByClipModel, StepOptions, with_fused
 from pclkd.pipeline.batch import ClipBatch
 from pclkd.training.backbones import build_backbone
 from pclkd.training.compilation import compile_backbone
+from pclkd.training.memory_layout import arranged, placed
 from pclkd.training.objective import Objective, PclSettings
 from pclkd.training.optimizers import OptimizerSettings
 from pclkd.training.pcl_model import PclModel
@@ -68,7 +69,7 @@ class StepNetworks:
         if self.options.compile != "auto":
             return self
         student = self._network(self.backbone, device)
-        how = compile_backbone(student, "auto", _backbone_clips(self, batch), self.precision(device))
+        how = compile_backbone(student, "auto", _backbone_clips(self, batch, student), self.precision(device))
         return self.varied(compile=how)
 
     def build(self, batch: ClipBatch, rows: int, *, distil: bool) -> TrainStep:
@@ -85,7 +86,7 @@ class StepNetworks:
         device = batch.clips.device
         precision = Precision(self.options.precision, device)
         student = self._network(self.backbone, device, clip_by_clip=self.options.clip_by_clip == "student")
-        compile_backbone(student, self.options.compile, _backbone_clips(self, batch), precision)
+        compile_backbone(student, self.options.compile, _backbone_clips(self, batch, student), precision)
         teachers = []
         if distil and self.teacher is not None:
             teachers = [self._network(self.teacher, device, clip_by_clip=self.options.clip_by_clip == "teacher")]
@@ -105,21 +106,14 @@ class StepNetworks:
         return count_operations(lambda: step(batch))
 
     def _network(self, name: str, device: torch.device, *, clip_by_clip: bool = False) -> PclModel:
-        backbone, options = build_backbone(name, self.width), self.options
-        last = options.keeps_channels_last(device)
-        model: PclModel
-        if options.channels_last is None and not clip_by_clip:
-            model = PclModel(backbone).to(device)
-        else:
-            model = VariedModel(backbone, channels_last=last, clip_by_clip=clip_by_clip).to(device)
-        return model.to(memory_format=torch.channels_last_3d) if last else model
+        kind = ClipByClipModel if clip_by_clip else PclModel
+        return placed(kind(build_backbone(name, self.width)), device, self.options.layout)
 
 
-def _backbone_clips(networks: StepNetworks, batch: ClipBatch) -> torch.Tensor:
+def _backbone_clips(networks: StepNetworks, batch: ClipBatch, model: PclModel) -> torch.Tensor:
     """What the student's backbone will get, as it lies in memory."""
     clips = batch.clips[:, :1] if networks.options.clip_by_clip == "student" else batch.clips
-    last = networks.options.keeps_channels_last(clips.device)
-    return clips.flatten(0, 1).contiguous(memory_format=torch.channels_last_3d if last else torch.contiguous_format)
+    return arranged(clips, model.base_network).flatten(0, 1)
 
 
 def random_batch(shape: ClipShape, rows: int, device: torch.device) -> ClipBatch:

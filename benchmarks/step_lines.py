@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 
 from pclkd.benchmarks.step_case import StepNetworks
+from pclkd.training.memory_layout import Layout
 
 __all__ = ["StepLines", "allow_many_compilations", "step_lines"]
 
@@ -35,11 +36,12 @@ def step_lines(trained: StepNetworks, device: torch.device, *, fused: bool, quic
         quick: whether to leave out what takes a minute to prepare.
     """
     on_gpu, tuned = device.type == "cuda", torch.backends.cudnn.benchmark
-    last = trained.options.keeps_channels_last(device)
+    layout: Layout = trained.options.layout
+    last = layout == "channels-last" or (layout == "auto" and on_gpu)
     now = trained.precision(device).name
     changed = {
         "optimizer_not_fused" if fused else "optimizer_fused": trained.varied(fused=not fused),
-        "contiguous" if last else "channels_last_3d": trained.varied(channels_last=not last),
+        "contiguous" if last else "channels_last": trained.varied(layout="contiguous" if last else "channels-last"),
         "three_forwards": trained.varied(clip_by_clip="student"),
         "figures_read_each_step": trained.varied(read_figures=True),
     }

@@ -17,6 +17,7 @@ from pclkd.pipeline.batch import ClipBatch
 from pclkd.pipeline.world import World
 from pclkd.training.backbones import build_backbone
 from pclkd.training.distributed import choose_device
+from pclkd.training.memory_layout import placed
 from pclkd.training.pcl_model import PclModel
 
 __all__ = ["TeacherBenchmark"]
@@ -99,9 +100,8 @@ class TeacherBenchmark:
 def frozen_teacher(networks: StepNetworks, device: torch.device) -> Callable[[ClipBatch], None]:
     """A network's forward pass as the objective asks a teacher: frozen, in eval and inference mode."""
     name = networks.teacher or networks.backbone
-    model = PclModel(build_backbone(name, networks.width)).to(device).requires_grad_(False).eval()
-    if networks.options.keeps_channels_last(device):
-        model = model.to(memory_format=torch.channels_last_3d)
+    model = PclModel(build_backbone(name, networks.width)).requires_grad_(False).eval()
+    model = placed(model, device, networks.options.layout)
     precision = networks.precision(device)
 
     @torch.inference_mode()

@@ -1,6 +1,7 @@
 """The step with one thing changed does the same work: same losses, same updates, same operations."""
 
 import dataclasses
+from typing import Any
 
 import pytest
 import torch
@@ -10,12 +11,14 @@ from pclkd.benchmarks.session import Session
 from pclkd.benchmarks.step import StepBenchmark
 from pclkd.benchmarks.step_case import StepNetworks, random_batch
 from pclkd.benchmarks.step_lines import step_lines
-from pclkd.benchmarks.step_options import StepOptions, VariedModel
+from pclkd.benchmarks.step_options import ClipByClipModel, StepOptions
 from pclkd.pipeline.batch import ClipBatch
 from pclkd.training.backbones import build_backbone
+from pclkd.training.memory_layout import Layout, placed
 from pclkd.training.pcl_model import PclModel
 
 CPU = torch.device("cpu")
+LAYOUTS: tuple[Layout, ...] = ("contiguous", "channels-last")
 NETWORKS = StepNetworks("r3d", "r3d", 0.05, StepOptions(precision="fp32", compile="off"))
 SHAPE = ClipShape(2, 8, 16)
 ROWS = 50
@@ -34,9 +37,9 @@ def losses(networks: StepNetworks, batch: ClipBatch, steps: int = 3) -> torch.Te
 
 
 @pytest.mark.parametrize(
-    "change", [{"fused": True}, {"fused": False}, {"channels_last": True}, {"channels_last": False}]
+    "change", [{"fused": True}, {"fused": False}, {"layout": "channels-last"}, {"layout": "contiguous"}]
 )
-def test_an_implementation_changes_no_figures(change: dict[str, bool], batch: ClipBatch) -> None:
+def test_an_implementation_changes_no_figures(change: dict[str, Any], batch: ClipBatch) -> None:
     """Three updates: the optimiser's momentum counts from the second one on."""
     torch.testing.assert_close(losses(NETWORKS.varied(**change), batch), losses(NETWORKS, batch), rtol=2e-3, atol=1e-3)
 
@@ -54,8 +57,8 @@ def test_one_forward_pass_or_three_give_the_same_features() -> None:
     """In eval mode: batch norm's statistics are those of what it gets at once."""
     model = PclModel(build_backbone("r3d", 0.05)).eval()
     clips = torch.randn(2, 3, 3, 8, 16, 16)
-    for last in (True, False):
-        one_by_one = VariedModel(build_backbone("r3d", 0.05), channels_last=last, clip_by_clip=True).eval()
+    for layout in LAYOUTS:
+        one_by_one = placed(ClipByClipModel(build_backbone("r3d", 0.05)).eval(), CPU, layout)
         one_by_one.load_state_dict(model.state_dict())
         calls: list[torch.Size] = []
         one_by_one.base_network.register_forward_pre_hook(lambda _, inputs, calls=calls: calls.append(inputs[0].shape))
@@ -85,7 +88,7 @@ def test_each_line_changes_one_thing(batch: ClipBatch) -> None:
     trained = NETWORKS.settled(batch)
     lines = step_lines(trained, CPU, fused=True, quick=False)
     assert set(lines.changed) == {
-        *("optimizer_not_fused", "channels_last_3d", "three_forwards", "figures_read_each_step"),
+        *("optimizer_not_fused", "channels_last", "three_forwards", "figures_read_each_step"),
         *("three_teacher_forwards", "bf16", "fp16", "compile_on"),
     }
     before = dataclasses.asdict(trained.options)
@@ -97,5 +100,10 @@ def test_each_line_changes_one_thing(batch: ClipBatch) -> None:
 
 def test_the_options_change_no_operations(batch: ClipBatch) -> None:
     counted = NETWORKS.count(batch, ROWS, distil=True)
-    for change in ({"channels_last": True}, {"clip_by_clip": "student"}, {"clip_by_clip": "teacher"}, {"fused": True}):
+    for change in (
+        {"layout": "channels-last"},
+        {"clip_by_clip": "student"},
+        {"clip_by_clip": "teacher"},
+        {"fused": True},
+    ):
         assert NETWORKS.varied(**change).count(batch, ROWS, distil=True) == counted

@@ -20,6 +20,7 @@ from pclkd.sharding.index import ShardIndex
 from pclkd.training.checkpoint import Checkpoint, load_checkpoint, load_model
 from pclkd.training.distributed import choose_device
 from pclkd.training.finetune import FinetuneSettings, finetune
+from pclkd.training.memory_layout import placed
 from pclkd.training.pcl_model import PclModel
 from pclkd.training.precision import Precision
 from pclkd.training.probes import knn_accuracy, linear_probe, retrieval_at_k
@@ -228,7 +229,7 @@ def _measure(
 ) -> dict[str, Any]:
     """One protocol on one split, with the checkpoint's weights afresh."""
     device = choose_device(World())
-    model = load_model(checkpoint, run).to(device)
+    model = placed(load_model(checkpoint, run), device, checkpoint.settings.layout)
     if protocol == "finetune":
         return finetune(model.base_network, index, settings, how, device, step)
     with Evaluator(index, settings, device, how.clips) as evaluator:

@@ -17,7 +17,7 @@ from pclkd.pipeline.recipe import ViewsRecipe
 from pclkd.pipeline.sampling import ViewSettings
 from pclkd.sharding.index import ShardIndex
 from pclkd.training.architecture import Backbone
-from pclkd.training.memory_layout import placed
+from pclkd.training.memory_layout import layout_of, placed
 from pclkd.training.optimizers import OptimizerSettings
 from pclkd.training.precision import Precision
 from pclkd.training.schedules import Schedule
@@ -53,7 +53,7 @@ class _Classifier(nn.Module):
         self.head = nn.Linear(backbone.feature_dim, classes)
 
     def forward(self, clips: torch.Tensor) -> torch.Tensor:
-        logits: torch.Tensor = self.head(self.backbone(clips if clips.is_cuda else clips.contiguous()))
+        logits: torch.Tensor = self.head(self.backbone(clips.contiguous(memory_format=layout_of(self.backbone))))
         return logits
 
 
@@ -94,7 +94,7 @@ def finetune(
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(run.seed)
-        network = placed(_Classifier(backbone, len(index.classes)), device)
+        network = placed(_Classifier(backbone, len(index.classes)), device, run.layout)
     precision = Precision(run.precision, device)
     how = OptimizerSettings(lr=settings.lr, schedule="cosine")
     frames = run.tuples.clip_frames

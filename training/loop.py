@@ -28,7 +28,7 @@ from pclkd.training.evaluate import Evaluator
 from pclkd.training.fused_optimizer import load_optimizer
 from pclkd.training.guards import name_samples, non_finite, save_bundle, signs_of_collapse
 from pclkd.training.loader_meter import LoaderMeter
-from pclkd.training.memory_layout import placed
+from pclkd.training.memory_layout import layout_of, placed
 from pclkd.training.metrics_log import MetricsLog
 from pclkd.training.precision import Precision, check_conv3d
 from pclkd.training.preemption import PreemptedError, StopRequest, listening
@@ -61,7 +61,7 @@ class _Trainer:
     ) -> None:
         self._plan, self._loader, self._device, self._stop = plan, loader, device, stop
         self._settings = plan.settings
-        self._model = placed(plan.student(), device)
+        self._model = placed(plan.student(), device, plan.settings.layout)
         clips = self._clips_like_those_to_come()
         compile_backbone(self._model, plan.settings.compile, clips, precision)
         sync = plan.settings.sync_batch_norm
@@ -88,7 +88,7 @@ class _Trainer:
         settings = self._settings
         side, views = settings.loader.crop, settings.loader.batch_size * 3
         clips = torch.zeros(views, 3, settings.tuples.clip_frames, side, side, device=self._device)
-        return clips.contiguous(memory_format=torch.channels_last_3d) if self._device.type == "cuda" else clips
+        return clips.contiguous(memory_format=layout_of(self._model.base_network))
 
     @property
     def _steps(self) -> int:

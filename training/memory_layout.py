@@ -1,28 +1,47 @@
-"""Where a network's weights lie: on its device, in the order that its convolutions are fast with."""
+"""In which order clips and the weights of 3-D convolutions lie in memory: what is fast differs by device and network.
 
-from typing import TypeVar
+    contiguous       a channel after another: [N, C, T, H, W] as it is written
+    channels-last    all channels of a pixel together: [N, T, H, W, C]; the loader's clips lie so
+
+cuDNN wants channels-last. On a CPU it depends on the network: `bench-throughput step --options` measures it.
+"""
+
+from typing import Literal, TypeVar
 
 import torch
 from torch import nn
 
-__all__ = ["keep_channels_last", "placed"]
+__all__ = ["Layout", "arranged", "layout_of", "placed"]
 
+Layout = Literal["auto", "contiguous", "channels-last"]
 Network = TypeVar("Network", bound=nn.Module)
 
 
-def placed(network: Network, device: torch.device) -> Network:
-    """The network on the device; on a GPU with channels-last convolutions, as the loader's clips are.
+def placed(network: Network, device: torch.device, layout: Layout = "auto") -> Network:
+    """The network on the device, its 3-D convolutions in that order, in place; all other weights stay as they are.
 
-    cuDNN would else rearrange the weights in every call. Off the GPU channels-last was measured to be slower.
+    Args:
+        network: of any kind.
+        device: where it goes.
+        layout: auto is channels-last on a GPU, and as it is elsewhere.
     """
     network = network.to(device)
-    if device.type == "cuda":
-        keep_channels_last(network)
+    if layout == "channels-last" or (layout == "auto" and device.type == "cuda"):
+        for weight in network.parameters():
+            if weight.ndim == 5:
+                weight.data = weight.data.contiguous(memory_format=torch.channels_last_3d)
     return network
 
 
-def keep_channels_last(network: nn.Module) -> None:
-    """Rearrange the weights of 3-D convolutions, in place; all others stay, whatever their number of dimensions."""
-    for weight in network.parameters():
-        if weight.ndim == 5:
-            weight.data = weight.data.contiguous(memory_format=torch.channels_last_3d)
+def layout_of(network: nn.Module) -> torch.memory_format:
+    """How its first 3-D convolution lies, and so how it wants its clips."""
+    first = next((weight for weight in network.parameters() if weight.ndim == 5), None)
+    if first is None or first.is_contiguous():  # kernels of a single pixel are both
+        return torch.contiguous_format
+    return torch.channels_last_3d
+
+
+def arranged(clips: torch.Tensor, network: nn.Module) -> torch.Tensor:
+    """[B, V, C, T, H, W] as the network wants it, so that several networks of one layout do not all rearrange it."""
+    rows = clips.flatten(0, 1).contiguous(memory_format=layout_of(network))
+    return rows.view(*clips.shape[:2], *rows.shape[1:])

@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from pclkd.sharding.errors import InputError
 from pclkd.training.backbones import build_backbone
-from pclkd.training.memory_layout import placed
+from pclkd.training.memory_layout import layout_of, placed
 from pclkd.training.precision import Precision
 
 __all__ = ["BackboneFigures", "measure_backbone", "show_figures"]
@@ -96,8 +96,7 @@ def _speed(name: str, width: float, shape: tuple[int, ...], device: torch.device
     precision = Precision("auto", device)
     network = placed(build_backbone(name, width).eval(), device)
     clips = torch.randn(shape, device=device)
-    if device.type == "cuda":
-        clips = clips.contiguous(memory_format=torch.channels_last_3d)
+    clips = clips.contiguous(memory_format=layout_of(network))
     rates = []
     with torch.inference_mode(), precision.autocast():
         for turn in range(_TURNS + 1):

@@ -25,6 +25,7 @@ from pclkd.training.contrast_terms import ContrastTerm, KdContrastTerm, load_own
 from pclkd.training.feature_terms import KdFeatureTerm, KdRelationTerm
 from pclkd.training.in_batch_contrast import InBatchContrast
 from pclkd.training.key_encoder import KeyEncoder
+from pclkd.training.memory_layout import arranged
 from pclkd.training.objective_fit import adapter_dims, check_fit, inner_model
 from pclkd.training.objective_settings import KdSettings, PclSettings
 from pclkd.training.pcl_model import PclModel, PclOutput
@@ -115,9 +116,8 @@ class Objective(nn.Module):
         """Named losses of a training batch; see the class. `batch.valid` is ignored: training batches are full."""
         share = self._kd_share(batch.epoch)
         terms = [term for term in self._terms() if share > 0 or not term.asks_teachers]
-        if not batch.clips.is_cuda:
-            # Off the GPU every network would rearrange the loader's channels-last clips for itself.
-            batch = replace(batch, clips=batch.clips.contiguous())
+        # Once: every network would else rearrange the loader's clips for itself.
+        batch = replace(batch, clips=arranged(batch.clips, inner_model(self.student).base_network))
         said: PclOutput = self.student(batch.clips)
         asked = any(term.asks_teachers for term in terms)
         taught = tuple(self._ask(teacher, batch.clips) for teacher in self.teachers) if asked else ()

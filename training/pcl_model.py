@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from pclkd.training.architecture import Backbone
+from pclkd.training.memory_layout import arranged
 
 __all__ = ["PclModel", "PclOutput"]
 
@@ -72,10 +73,7 @@ class PclModel(nn.Module):
 
     def features(self, clips: torch.Tensor) -> torch.Tensor:
         """One pass of the backbone over all clips of all samples: [B, V, C, T, H, W], any V -> [B, V, F]."""
-        stacked = clips.flatten(0, 1)
-        if not stacked.is_cuda:
-            # Off the GPU conv3d is slower on the channels-last memory that the loader hands over.
-            stacked = stacked.contiguous()
+        stacked = arranged(clips, self.base_network).flatten(0, 1)
         features: torch.Tensor = self.base_network(stacked)
         return features.reshape(*clips.shape[:2], -1)
 

@@ -97,7 +97,7 @@ class RunPlan:
             len(self.samples),
             settings.pcl,
             settings.seed,
-            teachers=[placed(teacher.model, device) for teacher in self.teachers],
+            teachers=[placed(teacher.model, device, settings.layout) for teacher in self.teachers],
             kd=settings.kd,
             teacher_banks=[teacher.banks for teacher in self.teachers],
         )

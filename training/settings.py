@@ -16,6 +16,7 @@ from pclkd.sharding.errors import InputError
 from pclkd.training.checkpoint_settings import CheckpointSettings
 from pclkd.training.compilation import Compile
 from pclkd.training.guards import GuardSettings
+from pclkd.training.memory_layout import Layout
 from pclkd.training.objective_settings import KdSettings, PclSettings
 from pclkd.training.optimizers import OptimizerSettings
 
@@ -66,6 +67,9 @@ class RunSettings(Settings):
     """Arithmetic of the networks; auto: bf16 on GPUs that have it, fp16 on others, fp32 on the CPU."""
     compile: Compile = "auto"
     """torch.compile of the backbone: on, cuda-graphs, off; auto races them on a GPU and is off on the CPU."""
+    layout: Layout = "auto"
+    """Order of clips and weights in memory: contiguous or channels-last; auto: channels-last on a GPU, contiguous on
+    the CPU, where small C3D and R3D are faster in channels-last."""
     sync_batch_norm: bool = False
     """Batch norm over the batches of all processes; needs GPUs."""
     log_every: int = Field(default=10, ge=1)
@@ -85,6 +89,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "pcl": {"negatives": 64},
         "optimizer": {"schedule": "cosine", "lr": 0.02},
         "evaluation": {"pretext_passes": 2},
+        "layout": "channels-last",
         "epochs": 16,
     },
 }
