@@ -3,22 +3,16 @@
 python -m pclkd.benchmarks.section_process PARENT COMMAND ...
 """
 
-import ctypes
-import os
-import signal
 import sys
 
-__all__ = ["main"]
+from pclkd.benchmarks.parent_death import die_with
 
-_PR_SET_PDEATHSIG = 1
+__all__ = ["main"]
 
 
 def main() -> None:
     """Die with the parent; until then be `bench-throughput`."""
-    parent = int(sys.argv.pop(1))
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it is gone already
-        sys.exit(1)
+    die_with(int(sys.argv.pop(1)))
     from pclkd.benchmarks.cli import main as command
 
     command(prog_name="bench-throughput")
