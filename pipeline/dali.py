@@ -13,8 +13,8 @@ The decoder's `use_fast_idct` is left off: no faster on the CPU, and up to 8 lev
 """
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,7 +25,7 @@ from nvidia.dali import backend, fn, pipeline_def, types
 from pclkd.pipeline.augment import ClipAugment
 from pclkd.pipeline.colours import MEAN, STD, blur_window
 from pclkd.pipeline.finish import ClipFinish
-from pclkd.pipeline.frame_graph import Colours, FrameGraph
+from pclkd.pipeline.frame_graph import Colours, Decoding, FrameGraph, Inputs
 from pclkd.pipeline.fused import FusedColours
 from pclkd.pipeline.undecodable import UndecodableFramesError, failing, reason
 
@@ -40,31 +40,13 @@ __all__ = [
     "release_unused_memory",
 ]
 
-Inputs = Mapping[str, NDArray[Any]]
-
-
-@dataclass
-class Decoding:
-    """A batch that DALI was given.
-
-    Attributes:
-        jpegs: B * V * T encoded frames.
-        augment: parameters [B, V].
-        inputs: what the graph was fed with beside the frames, a row a frame.
-        frames: DALI's output, once it was waited for.
-    """
-
-    jpegs: Sequence[NDArray[np.uint8]]
-    augment: ClipAugment
-    inputs: Inputs
-    frames: Any = None
-
 
 class FrameDecoder:
     """A DALI pipeline that decodes, crops, changes colour, blurs, flips and normalises frames.
 
-    `decode` does it all. Its three steps can be called one by one, so that DALI's threads (or the GPU) decode a batch
-    while the one before is finished: begin(k), wait(k), begin(k + 1), finish(k), wait(k + 1), ...
+    `decode` does it all. Its three steps can be called one by one, so that DALI's threads (or the GPU) have the next
+    batch before they are through with one, and decode while that one is finished: begin(0), begin(1), wait(0),
+    finish(0), begin(2), wait(1), ...
 
     Raises:
         ValueError: fused colours on a GPU.
@@ -77,7 +59,7 @@ class FrameDecoder:
         self._fused = FusedColours(graph.crop, graph.threads) if graph.colours == "fused" else None
         self._resizes = False
         self._pipeline = _build(graph, _plain_frames)
-        self._begun: Decoding | None = None
+        self._begun: deque[Decoding] = deque()  # and not waited for
         cuda = graph.device.type == "cuda"
         self._stream = torch.cuda.Stream(graph.device, priority=-1) if cuda else None  # type: ignore[no-untyped-call]
 
@@ -105,11 +87,10 @@ class FrameDecoder:
         return self.finish(decoding, finish)
 
     def begin(self, jpegs: Sequence[NDArray[np.uint8]], augment: ClipAugment) -> Decoding:
-        """Let DALI decode a batch in its own threads; arguments as in `decode`.
+        """Let DALI decode a batch in its own threads, after those begun before; arguments as in `decode`.
 
-        One batch at a time: what was begun before and not waited for is dropped.
+        Each takes memory until it is finished. Batches that nobody waits for are dropped in their turn.
         """
-        self._drop()
         height, width = self.graph.crop
         if not self._resizes and not ((augment.height == height) & (augment.width == width)).all():
             # Once is enough: the graph that resizes leaves windows of the clip's size as they are.
@@ -117,22 +98,26 @@ class FrameDecoder:
         repeats = self.graph.frames // augment.flip.size
         inputs = {name: np.repeat(values, repeats, axis=0) for name, values in self._inputs(augment).items()}
         _start(self._pipeline, jpegs, inputs)
-        self._begun = Decoding(jpegs, augment, inputs)
-        return self._begun
+        decoding = Decoding(jpegs, augment, inputs, self._pipeline, self._resizes)
+        self._begun.append(decoding)
+        return decoding
 
     def wait(self, decoding: Decoding) -> None:
-        """Wait for DALI's part of what was begun last; errors as in `decode`."""
-        self._begun = None
-        try:
-            (decoding.frames,) = self._pipeline.outputs()
-        except RuntimeError as error:
-            if "fn.decoders" not in str(error) or "CUDA" in reason(error):
-                raise  # not the data
-            jpegs, inputs = decoding.jpegs, decoding.inputs
-            bad = failing(len(jpegs), lambda part: _run(self._pipeline, *_rows(jpegs, inputs, part)))
-            if not bad:
-                raise
-            raise UndecodableFramesError(bad, reason(error)) from error
+        """Wait for DALI's part of a batch; errors as in `decode`."""
+        while decoding in self._begun:
+            self._take()
+        if decoding.error is None:
+            return
+        error = decoding.error
+        if "fn.decoders" not in str(error) or "CUDA" in reason(error):
+            raise error  # not the data
+        while self._begun:  # a pipeline tells its outputs in order, and is asked for others now
+            self._take()
+        jpegs, inputs = decoding.jpegs, decoding.inputs
+        bad = failing(len(jpegs), lambda part: _run(decoding.pipeline, *_rows(jpegs, inputs, part)))
+        if not bad:
+            raise error
+        raise UndecodableFramesError(bad, reason(error)) from error
 
     def finish(self, decoding: Decoding, finish: ClipFinish | None = None) -> torch.Tensor:
         """The clips of a batch that was waited for; see `decode`.
@@ -142,7 +127,7 @@ class FrameDecoder:
         """
         finish, frames = finish or ClipFinish(), decoding.frames
         if self._fused is not None:
-            levels = [frames.at(i) for i in range(len(frames))] if self._resizes else np.asarray(frames.as_tensor())
+            levels = [frames.at(i) for i in range(len(frames))] if decoding.resized else np.asarray(frames.as_tensor())
             return _channels_first(self._fused.apply(levels, decoding.augment, finish))
         with self._own_stream():
             tensor: torch.Tensor = torch.utils.dlpack.from_dlpack(frames.as_tensor())
@@ -176,16 +161,17 @@ class FrameDecoder:
 
     def close(self) -> None:
         """End all threads."""
-        self._drop()
+        self._begun.clear()  # DALI ends what it has begun; as the program ends, its pipelines may be gone by now
         if self._fused is not None:
             self._fused.close()
 
-    def _drop(self) -> None:
-        """Take what was begun and never waited for out of the pipeline, which tells its outputs in their order."""
-        if self._begun is not None:
-            self._begun = None
-            with contextlib.suppress(RuntimeError):
-                self._pipeline.outputs()
+    def _take(self) -> None:
+        """Wait for the batch that was begun the longest ago, and keep what came of it."""
+        first = self._begun.popleft()
+        try:
+            (first.frames,) = first.pipeline.outputs()
+        except RuntimeError as error:
+            first.error = error
 
     def _inputs(self, augment: ClipAugment) -> Inputs:
         """Inputs of the graph, a row a clip."""

@@ -1,13 +1,19 @@
-"""What a decoder of frames is asked for."""
+"""What a decoder of frames is asked for, and a batch that it was given."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
-__all__ = ["Colours", "FrameGraph"]
+from pclkd.pipeline.augment import ClipAugment
+
+__all__ = ["Colours", "Decoding", "FrameGraph", "Inputs"]
 
 Colours = Literal["none", "graph", "fused"]
+Inputs = Mapping[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
@@ -43,3 +49,26 @@ class FrameGraph:
         if device.type == "cpu":
             return "fused"
         return "graph" if changed else "none"
+
+
+@dataclass(eq=False)
+class Decoding:
+    """A batch that DALI was given.
+
+    Attributes:
+        jpegs: B * V * T encoded frames.
+        augment: parameters [B, V].
+        inputs: what the graph was fed with beside the frames, a row a frame.
+        pipeline: that works on it.
+        resized: whether its windows may be of different sizes.
+        frames: DALI's output, once it was waited for.
+        error: why there is none.
+    """
+
+    jpegs: Sequence[NDArray[np.uint8]]
+    augment: ClipAugment
+    inputs: Inputs
+    pipeline: Any
+    resized: bool
+    frames: Any = None
+    error: RuntimeError | None = None

@@ -5,10 +5,11 @@ frames; the consumer takes finished batches from a short queue:
 
     reader threads --(PreparedBatch)--> decode thread --(clips)--> queue --> consumer
 
-DALI decodes in threads of its own (or on the GPU), and the decode thread meanwhile finishes the batch before:
+DALI decodes in threads of its own (or on the GPU) and always has the next batch; the decode thread meanwhile finishes
+the one before:
 
     DALI             decode 1 | decode 2          | decode 3          | ...
-    decode thread             | feed 2, finish 1  | feed 3, finish 2  | ...
+    decode thread    feed 2   | finish 1, feed 3  | finish 2, feed 4  | ...
 
 Every wait ends: the consumer's after a limit, with word of what it waited for; the others' when the pass is stopped.
 """
@@ -41,6 +42,7 @@ __all__ = ["Pass", "Positions", "Stages"]
 _POLL_S = 0.1
 _STOP_LIMIT_S = 1.5  # a batch is decoded in less; a thread that hangs is left behind, it cannot keep the program
 _MOST_UNDECODABLE = 16
+_UNDER_WAY = 2  # batches in DALI: it never waits for the next one, and more would only take memory
 _ENDED = "this pass has ended: the loader was closed, or another loop over it has begun"
 
 Delivered = tuple[PreparedBatch, torch.Tensor | None]
@@ -129,19 +131,17 @@ class Stages:
         return not self._thread.is_alive()
 
     def _run(self) -> None:
-        decoded: _Decoded | None = None  # by DALI, and to be finished
+        under_way: deque[_Decoded] = deque()
         try:
             with _ReadAhead(self._todo, self._read) as reading:
                 while not self._stopped.is_set():
-                    if decoded is not None and not reading.ready:  # no batch whose decoding could go on meanwhile
-                        self._hand_over(self._finished(decoded))
-                        decoded = None
-                    if (prepared := self._prepared(reading)) is None:
+                    while len(under_way) < _UNDER_WAY and (reading.ready or not under_way):
+                        if (prepared := self._prepared(reading)) is None:
+                            break
+                        under_way.append((prepared, self._begun(prepared)))
+                    if not under_way:
                         return
-                    begun = self._begun(prepared)
-                    if decoded is not None:
-                        self._hand_over(self._finished(decoded))
-                    decoded = self._waited(prepared, begun)
+                    self._hand_over(self._finished(*self._waited(*under_way.popleft())))
         except BaseException as error:  # whatever it is, the consumer must hear of it
             self._hand_over(error)
 
@@ -184,8 +184,7 @@ class Stages:
                 decoding = self._begun(prepared)
         return prepared, decoding
 
-    def _finished(self, decoded: _Decoded) -> Delivered:
-        prepared, decoding = decoded
+    def _finished(self, prepared: PreparedBatch, decoding: Decoding | None) -> Delivered:
         if decoding is None:
             return prepared, None
         with self._timed():

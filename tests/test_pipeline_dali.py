@@ -177,21 +177,48 @@ def test_frames_that_cannot_be_decoded_are_named(bad: dict[int, np.ndarray]) -> 
     decoder.close()
 
 
+@pytest.mark.parametrize("ahead", [1, 2, 3])
 @pytest.mark.parametrize("colours", ["none", "fused"])
-def test_a_batch_may_be_decoded_while_the_one_before_is_finished(colours: Colours) -> None:
-    augments = [plain(top=[number] * CLIPS, flip=[number % 2] * CLIPS) for number in range(4)]
-    decoder = FrameDecoder(graph(colours))
-    alone = [decoder.decode(JPEGS, augment) for augment in augments]
-    found, before = [], None
+def test_batches_may_be_decoded_while_those_before_are_finished(colours: Colours, ahead: int) -> None:
+    sides = [CROP, CROP, CROP - 8, CROP, CROP - 4]  # the third one makes the graph resize from there on
+    augments = [
+        plain(top=[number] * CLIPS, flip=[number % 2] * CLIPS, height=[side] * CLIPS, width=[side] * CLIPS)
+        for number, side in enumerate(sides)
+    ]
+    alone = []
     for augment in augments:
-        begun = decoder.begin(JPEGS, augment)
-        if before is not None:
-            found.append(decoder.finish(before))
-        decoder.wait(begun)
-        before = begun
-    assert before is not None
-    found.append(decoder.finish(before))
+        one = FrameDecoder(graph(colours))
+        alone.append(one.decode(JPEGS, augment))
+        one.close()
+    decoder = FrameDecoder(graph(colours))
+    found, begun = [], []
+    for augment in augments:
+        begun.append(decoder.begin(JPEGS, augment))
+        if len(begun) > ahead:
+            decoder.wait(begun[0])
+            found.append(decoder.finish(begun.pop(0)))
+    for decoding in begun:
+        decoder.wait(decoding)
+        found.append(decoder.finish(decoding))
     assert all(torch.equal(one, other) for one, other in zip(found, alone, strict=True))
+    decoder.close()
+
+
+def test_a_batch_that_fails_spoils_neither_those_before_nor_those_after() -> None:
+    decoder = FrameDecoder(graph("fused"))
+    wanted = [decoder.decode(JPEGS, plain(top=[number] * CLIPS)) for number in range(4)]
+    begun = [
+        decoder.begin([GARBAGE, *JPEGS[1:]] if number in (1, 2) else JPEGS, plain(top=[number] * CLIPS))
+        for number in range(4)
+    ]
+    decoder.wait(begun[0])
+    for number in (1, 2):
+        with pytest.raises(UndecodableFramesError) as caught:
+            decoder.wait(begun[number])
+        assert caught.value.frames == (0,)
+    decoder.wait(begun[3])
+    assert torch.equal(decoder.finish(begun[3]), wanted[3])
+    assert torch.equal(decoder.finish(begun[0]), wanted[0])
     decoder.close()
 
 
