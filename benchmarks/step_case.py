@@ -4,7 +4,7 @@ import dataclasses
 import gc
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -89,7 +89,10 @@ class StepNetworks:
         compile_backbone(student, self.options.compile, _backbone_clips(self, batch, student), precision)
         teachers = []
         if distil and self.teacher is not None:
-            teachers = [self._network(self.teacher, device, clip_by_clip=self.options.clip_by_clip == "teacher")]
+            teacher = self._network(self.teacher, device, clip_by_clip=self.options.clip_by_clip == "teacher")
+            clips = _backbone_clips(self, batch, teacher, "teacher")
+            compile_backbone(teacher, self.options.compile, clips, precision, trained=False)
+            teachers = [teacher]
         objective = Objective(student, rows, PclSettings(), 0, teachers=teachers).to(device).train()
         step = TrainStep(objective, student, OptimizerSettings(), precision, global_batch=1)
         if self.options.fused is not None:
@@ -110,9 +113,11 @@ class StepNetworks:
         return placed(kind(build_backbone(name, self.width)), device, self.options.layout)
 
 
-def _backbone_clips(networks: StepNetworks, batch: ClipBatch, model: PclModel) -> torch.Tensor:
-    """What the student's backbone will get, as it lies in memory."""
-    clips = batch.clips[:, :1] if networks.options.clip_by_clip == "student" else batch.clips
+def _backbone_clips(
+    networks: StepNetworks, batch: ClipBatch, model: PclModel, role: Literal["student", "teacher"] = "student"
+) -> torch.Tensor:
+    """What a network's backbone will get, as it lies in memory."""
+    clips = batch.clips[:, :1] if networks.options.clip_by_clip == role else batch.clips
     return arranged(clips, model.base_network).flatten(0, 1)
 
 
