@@ -36,6 +36,11 @@ _CLASSES = tuple(" ".join(str(clip + 1) for clip in order) for order in ORDERS)
 class ClipOrderDraw(PretextDraw):
     """In which order the clips of B samples stand."""
 
+    @property
+    def keeps_time(self) -> NDArray[np.bool_]:
+        """[B] bool, all of them: clips move as a whole."""
+        return np.ones(len(self.label), np.bool_)
+
     def apply(self, clips: torch.Tensor) -> torch.Tensor:
         """Reorder the clips, in place; see `PretextDraw`."""
         return self._reorder(clips, ORDERS)

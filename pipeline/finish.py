@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from pclkd.pipeline.pretext import PretextDraw
 from pclkd.pipeline.residual import residual_
@@ -22,10 +24,11 @@ class ClipFinish:
     draw: PretextDraw | None = None
     residual: bool = False
 
-    @property
-    def changes(self) -> bool:
-        """Whether anything is done at all."""
-        return self.draw is not None or self.residual
+    def differences_first(self, samples: int) -> NDArray[np.bool_]:
+        """[B] bool, the samples whose residual may be taken before their pretext transform, with the same result."""
+        if self.draw is None or not self.residual:
+            return np.full(samples, self.residual)
+        return self.draw.keeps_time
 
     def batch(self, clips: torch.Tensor) -> torch.Tensor:
         """All B samples.
@@ -40,14 +43,15 @@ class ClipFinish:
             clips = self.draw.apply(clips)
         return residual_(clips) if self.residual else clips
 
-    def sample_(self, b: int, clips: torch.Tensor) -> None:
+    def sample_(self, b: int, clips: torch.Tensor, *, differences: bool = False) -> None:
         """Sample b alone, in place: while its clips are still in the core's cache.
 
         Args:
             b: 0 to B - 1.
             clips: [1, V, C, T, H, W]; overwritten.
+            differences: whether they are differences of frames already.
         """
         draw = self.draw.sample(b) if self.draw is not None else None
-        done = ClipFinish(draw, self.residual).batch(clips)
+        done = ClipFinish(draw, self.residual and not differences).batch(clips)
         if done.data_ptr() != clips.data_ptr() or done.stride() != clips.stride():  # a task may answer with new memory
             clips.copy_(done)

@@ -5,8 +5,11 @@ colour operators are one 3x4 map, and a clip passes only the steps that change i
 whole width of the CPU's registers and let go of Python's lock, so clips are done side by side in threads (these
 functions of OpenCV start none of their own).
 
-    uint8 --resize?--> uint8 --flip?--> uint8 --3x4 map?--> uint8 --blur?--> float32 --3x4 map--> normalised float32
-          --(the sample's last clip is done: pretext transform?, residual?, while it lies in the cache)--> float32
+    uint8 --resize?--> uint8 --flip?--> uint8 --3x4 map?--> uint8 --blur?--> frames --minus each other?--> float32
+          --3x4 map--> normalised float32 --(the sample's last clip is done: pretext transform, in the cache)--> float32
+
+Differences of frames need no mean taken away, so they are taken before the normalisation, where frames are still bytes;
+only where the pretext transform changes the order of frames, they are taken after it.
 
 It differs from the graph by rounding alone: by a level at most here and there where clips are resized or colours
 change, and by the half level that the graph rounds away behind a blur (see `colours` for the maths).
@@ -15,6 +18,7 @@ change, and by the half level that the graph rounds away behind a blur (see `col
 import itertools
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import cv2
 import numpy as np
@@ -86,6 +90,7 @@ class _Work:
     ) -> None:
         self._in, self._out, self._last, self._finish = frames, out, last, finish
         samples, self._views = augment.flip.shape
+        self._differences = finish.differences_first(samples)
         self._done = [itertools.count(1) for _ in range(samples)]  # of each sample's clips; a step is atomic
         self._maps = colour_maps(augment)
         identity = np.eye(3, 4, dtype=np.float32)
@@ -99,6 +104,7 @@ class _Work:
         frames, height, width, channels = shape = self._out.shape[1:]
         tall = (frames * height, width, channels)
         scratch = np.empty((2, *tall), np.uint8)
+        blurred = np.empty((3, height, width, channels), np.float32)
         for number in numbers:
             levels = self._resized(self._in[number * frames : (number + 1) * frames], (height, width)).reshape(tall)
             if self._flip[number]:
@@ -108,21 +114,48 @@ class _Work:
             taps = None
             if self._sigma[number] > 0:
                 taps = cv2.getGaussianKernel(int(self._window[number]), float(self._sigma[number]), cv2.CV_32F)
+            sample = number // self._views
             # Frame by frame: one stays in the core's own cache from the blur to the normalisation.
-            for frame, out in zip(levels.reshape(shape), self._out[number], strict=True):
-                if taps is None:
-                    np.copyto(out, frame)
-                else:
-                    cv2.sepFilter2D(frame, cv2.CV_32F, taps, taps, dst=out)
-                cv2.transform(out, self._last, dst=out)
-            if next(self._done[number // self._views]) == self._views:
-                self._finish_sample(number // self._views)
+            if self._differences[sample]:
+                self._subtract(levels.reshape(shape), taps, self._out[number], blurred)
+            else:
+                for frame, out in zip(levels.reshape(shape), self._out[number], strict=True):
+                    if taps is None:
+                        np.copyto(out, frame)
+                    else:
+                        cv2.sepFilter2D(frame, cv2.CV_32F, taps, taps, dst=out)
+                    cv2.transform(out, self._last, dst=out)
+            if next(self._done[sample]) == self._views:
+                clips = self._out[sample * self._views : (sample + 1) * self._views]
+                # [V, T, H, W, C] -> [1, V, C, T, H, W]
+                rows = torch.from_numpy(clips)[None].permute(0, 1, 5, 2, 3, 4)
+                self._finish.sample_(sample, rows, differences=bool(self._differences[sample]))
 
-    def _finish_sample(self, b: int) -> None:
-        if self._finish.changes:
-            clips = self._out[b * self._views : (b + 1) * self._views]
-            # [V, T, H, W, C] -> [1, V, C, T, H, W]
-            self._finish.sample_(b, torch.from_numpy(clips)[None].permute(0, 1, 5, 2, 3, 4))
+    def _subtract(self, frames: Levels, taps: NDArray[Any] | None, out: Floats, blurred: Floats) -> None:
+        """Each frame's predecessor minus the frame, the last one's before the first; see `residual`.
+
+        Args:
+            frames: [T, H, W, 3].
+            taps: of the blur, or None.
+            out: [T, H, W, 3].
+            blurred: [3, H, W, 3], room for frames.
+        """
+        scale = self._last[:, :3]  # the mean is in both frames
+        if taps is None:
+            for t in range(len(frames)):
+                cv2.subtract(frames[t - 1], frames[t], dst=out[t], dtype=cv2.CV_32F)
+                cv2.transform(out[t], scale, dst=out[t])
+            return
+        first, before, now = blurred
+        cv2.sepFilter2D(frames[0], cv2.CV_32F, taps, taps, dst=first)
+        np.copyto(before, first)
+        for t in range(1, len(frames)):
+            cv2.sepFilter2D(frames[t], cv2.CV_32F, taps, taps, dst=now)
+            cv2.subtract(before, now, dst=out[t])
+            cv2.transform(out[t], scale, dst=out[t])
+            before, now = now, before
+        cv2.subtract(before, first, dst=out[0])
+        cv2.transform(out[0], scale, dst=out[0])
 
     @staticmethod
     def _resized(windows: Levels | Sequence[Levels], size: tuple[int, int]) -> Levels:

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -30,9 +31,13 @@ __all__ = [
     "PretextDraw",
     "array_module",
     "change_rows",
+    "frames_of",
     "middle",
     "need_views",
+    "quarter_turned",
 ]
+
+_TURNS = {1: cv2.ROTATE_90_COUNTERCLOCKWISE, 2: cv2.ROTATE_180, 3: cv2.ROTATE_90_CLOCKWISE}
 
 Ints = NDArray[np.int64]
 
@@ -99,6 +104,14 @@ class PretextDraw:
         """
         self._check_batch(clips)
         return clips
+
+    @property
+    def keeps_time(self) -> NDArray[np.bool_]:
+        """[B] bool, whether `apply` leaves every frame behind the one that it stood behind, in all clips of a sample.
+
+        Differences of frames may then be taken before it. Tasks that move pixels alone should tell so.
+        """
+        return np.full(len(self.label), type(self).apply is PretextDraw.apply)
 
     def describe(self, b: int) -> str:
         """What was done to sample b, in words."""
@@ -192,12 +205,16 @@ def change_rows(rows: torch.Tensor, kind: Ints, change: Callable[[Any, int], Any
     Args:
         rows: [B, ...].
         kind: [B] what is to be done with each row; below 0: nothing.
-        change: ([N, ...], kind) -> [N, ...], a tensor, or an array for an array; see `array_module`.
+        change: ([N, ...], kind) -> [N, ...], a tensor, or an array for an array; see `array_module`. May change its
+            argument, and return it.
     """
     if rows.device.type == "cpu" and rows.dtype is not torch.bfloat16:  # numpy has no bfloat16
         array = rows.numpy()
         for row in np.flatnonzero(kind >= 0).tolist():
-            array[row : row + 1] = change(array[row : row + 1], int(kind[row]))
+            part = array[row : row + 1]
+            changed = change(part, int(kind[row]))
+            if changed is not part:
+                part[:] = changed
         return
     order = np.argsort(kind, kind="stable")
     order = order[kind[order] >= 0]
@@ -211,6 +228,27 @@ def change_rows(rows: torch.Tensor, kind: Ints, change: Callable[[Any, int], Any
     for start, end in zip(starts, [*starts[1:], len(order)], strict=True):
         group = index[start:end]
         rows.index_copy_(0, group, change(rows.index_select(0, group), int(sorted_kind[start])))
+
+
+def quarter_turned(rows: Any, turns: int) -> Any:
+    """[..., C, T, H, W] with all frames turned counter-clockwise, as `rot90` does it; in place where that is faster."""
+    if (frames := frames_of(rows)) is None:
+        return array_module(rows).rot90(rows, turns, (-2, -1))
+    if turns % 4:
+        for frame in frames:
+            frame[:] = cv2.rotate(frame, _TURNS[turns % 4])  # several times as fast as numpy
+    return rows
+
+
+def frames_of(rows: Any) -> NDArray[Any] | None:
+    """[N, H, W, 3], views of all frames of an array [..., C, T, H, W] whose channels lie together, as a loader's do.
+
+    What is changed frame by frame stays in the core's cache and asks for no new pages. None for whatever else.
+    """
+    if not isinstance(rows, np.ndarray) or rows.shape[-4] != 3 or rows.dtype not in (np.float32, np.uint8):
+        return None
+    frames = np.moveaxis(rows, -4, -1)
+    return frames.reshape(-1, *frames.shape[-3:]) if frames.flags.c_contiguous else None
 
 
 def array_module(rows: Any) -> Any:

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pclkd.pipeline.pretext import Changed, Facts, Pretext, PretextDraw, array_module, change_rows, middle
+from pclkd.pipeline.pretext import Changed, Facts, Pretext, PretextDraw, change_rows, middle, quarter_turned
 from pclkd.pipeline.randomness import Purpose, integers
 
 __all__ = ["Rotation", "RotationDraw"]
@@ -36,6 +36,11 @@ class RotationDraw(PretextDraw):
     """
 
     changed: Changed
+
+    @property
+    def keeps_time(self) -> NDArray[np.bool_]:
+        """[B] bool, all of them."""
+        return np.ones(len(self.label), np.bool_)
 
     def apply(self, clips: torch.Tensor) -> torch.Tensor:
         """Turn the frames counter-clockwise, in place; see `PretextDraw`."""
@@ -58,7 +63,7 @@ class RotationDraw(PretextDraw):
         rows = clips if self.changed == "all" else clips[:, middle(clips.shape[1])]
 
         def turn(some: Any, by: int) -> Any:
-            return array_module(some).rot90(some, by, (-2, -1))
+            return quarter_turned(some, by)
 
         change_rows(rows, np.where(turns > 0, turns, -1), turn)
         return clips

@@ -26,8 +26,10 @@ from pclkd.pipeline.pretext import (
     PretextDraw,
     array_module,
     change_rows,
+    frames_of,
     middle,
     need_views,
+    quarter_turned,
 )
 from pclkd.pipeline.randomness import Purpose, words
 from pclkd.sharding.errors import InputError
@@ -61,6 +63,11 @@ class VcpDraw(PretextDraw):
     def remote(self) -> NDArray[np.bool_]:
         """[B] bool, class 4."""
         return np.equal(self.label, _REMOTE)
+
+    @property
+    def keeps_time(self) -> NDArray[np.bool_]:
+        """[B] bool, all but class 3."""
+        return np.not_equal(self.label, _CHUNKS)
 
     def apply(self, clips: torch.Tensor) -> torch.Tensor:
         """Rotate, shuffle or swap within the middle clips, in place; see `PretextDraw`."""
@@ -142,11 +149,15 @@ def _transform(rows: Any, label: int, variant: int) -> Any:
     """One transform for clips [N, C, T, H, W]."""
     arrays = array_module(rows)
     if label == _ROTATED:
-        return arrays.rot90(rows, variant + 1, (-2, -1))
+        return quarter_turned(rows, variant + 1)
     if label == _QUADRANTS:
         # D C / B A for A B / C D: every quadrant moves by half a side down and right, around the edges.
         half = rows.shape[-1] // 2
-        return arrays.roll(rows, (half, half), (-2, -1))
+        if (frames := frames_of(rows)) is None:
+            return arrays.roll(rows, (half, half), (-2, -1))
+        for frame in frames:
+            frame[:] = np.roll(frame, (half, half), (0, 1))
+        return rows
     length = rows.shape[-3] // _CHUNK_COUNT
     order = list(range(_CHUNK_COUNT))
     i, j = CHUNK_PAIRS[variant]

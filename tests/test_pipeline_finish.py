@@ -10,6 +10,7 @@ import torch
 from pclkd.pipeline.clip_order import ClipOrder
 from pclkd.pipeline.finish import ClipFinish
 from pclkd.pipeline.pretext import Facts, Pretext, PretextDraw
+from pclkd.pipeline.residual import residual
 from pclkd.pipeline.rotation import Rotation
 from pclkd.pipeline.speed import Speed
 from pclkd.pipeline.vcp import Vcp
@@ -54,7 +55,7 @@ def test_without_a_task_frames_become_differences() -> None:
 
 
 def test_nothing_to_do_changes_nothing() -> None:
-    assert not ClipFinish().changes
+    assert not ClipFinish().differences_first(B).any()
     assert torch.equal(by_samples(ClipFinish()), clips())
 
 
@@ -67,6 +68,22 @@ class Scaled(PretextDraw):
     def apply(self, clips: torch.Tensor) -> torch.Tensor:
         self._check_batch(clips)
         return clips * torch.from_numpy(self.factor).view(-1, 1, 1, 1, 1, 1)
+
+
+@pytest.mark.parametrize("task", TASKS, ids=lambda task: f"{task.name}-{getattr(task, 'changed', '')}")
+def test_differences_may_be_taken_first_exactly_where_a_task_keeps_time(task: Pretext) -> None:
+    draw = drawn(task)
+    first = draw.apply(residual(clips()).clone(memory_format=torch.preserve_format))
+    last = residual(draw.apply(clips()))
+    same = [torch.equal(one, other) for one, other in zip(first, last, strict=True)]
+    assert same == draw.keeps_time.tolist()
+    assert ClipFinish(draw, residual=True).differences_first(B).tolist() == same
+    assert not ClipFinish(draw).differences_first(B).any()
+
+
+def test_a_task_that_does_not_tell_keeps_no_time() -> None:
+    assert PretextDraw(("as it is",), np.zeros(B, np.int64)).keeps_time.all()
+    assert not Scaled(("scaled",), np.zeros(B, np.int64), np.ones(B)).keeps_time.any()
 
 
 def test_a_task_may_answer_with_new_memory() -> None:

@@ -12,9 +12,13 @@ from pclkd.pipeline.augment import AugmentSettings, ClipAugment, draw
 from pclkd.pipeline.batch import ClipBatch
 from pclkd.pipeline.colours import MEAN, STD, colour_maps
 from pclkd.pipeline.dali import Colours, FrameDecoder, FrameGraph
+from pclkd.pipeline.finish import ClipFinish
 from pclkd.pipeline.fused import FusedColours
+from pclkd.pipeline.pretext import Facts, Pretext
 from pclkd.pipeline.reader import FrameReader
+from pclkd.pipeline.rotation import Rotation
 from pclkd.pipeline.sampling import TupleSettings
+from pclkd.pipeline.vcp import Vcp
 from pclkd.sharding.index import ShardIndex
 
 SAMPLES, VIEWS, FRAMES, CROP = 16, 3, 2, 48
@@ -65,6 +69,23 @@ def test_without_colour_changes_fused_is_what_crop_and_flip_give(jpegs: list[np.
     np.testing.assert_allclose(
         decode(jpegs, augment, "fused").numpy(), decode(jpegs, augment, "none").numpy(), atol=1e-4
     )
+
+
+@pytest.mark.parametrize("task", [None, Vcp(), Rotation("middle")], ids=["none", "vcp", "rotation"])
+@pytest.mark.parametrize("residual", [False, True])
+def test_clips_finished_in_the_threads_are_those_finished_afterwards(task: Pretext | None, residual: bool) -> None:
+    """Differences are taken of bytes and of blurred frames there, before normalisation, and by the definition here."""
+    frames = 8
+    levels = np.random.default_rng(0).integers(0, 256, (SAMPLES * VIEWS * frames, CROP, CROP, 3), dtype=np.uint8)
+    augment = draw(4, 0, np.arange(SAMPLES), VIEWS, SIZES, CROP, AugmentSettings())
+    assert 0 < (augment.sigma > 0).mean() < 1
+    facts = Facts(np.ones(SAMPLES, np.bool_), np.full((SAMPLES, VIEWS), 9))
+    finish = ClipFinish(task.draw(1, 0, np.arange(SAMPLES), facts) if task is not None else None, residual)
+    fused = FusedColours((CROP, CROP), 2)
+    before, found = fused.apply(levels, augment), fused.apply(levels, augment, finish)
+    fused.close()
+    wanted = finish.batch(before.permute(0, 1, 5, 2, 3, 4)).permute(0, 1, 3, 4, 5, 2)
+    torch.testing.assert_close(found, wanted, rtol=1e-5, atol=2e-6)
 
 
 def test_threads_change_no_bit(jpegs: list[np.ndarray]) -> None:
