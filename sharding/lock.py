@@ -58,17 +58,23 @@ def locked(out: str) -> Iterator[tuple[int, ...]]:
 
 def _take(handle: int, folder: Path) -> None:
     began = time.monotonic()
-    while True:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            waited = time.monotonic() - began
-            if waited > _ORPHANS_SECONDS or (waited > _PATIENCE_SECONDS and not _is_orphaned(handle)):
-                remedy = "wait for it or give another folder"
-                raise InputError(f"another run is packing into {folder}", remedy=remedy) from None
-            time.sleep(0.05)
-        else:
-            return
+    while not _flock(handle):
+        waited = time.monotonic() - began
+        refused = waited > _ORPHANS_SECONDS or (waited > _PATIENCE_SECONDS and not _is_orphaned(handle))
+        if refused:
+            if _flock(handle):  # orphans that ended just now are no longer listed
+                return
+            raise InputError(f"another run is packing into {folder}", remedy="wait for it or give another folder")
+        time.sleep(0.05)
+
+
+def _flock(handle: int) -> bool:
+    """Try to take the lock."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _is_orphaned(handle: int) -> bool:
