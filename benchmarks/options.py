@@ -1,7 +1,9 @@
 """Options that several commands share."""
 
+import dataclasses
 import functools
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,9 +13,10 @@ from pclkd.benchmarks.session import Session
 
 if TYPE_CHECKING:
     from pclkd.benchmarks.clip_shape import ClipShape
+    from pclkd.benchmarks.load_case import RecipeName
     from pclkd.benchmarks.step_case import StepNetworks
 
-__all__ = ["COUNTS", "PATH", "has_gpu", "loading", "measuring", "networks", "sized"]
+__all__ = ["COUNTS", "PATH", "Loaded", "Trained", "has_gpu", "loading", "measuring", "training"]
 
 PATH = click.Path(path_type=Path)
 
@@ -39,48 +42,124 @@ Command = Callable[..., None]
 _MOST_ROUNDS = 20  # more than that narrow the interval of the median hardly any further
 
 
-def networks(command: Command) -> Command:
-    """The options of every benchmark that trains."""
-    for option in (
-        click.option("--crop", type=int, default=None, help="Pixels a side.  [default: 112; 48 without a GPU]"),
-        click.option("--frames", type=int, default=None, help="Frames a clip.  [default: 16; 8 without a GPU]"),
-        click.option(
-            "--batch-size",
-            type=click.IntRange(min=1),
-            default=None,
-            help="Samples; 3 clips each.  [default: 16; 8 without a GPU]",
-        ),
-        click.option("--width", type=float, default=None, help="Of all channels.  [default: 1; 0.25 without a GPU]"),
-        click.option("--teacher", default=None, help="Backbone of the teacher."),
-        click.option("--backbone", default="r3d", show_default=True, help="Backbone of the student."),
-    ):
-        command = option(command)
-    return command
+@dataclass(frozen=True)
+class Trained:
+    """What a benchmark that trains is told about its networks and batches; None is what is usual on this machine.
+
+    Attributes:
+        backbone: of the student.
+        teacher: backbone of the teacher.
+        width: factor on all channels.
+        batch_size: samples.
+        frames: of a clip.
+        crop: height and width of a clip, in pixels.
+    """
+
+    backbone: str
+    teacher: str | None
+    width: float | None
+    batch_size: int | None
+    frames: int | None
+    crop: int | None
+
+    def networks(self, teacher: str | None) -> "StepNetworks":
+        """By default of the published size where there is a GPU, and of the demo's where there is none."""
+        from pclkd.benchmarks.step_case import StepNetworks
+        from pclkd.benchmarks.step_options import StepOptions
+
+        width = (1.0 if has_gpu() else 0.25) if self.width is None else self.width
+        # Channels-last is what the trainer takes on a GPU, and the demo everywhere.
+        return StepNetworks(self.backbone, teacher, width, StepOptions(layout="channels-last"))
+
+    def shape(self) -> "ClipShape":
+        """By default the published one where there is a GPU, and the demo's where there is none."""
+        from pclkd.benchmarks.clip_shape import ClipShape
+
+        batch_size, frames, crop = (16, 16, 112) if has_gpu() else (8, 8, 48)
+        return ClipShape(self.batch_size or batch_size, frames if self.frames is None else self.frames, self.crop, crop)
+
+
+def training(command: Command) -> Command:
+    """The options of every benchmark that trains; the command gets them as one `trained`."""
+
+    @click.option("--backbone", default="r3d", show_default=True, help="Backbone of the student.")
+    @click.option("--teacher", default=None, help="Backbone of the teacher.")
+    @click.option("--width", type=float, default=None, help="Of all channels.  [default: 1; 0.25 without a GPU]")
+    @click.option(
+        "--batch-size",
+        type=click.IntRange(min=1),
+        default=None,
+        help="Samples; 3 clips each.  [default: 16; 8 without a GPU]",
+    )
+    @click.option("--frames", type=int, default=None, help="Frames a clip.  [default: 16; 8 without a GPU]")
+    @click.option("--crop", type=int, default=None, help="Pixels a side.  [default: 112; 48 without a GPU]")
+    @functools.wraps(command)
+    def run(**options: Any) -> None:
+        told = {field.name: options.pop(field.name) for field in dataclasses.fields(Trained)}
+        command(trained=Trained(**told), **options)
+
+    return run
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What a benchmark of loaders is told about its clips.
+
+    Attributes:
+        data: the shard set.
+        recipe: what is done with a clip.
+        batch_size: samples.
+        frames: of a clip.
+        crop: height and width of a clip, in pixels; None is usual.
+        samples: of a pass; None is usual.
+        workers: threads or processes; 0 is one a core.
+    """
+
+    data: Path
+    recipe: "RecipeName"
+    batch_size: int
+    frames: int
+    crop: int | None
+    samples: int | None
+    workers: int
+
+    def shape(self) -> "ClipShape":
+        """Of a batch."""
+        from pclkd.benchmarks.clip_shape import ClipShape
+
+        return ClipShape(self.batch_size, self.frames, self.crop)
+
+    def samples_at_most(self, *, quick: bool) -> int:
+        """Of a pass."""
+        return self.samples or (16 if quick else 64)
 
 
 def loading(command: Command) -> Command:
-    """The options of every benchmark of loaders."""
-    for option in (
-        click.option("--workers", type=click.IntRange(min=0), default=0, help="Threads or processes.  [one a core]"),
-        click.option(
-            "--samples", type=click.IntRange(min=1), default=None, help="A pass, at most.  [default: 64; quick: 16]"
-        ),
-        click.option("--crop", type=int, default=None, help="Pixels a side.  [default: 112, or what fits]"),
-        click.option("--frames", type=int, default=16, show_default=True, help="Frames a clip."),
-        click.option(
-            "--batch-size",
-            type=click.IntRange(min=1),
-            default=16,
-            show_default=True,
-            help="Samples; 3 clips each.",
-        ),
-        click.option(
-            "--recipe", type=click.Choice(["plain", "full"]), default="plain", show_default=True, help="Work to do."
-        ),
-        click.option("--data", type=PATH, required=True, help="Shard set of shard-ucf101 pack."),
-    ):
-        command = option(command)
-    return command
+    """The options of every benchmark of loaders; the command gets them as one `loaded`."""
+
+    @click.option("--data", type=PATH, required=True, help="Shard set of shard-ucf101 pack.")
+    @click.option(
+        "--recipe", type=click.Choice(["plain", "full"]), default="plain", show_default=True, help="Work to do."
+    )
+    @click.option(
+        "--batch-size",
+        type=click.IntRange(min=1),
+        default=16,
+        show_default=True,
+        help="Samples; 3 clips each.",
+    )
+    @click.option("--frames", type=int, default=16, show_default=True, help="Frames a clip.")
+    @click.option("--crop", type=int, default=None, help="Pixels a side.  [default: 112, or what fits]")
+    @click.option(
+        "--samples", type=click.IntRange(min=1), default=None, help="A pass, at most.  [default: 64; quick: 16]"
+    )
+    @click.option("--workers", type=click.IntRange(min=0), default=0, help="Threads or processes.  [one a core]")
+    @functools.wraps(command)
+    def run(**options: Any) -> None:
+        told = {field.name: options.pop(field.name) for field in dataclasses.fields(Loaded)}
+        command(loaded=Loaded(**told), **options)
+
+    return run
 
 
 def measuring(command: Command) -> Command:
@@ -122,26 +201,6 @@ def measuring(command: Command) -> Command:
         command(session=session, **options)
 
     return run
-
-
-def sized(
-    backbone: str,
-    teacher: str | None,
-    width: float | None,
-    batch_size: int | None,
-    frames: int | None,
-    crop: int | None,
-) -> "tuple[StepNetworks, ClipShape]":
-    """By default the published size where there is a GPU, and that of the demo where there is none."""
-    from pclkd.benchmarks.clip_shape import ClipShape
-    from pclkd.benchmarks.step_case import StepNetworks
-    from pclkd.benchmarks.step_options import StepOptions
-
-    usual = (1.0, 16, 16, 112) if has_gpu() else (0.25, 8, 8, 48)
-    # Channels-last is what the trainer takes on a GPU, and the demo everywhere.
-    options = StepOptions(layout="channels-last")
-    networks = StepNetworks(backbone, teacher, usual[0] if width is None else width, options)
-    return networks, ClipShape(batch_size or usual[1], usual[2] if frames is None else frames, crop, usual[3])
 
 
 def has_gpu() -> bool:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from pclkd.benchmarks.options import COUNTS, PATH, has_gpu, measuring, networks, sized
+from pclkd.benchmarks.options import COUNTS, PATH, Trained, has_gpu, measuring, training
 from pclkd.benchmarks.session import Session
 
 __all__ = ["scale"]
@@ -28,7 +28,7 @@ __all__ = ["scale"]
 @click.option("--split", type=click.IntRange(min=1), default=1, show_default=True, help="Jobs train on its train part.")
 @click.option("--steps", type=click.IntRange(min=1), default=None, help="Of a pass.  [default: 50; 5 without a GPU]")
 @click.option("--scratch", type=PATH, default=None, help="Folder for the large sets: 3 GB a million UCF101 videos.")
-@networks
+@training
 @measuring
 def scale(
     data: Path,
@@ -37,12 +37,7 @@ def scale(
     split: int,
     steps: int | None,
     scratch: Path | None,
-    backbone: str,
-    teacher: str | None,
-    width: float | None,
-    batch_size: int | None,
-    frames: int | None,
-    crop: int | None,
+    trained: Trained,
     session: Session,
 ) -> None:
     """What growth costs: larger data sets, and jobs of more processes; with --videos or --processes, that one alone.
@@ -59,14 +54,15 @@ def scale(
     found = None
     if videos or both:
         usual = (1000, 100_000) if session.quick else (1000, 10_000, 100_000, 1_000_000)
-        shape = ClipShape(batch_size or 16, 16 if frames is None else frames, crop)
+        frames = 16 if trained.frames is None else trained.frames
+        shape = ClipShape(trained.batch_size or 16, frames, trained.crop)
         sizes = tuple(chain(*videos)) or usual
         found = ScaleBenchmark(data, sizes, shape, scratch).run(session.share(0.5) if both else session)
     if processes or both:
-        trained, batch = sized(backbone, teacher, width, batch_size, frames, crop)
+        networks = trained.networks(trained.teacher)
         steps = steps or (50 if has_gpu() else 5)
         counts = tuple(chain(*processes)) or tuple(usual_processes())
-        jobs = ProcessScaleBenchmark(data, split, trained, batch, steps, counts).run(session)
+        jobs = ProcessScaleBenchmark(data, split, networks, trained.shape(), steps, counts).run(session)
         found = jobs if found is None else with_processes(found, jobs)
     if found is not None:
         session.finish(found)

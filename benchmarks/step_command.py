@@ -3,7 +3,7 @@
 import click
 from click.core import ParameterSource
 
-from pclkd.benchmarks.options import measuring, networks, sized
+from pclkd.benchmarks.options import Trained, measuring, training
 from pclkd.benchmarks.session import Session
 from pclkd.sharding.errors import InputError
 
@@ -13,46 +13,31 @@ __all__ = ["step"]
 @click.command()
 @click.option("--options", is_flag=True, help="Time each choice that the step makes: as trained, and otherwise.")
 @click.option("--peers", is_flag=True, help="Beside a plain PyTorch loop instead, with torchvision's r3d_18.")
-@networks
+@training
 @measuring
-def step(
-    *,
-    options: bool,
-    peers: bool,
-    backbone: str,
-    teacher: str | None,
-    width: float | None,
-    batch_size: int | None,
-    frames: int | None,
-    crop: int | None,
-    session: Session,
-) -> None:
+def step(*, options: bool, peers: bool, trained: Trained, session: Session) -> None:
     """Samples a second of the training step alone, PCL and PCL+KD, on clips that stay on the device.
 
     Without --teacher the teacher has the student's architecture. With --peers there is none, unless --teacher r3d_18
     asks for it, and without a GPU the clips are smaller: 4 samples of 8 frames, 32 pixels a side.
     """
     if peers:
-        _peers(options, backbone, teacher, width, batch_size, frames, crop, session)
+        _refuse_unfit(trained, options=options)
+        from pclkd.benchmarks.step_peers import StepPeersBenchmark, peer_shape
+
+        shape = peer_shape(trained.batch_size, trained.frames, trained.crop)
+        session.finish(StepPeersBenchmark(shape, distil=trained.teacher is not None).run(session))
         return
     from pclkd.benchmarks.step import StepBenchmark
 
-    trained, shape = sized(backbone, teacher or backbone, width, batch_size, frames, crop)
-    session.finish(StepBenchmark(trained, shape, options).run(session))
+    networks = trained.networks(trained.teacher or trained.backbone)
+    session.finish(StepBenchmark(networks, trained.shape(), options).run(session))
 
 
-def _peers(
-    options: bool,
-    backbone: str,
-    teacher: str | None,
-    width: float | None,
-    batch_size: int | None,
-    frames: int | None,
-    crop: int | None,
-    session: Session,
-) -> None:
-    from pclkd.benchmarks.step_peers import PEER_BACKBONE, StepPeersBenchmark, peer_shape
+def _refuse_unfit(trained: Trained, *, options: bool) -> None:
+    from pclkd.benchmarks.step_peers import PEER_BACKBONE
 
+    backbone, teacher, width = trained.backbone, trained.teacher, trained.width
     given = click.get_current_context().get_parameter_source("backbone")
     told = {
         "--options": options,
@@ -65,5 +50,3 @@ def _peers(
             raise InputError(
                 f"{option} does not go with --peers, which trains {PEER_BACKBONE}", remedy="leave one of them out"
             )
-    shape = peer_shape(batch_size, frames, crop)
-    session.finish(StepPeersBenchmark(shape, distil=teacher is not None).run(session))

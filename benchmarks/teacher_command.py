@@ -2,29 +2,21 @@
 
 import click
 
-from pclkd.benchmarks.options import measuring, networks, sized
+from pclkd.benchmarks.options import Trained, measuring, training
 from pclkd.benchmarks.session import Session
 
 __all__ = ["teacher"]
 
 
 @click.command("teacher")
-@networks
+@training
 @measuring
-def teacher(
-    backbone: str,
-    teacher: str | None,
-    width: float | None,
-    batch_size: int | None,
-    frames: int | None,
-    crop: int | None,
-    session: Session,
-) -> None:
+def teacher(trained: Trained, session: Session) -> None:
     """What the teacher's logits cost on the fly: steps with and without it, beside its share of the arithmetic.
 
     Without --teacher the teacher has the student's architecture.
     """
     from pclkd.benchmarks.teacher import TeacherBenchmark
 
-    trained, shape = sized(backbone, teacher or backbone, width, batch_size, frames, crop)
-    session.finish(TeacherBenchmark(trained, shape).run(session))
+    networks = trained.networks(trained.teacher or trained.backbone)
+    session.finish(TeacherBenchmark(networks, trained.shape()).run(session))

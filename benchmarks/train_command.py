@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from pclkd.benchmarks.options import PATH, has_gpu, measuring, networks, sized
+from pclkd.benchmarks.options import PATH, Trained, has_gpu, measuring, training
 from pclkd.benchmarks.session import Session
 
 __all__ = ["train"]
@@ -17,19 +17,14 @@ __all__ = ["train"]
     "--steps", type=click.IntRange(min=1), default=None, help="A pass, at most.  [default: 50; 5 without a GPU]"
 )
 @click.option("--workers", type=click.IntRange(min=0), default=0, help="Loader threads.  [default: one a core]")
-@networks
+@training
 @measuring
 def train(
     data: Path,
     split: int,
     steps: int | None,
     workers: int,
-    backbone: str,
-    teacher: str | None,
-    width: float | None,
-    batch_size: int | None,
-    frames: int | None,
-    crop: int | None,
+    trained: Trained,
     session: Session,
 ) -> None:
     """Samples a second of training end to end, beside the same step alone and the loader alone.
@@ -38,6 +33,5 @@ def train(
     """
     from pclkd.benchmarks.train import TrainBenchmark
 
-    trained, shape = sized(backbone, teacher, width, batch_size, frames, crop)
-    benchmark = TrainBenchmark(data, split, trained, shape, steps or (50 if has_gpu() else 5), workers)
-    session.finish(benchmark.run(session))
+    networks, steps = trained.networks(trained.teacher), steps or (50 if has_gpu() else 5)
+    session.finish(TrainBenchmark(data, split, networks, trained.shape(), steps, workers).run(session))
