@@ -65,7 +65,7 @@ class BenchmarkResult(Settings):
     format_version: Literal[2] = 2
     """Of this file."""
     benchmark: str
-    """The command: load, peers, scale, step or train."""
+    """The command, or what its form of another kind is called: all, load, peers, scale, shard, step, step-peers, ..."""
     base: str
     """The case that ratios refer to."""
     results: list[Figure] = Field(min_length=1)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 
 from pclkd.benchmarks.step_case import StepNetworks
-from pclkd.training.memory_layout import Layout
+from pclkd.training.memory_layout import is_channels_last
 
 __all__ = ["StepLines", "allow_many_compilations", "step_lines"]
 
@@ -36,8 +36,7 @@ def step_lines(trained: StepNetworks, device: torch.device, *, fused: bool, quic
         quick: whether to leave out what takes a minute to prepare.
     """
     on_gpu, tuned = device.type == "cuda", torch.backends.cudnn.benchmark
-    layout: Layout = trained.options.layout
-    last = layout == "channels-last" or (layout == "auto" and on_gpu)
+    last = is_channels_last(trained.options.layout, device)
     now = trained.precision(device).name
     changed = {
         "optimizer_not_fused" if fused else "optimizer_fused": trained.varied(fused=not fused),

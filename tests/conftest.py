@@ -1,6 +1,6 @@
 """Video files and shard sets that several tests share; made once a session."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -107,3 +107,14 @@ def write_video() -> WriteVideo:
         return path
 
     return write
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """On busy cores several threads on tiny tensors spend their time waiting for each other."""
+    import torch  # most tests of shards do without it
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

@@ -19,13 +19,7 @@ TINY = ["--rounds", "2", "--min-seconds", "0"]
 SMALL_NETWORKS = ["--width", "0.05", "--batch-size", "2", "--frames", "8", "--crop", "16"]
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """On busy cores several threads on tiny tensors spend their time waiting for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def measure(tmp_path, *command):

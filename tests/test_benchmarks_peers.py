@@ -21,12 +21,7 @@ LEVEL = 1 / (255 * np.mean(STD))  # one grey level after normalisation
 TOLERANCE = {"shards": {"plain": 0.5, "full": 1.6}, "videos": {"plain": 6.0, "full": 4.5}}
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module", params=["plain", "full"])

@@ -30,13 +30,7 @@ ROWS = 40
 SHAPE = ClipShape(2, 8, 16)
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """On busy cores several threads on tiny tensors spend their time waiting for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def copy_weights(ours: PclModel, plain: PlainNetwork) -> None:

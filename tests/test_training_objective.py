@@ -1,5 +1,3 @@
-from collections.abc import Iterator
-
 import numpy as np
 import pydantic
 import pytest
@@ -16,13 +14,7 @@ ROWS, DIM, BATCH = 24, 16, 4
 SMALL = PclSettings(negatives=12, embedding_dim=DIM)
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Tiny convolutions on several threads of a busy machine take many times as long as on one."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def network(name: str, seed: int = 0, classes: int = 5, dim: int = DIM) -> PclModel:

@@ -19,9 +19,7 @@ from pclkd.training.queue_contrast import EmbeddingQueue, QueueContrast
 ROWS, DIM, BATCH = 24, 16, 4
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def network(name: str = "r3d", seed: int = 0, adapters: tuple[int, ...] = (), width: float = 0.125) -> PclModel:

@@ -11,10 +11,15 @@ from typing import Literal, TypeVar
 import torch
 from torch import nn
 
-__all__ = ["Layout", "arranged", "layout_of", "placed"]
+__all__ = ["Layout", "arranged", "is_channels_last", "layout_of", "placed"]
 
 Layout = Literal["auto", "contiguous", "channels-last"]
 Network = TypeVar("Network", bound=nn.Module)
+
+
+def is_channels_last(layout: Layout, device: torch.device) -> bool:
+    """What the setting means there: auto is channels-last on a GPU alone."""
+    return layout == "channels-last" or (layout == "auto" and device.type == "cuda")
 
 
 def placed(network: Network, device: torch.device, layout: Layout = "auto") -> Network:
@@ -23,10 +28,10 @@ def placed(network: Network, device: torch.device, layout: Layout = "auto") -> N
     Args:
         network: of any kind.
         device: where it goes.
-        layout: auto is channels-last on a GPU, and as it is elsewhere.
+        layout: contiguous weights stay as they are.
     """
     network = network.to(device)
-    if layout == "channels-last" or (layout == "auto" and device.type == "cuda"):
+    if is_channels_last(layout, device):
         for weight in network.parameters():
             if weight.ndim == 5:
                 weight.data = weight.data.contiguous(memory_format=torch.channels_last_3d)
