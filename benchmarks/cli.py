@@ -5,16 +5,16 @@ Heavy imports stay inside the commands, so that `--help` answers at once.
 
 import click
 
-from pclkd.benchmarks.all_command import measure_all
 from pclkd.benchmarks.compare_command import compare
 from pclkd.benchmarks.load_command import load
 from pclkd.benchmarks.peers_command import peers
 from pclkd.benchmarks.scale_command import scale
 from pclkd.benchmarks.shard_command import shard
 from pclkd.benchmarks.step_command import step
+from pclkd.benchmarks.suite.command import measure_all
 from pclkd.benchmarks.teacher_command import teacher
 from pclkd.benchmarks.train_command import train
-from pclkd.sharding.console import CleanGroup
+from pclkd.sharding.common.console import CleanGroup
 
 __all__ = ["main"]
 

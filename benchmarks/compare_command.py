@@ -20,8 +20,8 @@ def compare(ctx: click.Context, before: Path, after: Path) -> None:
 
     Exit code 0: nothing is slower. 1: something is. 2: files that cannot be compared.
     """
-    from pclkd.benchmarks.compare import compare_results, show_changes
-    from pclkd.benchmarks.result import read_result
+    from pclkd.benchmarks.measuring.compare import compare_results, show_changes
+    from pclkd.benchmarks.measuring.result import read_result
 
     results = read_result(before), read_result(after)
     changes = compare_results(*results)

@@ -4,8 +4,8 @@ from itertools import chain
 
 import click
 
+from pclkd.benchmarks.measuring.session import Session
 from pclkd.benchmarks.options import COUNTS, Loaded, loading, measuring
-from pclkd.benchmarks.session import Session
 
 __all__ = ["load"]
 
@@ -21,7 +21,7 @@ def load(loaded: Loaded, threads: tuple[tuple[int, ...], ...], session: Session)
 
     plain: crop, flip, normalise. full: colours, blur, pretext task and residual as well.
     """
-    from pclkd.benchmarks.load import LoadBenchmark
+    from pclkd.benchmarks.loading.benchmark import LoadBenchmark
 
     samples = loaded.samples_at_most(quick=session.quick)
     several = tuple(sorted(set(chain(*threads))))

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import click
 
+from pclkd.benchmarks.measuring.session import Session
 from pclkd.benchmarks.options import PATH, Loaded, loading, measuring
-from pclkd.benchmarks.session import Session
 
 __all__ = ["peers"]
 
@@ -23,7 +23,7 @@ def peers(videos: Path | None, splits: Path | None, loaded: Loaded, session: Ses
 
     plain: crop, flip, normalise. full: colours, blur, pretext task and residual as well.
     """
-    from pclkd.benchmarks.peers import PeerBenchmark
+    from pclkd.benchmarks.peers.benchmark import PeerBenchmark
 
     samples = loaded.samples_at_most(quick=session.quick)
     benchmark = PeerBenchmark(loaded.data, videos, splits, loaded.recipe, loaded.shape(), samples, loaded.workers)

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import click
 
+from pclkd.benchmarks.measuring.session import Session
 from pclkd.benchmarks.options import COUNTS, PATH, Trained, has_gpu, measuring, training
-from pclkd.benchmarks.session import Session
 
 __all__ = ["scale"]
 
@@ -46,9 +46,9 @@ def scale(
     default). Processes: samples a second of training end to end, beside N times one process; bytes that are exchanged
     and read.
     """
-    from pclkd.benchmarks.clip_shape import ClipShape
-    from pclkd.benchmarks.process_scale import ProcessScaleBenchmark, usual_processes
-    from pclkd.benchmarks.scale import ScaleBenchmark, with_processes
+    from pclkd.benchmarks.growth.benchmark import ScaleBenchmark, with_processes
+    from pclkd.benchmarks.loading.clip_shape import ClipShape
+    from pclkd.benchmarks.processes.benchmark import ProcessScaleBenchmark, usual_processes
 
     both = bool(videos) == bool(processes)
     found = None

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import click
 
+from pclkd.benchmarks.measuring.session import Session
 from pclkd.benchmarks.options import PATH, measuring
-from pclkd.benchmarks.session import Session
 from pclkd.sharding.options import SIZE
 
 __all__ = ["shard"]
@@ -31,8 +31,8 @@ def shard(
     session: Session,
 ) -> None:
     """Source frames a second and core on the way to JPEG: ours, the plain loop, each stage alone, and a whole run."""
-    from pclkd.benchmarks.shard import ShardBenchmark
-    from pclkd.sharding.manifest import PackSettings
+    from pclkd.benchmarks.packing.benchmark import ShardBenchmark
+    from pclkd.sharding.shards.manifest import PackSettings
 
     settings = PackSettings(*size, quality=quality)
     most, run_frames = most or (6 if session.quick else 24), 4_000 if session.quick else 40_000

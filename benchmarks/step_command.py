@@ -3,9 +3,9 @@
 import click
 from click.core import ParameterSource
 
+from pclkd.benchmarks.measuring.session import Session
 from pclkd.benchmarks.options import Trained, measuring, training
-from pclkd.benchmarks.session import Session
-from pclkd.sharding.errors import InputError
+from pclkd.sharding.common.errors import InputError
 
 __all__ = ["step"]
 
@@ -23,19 +23,19 @@ def step(*, options: bool, peers: bool, trained: Trained, session: Session) -> N
     """
     if peers:
         _refuse_unfit(trained, options=options)
-        from pclkd.benchmarks.step_peers import StepPeersBenchmark, peer_shape
+        from pclkd.benchmarks.steps.peers import StepPeersBenchmark, peer_shape
 
         shape = peer_shape(trained.batch_size, trained.frames, trained.crop)
         session.finish(StepPeersBenchmark(shape, distil=trained.teacher is not None).run(session))
         return
-    from pclkd.benchmarks.step import StepBenchmark
+    from pclkd.benchmarks.steps.benchmark import StepBenchmark
 
     networks = trained.networks(trained.teacher or trained.backbone)
     session.finish(StepBenchmark(networks, trained.shape(), options).run(session))
 
 
 def _refuse_unfit(trained: Trained, *, options: bool) -> None:
-    from pclkd.benchmarks.step_peers import PEER_BACKBONE
+    from pclkd.benchmarks.steps.peers import PEER_BACKBONE
 
     backbone, teacher, width = trained.backbone, trained.teacher, trained.width
     given = click.get_current_context().get_parameter_source("backbone")

@@ -2,8 +2,8 @@
 
 import click
 
+from pclkd.benchmarks.measuring.session import Session
 from pclkd.benchmarks.options import Trained, measuring, training
-from pclkd.benchmarks.session import Session
 
 __all__ = ["teacher"]
 
@@ -16,7 +16,7 @@ def teacher(trained: Trained, session: Session) -> None:
 
     Without --teacher the teacher has the student's architecture.
     """
-    from pclkd.benchmarks.teacher import TeacherBenchmark
+    from pclkd.benchmarks.steps.teacher import TeacherBenchmark
 
     networks = trained.networks(trained.teacher or trained.backbone)
     session.finish(TeacherBenchmark(networks, trained.shape()).run(session))

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import click
 
+from pclkd.benchmarks.measuring.session import Session
 from pclkd.benchmarks.options import PATH, Trained, has_gpu, measuring, training
-from pclkd.benchmarks.session import Session
 
 __all__ = ["train"]
 
@@ -31,7 +31,7 @@ def train(
 
     Without --teacher it is PCL alone, with one PCL+KD.
     """
-    from pclkd.benchmarks.train import TrainBenchmark
+    from pclkd.benchmarks.steps.train import TrainBenchmark
 
     networks, steps = trained.networks(trained.teacher), steps or (50 if has_gpu() else 5)
     session.finish(TrainBenchmark(data, split, networks, trained.shape(), steps, workers).run(session))

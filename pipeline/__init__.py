@@ -1,4 +1,10 @@
-"""The clip pipeline: order, sampling, range reads, DALI, augmentation, pretext tasks.
+"""The clip pipeline: shards in, batches of augmented clips on the device out.
+
+    clips/       which frames a sample gives, and with which random parameters
+    pretext/     what is asked about the clips, and how they are changed for it
+    reading/     byte ranges from disk or an object store, checked
+    pixels/      JPEG bytes -> augmented, normalised clips (DALI)
+    loader/      all of it at once, a few batches ahead: the iterator
 
     one call            clip_loader(shards, config) -> ClipLoader, an iterator of ClipBatch
     what is delivered   ClipConfig, LoaderSettings, AugmentSettings, TupleSettings, ViewSettings, PretextSettings
@@ -6,80 +12,10 @@
     pretext tasks       Vcp, ClipOrder, Rotation, Speed; your own is a Pretext that gives a PretextDraw
     processes           World
 
-The names load their modules when first used: importing this package must not wait for torch and DALI.
+`__init__.pyi` lists the public names. They load their modules when first used: importing this waits for neither torch
+nor DALI.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+import lazy_loader
 
-if TYPE_CHECKING:
-    from pclkd.pipeline.augment import AugmentSettings, ClipAugment
-    from pclkd.pipeline.batch import ClipBatch
-    from pclkd.pipeline.clip_order import ClipOrder
-    from pclkd.pipeline.config import ClipConfig, LoaderSettings
-    from pclkd.pipeline.covering_recipe import DenseRecipe, UniformRecipe
-    from pclkd.pipeline.loader import ClipLoader
-    from pclkd.pipeline.opening import clip_loader
-    from pclkd.pipeline.pretext import Pretext, PretextDraw
-    from pclkd.pipeline.pretext_settings import PretextSettings
-    from pclkd.pipeline.recipe import ClipPlan, Recipe, TupleRecipe, ViewsRecipe
-    from pclkd.pipeline.rotation import Rotation
-    from pclkd.pipeline.sampling import TupleSettings, ViewSettings
-    from pclkd.pipeline.speed import Speed
-    from pclkd.pipeline.vcp import Vcp
-    from pclkd.pipeline.world import World
-
-__all__ = [
-    "AugmentSettings",
-    "ClipAugment",
-    "ClipBatch",
-    "ClipConfig",
-    "ClipLoader",
-    "ClipOrder",
-    "ClipPlan",
-    "DenseRecipe",
-    "LoaderSettings",
-    "Pretext",
-    "PretextDraw",
-    "PretextSettings",
-    "Recipe",
-    "Rotation",
-    "Speed",
-    "TupleRecipe",
-    "TupleSettings",
-    "UniformRecipe",
-    "Vcp",
-    "ViewSettings",
-    "ViewsRecipe",
-    "World",
-    "clip_loader",
-]
-
-_HOME = {
-    "augment": ("AugmentSettings", "ClipAugment"),
-    "batch": ("ClipBatch",),
-    "clip_order": ("ClipOrder",),
-    "config": ("ClipConfig", "LoaderSettings"),
-    "covering_recipe": ("DenseRecipe", "UniformRecipe"),
-    "loader": ("ClipLoader",),
-    "opening": ("clip_loader",),
-    "pretext": ("Pretext", "PretextDraw"),
-    "pretext_settings": ("PretextSettings",),
-    "recipe": ("ClipPlan", "Recipe", "TupleRecipe", "ViewsRecipe"),
-    "rotation": ("Rotation",),
-    "sampling": ("TupleSettings", "ViewSettings"),
-    "speed": ("Speed",),
-    "vcp": ("Vcp",),
-    "world": ("World",),
-}
-
-
-def __getattr__(name: str) -> Any:
-    for module, names in _HOME.items():
-        if name in names:
-            return getattr(importlib.import_module(f"{__name__}.{module}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -6,12 +6,12 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError, field_validator
 
-from pclkd.pipeline.augment import AugmentSettings
-from pclkd.pipeline.pretext_settings import PretextSettings
-from pclkd.pipeline.recipe import Recipe, TupleRecipe
-from pclkd.pipeline.sampling import TupleSettings
-from pclkd.pipeline.settings import Settings
-from pclkd.sharding.errors import InputError
+from pclkd.pipeline.clips.augment import AugmentSettings
+from pclkd.pipeline.clips.recipe import Recipe, TupleRecipe
+from pclkd.pipeline.clips.sampling import TupleSettings
+from pclkd.pipeline.pretext.registry import PretextSettings
+from pclkd.sharding.common.errors import InputError
+from pclkd.sharding.common.settings import Settings
 
 __all__ = ["ClipConfig", "LoaderSettings", "changed"]
 

@@ -7,9 +7,9 @@ import numpy as np
 import torch
 
 from pclkd.pipeline.config import ClipConfig, changed
-from pclkd.pipeline.loader import ClipLoader
+from pclkd.pipeline.loader.loader import ClipLoader
 from pclkd.pipeline.world import World
-from pclkd.sharding.index import ShardIndex
+from pclkd.sharding.shards.index import ShardIndex
 
 __all__ = ["clip_loader"]
 

@@ -3,7 +3,7 @@
 import os
 from dataclasses import dataclass
 
-from pclkd.sharding.errors import InputError
+from pclkd.sharding.common.errors import InputError
 
 __all__ = ["World"]
 

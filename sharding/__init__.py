@@ -1,47 +1,16 @@
 """Sharding: videos of any action data set in, shards with an index and a manifest out.
 
-The names below load their modules when first used: `shard-ucf101 --help` must not wait for a video decoder.
-No function is named like its module: once the module is loaded it would hide the function.
+    datasets/      which videos there are, and of which class and split each is
+    video/         one file -> frames in display order, at the stored size
+    shards/        the format: tars, samples, the memory-mapped index, the manifest, and its check
+    packing/       a plan of shards -> tasks -> shards -> one whole set, on any number of processes or hosts
+    inspection/    what is in a set: statistics, quality, pictures
+    synth/         the embedded data set: rendered actions
+    common/        what every package uses: errors, files, storage, processes, the console
+
+`__init__.pyi` lists the public names. They load their modules when first used: `--help` waits for no video decoder.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+import lazy_loader
 
-from pclkd.sharding.errors import InputError
-
-if TYPE_CHECKING:
-    from pclkd.sharding.datasets import read_dataset
-    from pclkd.sharding.index import ShardIndex
-    from pclkd.sharding.manifest import Manifest
-    from pclkd.sharding.pack import pack_videos, plan_packing
-    from pclkd.sharding.synth import SynthSettings, render_dataset
-    from pclkd.sharding.videos import Dataset
-
-__all__ = [
-    "Dataset",
-    "InputError",
-    "Manifest",
-    "ShardIndex",
-    "SynthSettings",
-    "pack_videos",
-    "plan_packing",
-    "read_dataset",
-    "render_dataset",
-]
-
-_HOME = {
-    "Dataset": "videos",
-    "Manifest": "manifest",
-    "ShardIndex": "index",
-    "SynthSettings": "synth",
-    "pack_videos": "pack",
-    "plan_packing": "pack",
-    "read_dataset": "datasets",
-    "render_dataset": "synth",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

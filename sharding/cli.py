@@ -5,7 +5,7 @@ Heavy imports stay inside the commands, so that `--help` answers at once.
 
 import click
 
-from pclkd.sharding.console import CleanGroup
+from pclkd.sharding.common.console import CleanGroup
 from pclkd.sharding.info_command import info
 from pclkd.sharding.pack_command import pack
 from pclkd.sharding.preview_command import preview

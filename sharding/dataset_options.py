@@ -8,7 +8,7 @@ import click
 
 __all__ = ["dataset_options"]
 
-# `pclkd.sharding.datasets` says the same to type checkers, but loading it takes long.
+# `pclkd.sharding.datasets.registry` says the same to type checkers, but loading it takes long.
 _LAYOUTS = ("auto", "ucf101", "hmdb51", "kinetics", "folder", "csv")
 
 

@@ -16,7 +16,7 @@ def engine_options(command: Callable[..., None]) -> Callable[..., None]:
     def collect(
         *args: Any, workers: int | None, engine: str, ray_address: str | None, file_timeout: float, **rest: Any
     ) -> None:
-        from pclkd.sharding.supervise import Limits
+        from pclkd.sharding.packing.supervise import Limits
 
         limits = Limits(file_seconds=file_timeout)
         work = {"workers": workers, "engine": engine, "ray_address": ray_address, "limits": limits}

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pclkd.sharding.summary import print_summary, summarise
+from pclkd.sharding.inspection.summary import print_summary, summarise
 
 if TYPE_CHECKING:
-    from pclkd.sharding.index import ShardIndex
-    from pclkd.sharding.quality import QualityTable
+    from pclkd.sharding.inspection.quality import QualityTable
+    from pclkd.sharding.shards.index import ShardIndex
 
 __all__ = ["info"]
 
@@ -29,10 +29,10 @@ def info(out: str, quality: str | None, as_json: bool) -> None:
     With --quality also PSNR, SSIM and bytes of the stored frames, and of other qualities and chroma samplings, against
     the scaled originals.
     """
-    from pclkd.sharding.bars import print_statistics
-    from pclkd.sharding.index import ShardIndex
-    from pclkd.sharding.quality_text import print_quality
-    from pclkd.sharding.statistics import measure_set
+    from pclkd.sharding.inspection.quality_text import print_quality
+    from pclkd.sharding.inspection.statistics import measure_set
+    from pclkd.sharding.inspection.text import print_statistics
+    from pclkd.sharding.shards.index import ShardIndex
 
     index = ShardIndex.open(out, check_shards=False)
     statistics = measure_set(index)
@@ -49,8 +49,8 @@ def info(out: str, quality: str | None, as_json: bool) -> None:
 
 
 def _measured(index: "ShardIndex", originals: str) -> "QualityTable":
-    from pclkd.sharding.progress import show_progress
-    from pclkd.sharding.quality import measure_quality
+    from pclkd.sharding.common.progress import show_progress
+    from pclkd.sharding.inspection.quality import measure_quality
 
     with show_progress("comparing", min(_VIDEOS, len(index)), "videos") as step:
         return measure_quality(index, originals, videos=_VIDEOS, step=step)

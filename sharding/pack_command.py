@@ -8,10 +8,10 @@ import click
 from pclkd.sharding.dataset_options import dataset_options
 from pclkd.sharding.engine_options import engine_options
 from pclkd.sharding.frame_options import frame_options
-from pclkd.sharding.summary import print_summary, summarise
+from pclkd.sharding.inspection.summary import print_summary, summarise
 
 if TYPE_CHECKING:
-    from pclkd.sharding.pack import PackPlan, PackReport
+    from pclkd.sharding.packing.pack import PackPlan, PackReport
 
 __all__ = ["pack"]
 
@@ -46,8 +46,8 @@ def pack(
     Exit code 0: all packed. 3: packed, but some videos could not be decoded; they are named. 2: wrong input, or the
     run had to stop; OUT holds no finished set, or the one that it held.
     """
-    from pclkd.sharding.pack import pack_videos, plan_packing
-    from pclkd.sharding.progress import show_progress
+    from pclkd.sharding.common.progress import show_progress
+    from pclkd.sharding.packing.pack import pack_videos, plan_packing
 
     plan = plan_packing(videos, **source, **frames, strict=strict)
     if not as_json:

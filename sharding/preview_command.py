@@ -19,9 +19,9 @@ def preview(shards: str, video: str | None, out: Path, frames: int) -> None:
 
     Of a video: a sheet of its frames, <KEY>.png, and <KEY>.gif, which plays at the stored speed.
     """
-    from pclkd.sharding.index import ShardIndex
-    from pclkd.sharding.preview import LONGEST_GIF, preview_classes, preview_video
-    from pclkd.sharding.samples import find_sample
+    from pclkd.sharding.inspection.preview import LONGEST_GIF, preview_classes, preview_video
+    from pclkd.sharding.shards.index import ShardIndex
+    from pclkd.sharding.shards.samples import find_sample
 
     index = ShardIndex.open(shards)
     if video is None:

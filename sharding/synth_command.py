@@ -32,8 +32,8 @@ def synth(
 
     Ten actions that only their motion tells apart, in the folder layout and with the split lists of UCF101.
     """
-    from pclkd.sharding.progress import show_progress
-    from pclkd.sharding.synth import LISTS_FOLDER, VIDEOS_FOLDER, SynthSettings, render_dataset
+    from pclkd.sharding.common.progress import show_progress
+    from pclkd.sharding.synth.dataset import LISTS_FOLDER, VIDEOS_FOLDER, SynthSettings, render_dataset
 
     settings = SynthSettings(classes, groups, clips, frames, seed, *size)
     with show_progress("rendering", classes * groups * clips, "videos") as step:

@@ -20,9 +20,9 @@ def verify(ctx: click.Context, out: str, as_json: bool) -> None:
     """
     from dataclasses import asdict
 
-    from pclkd.sharding.manifest import Manifest
-    from pclkd.sharding.progress import show_progress
-    from pclkd.sharding.verify import verify_shards
+    from pclkd.sharding.common.progress import show_progress
+    from pclkd.sharding.shards.manifest import Manifest
+    from pclkd.sharding.shards.verify import verify_shards
 
     with show_progress("verifying", len(Manifest.read(out).shards), "shards") as step:
         report = verify_shards(out, step=step)

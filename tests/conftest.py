@@ -10,8 +10,8 @@ import hypothesis
 import numpy as np
 import pytest
 
-from pclkd.sharding.pack import pack_videos, plan_packing
-from pclkd.sharding.synth import LISTS_FOLDER, VIDEOS_FOLDER, SynthSettings, render_dataset
+from pclkd.sharding.packing.pack import pack_videos, plan_packing
+from pclkd.sharding.synth.dataset import LISTS_FOLDER, VIDEOS_FOLDER, SynthSettings, render_dataset
 
 # A busy machine is no fault of the code: how long an example takes says nothing.
 hypothesis.settings.register_profile("unhurried", deadline=None)

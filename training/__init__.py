@@ -1,23 +1,18 @@
-"""Training: backbones, PCL and distillation objectives, the loop, evaluation and reports."""
+"""Training: clips in; trained networks, their measured features and reports out.
 
-from typing import TYPE_CHECKING, Any
+    compute/       one step on the device: precision, optimiser, schedule, processes
+    models/        the backbones, their heads, and weights from outside
+    objective/     what is learned: the terms of the loss, and what clips are compared with
+    runs/          a run folder: settings, checkpoints, environment, teachers
+    loop/          the trainer
+    evaluation/    pretext accuracy, linear probe, retrieval, fine-tuning
+    preview/       what the network will be fed, as pictures
+    report/        curves and tables of several runs
+    exchange/      trained networks for other programs
 
-if TYPE_CHECKING:
-    from pclkd.training.backbones import register_backbone as register_backbone
-    from pclkd.training.trained_backbone import load_backbone as load_backbone
-    from pclkd.training.video_clips import video_clips as video_clips
+`__init__.pyi` lists the public names. They load their modules when first used: `--help` does not wait for torch.
+"""
 
-__all__ = ["load_backbone", "register_backbone", "video_clips"]
+import lazy_loader
 
-_HOMES = {"load_backbone": "trained_backbone", "register_backbone": "backbones", "video_clips": "video_clips"}
-
-
-def __getattr__(name: str) -> Any:
-    # Lazy, because the command line imports this package and must answer --help without loading torch.
-    if name in _HOMES:
-        from importlib import import_module
-
-        found = getattr(import_module(f"pclkd.training.{_HOMES[name]}"), name)
-        globals()[name] = found  # the module of that name took the place when it was imported
-        return found
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

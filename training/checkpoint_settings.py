@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from pclkd.pipeline.settings import Settings
+from pclkd.sharding.common.settings import Settings
 
 __all__ = ["CheckpointSettings"]
 

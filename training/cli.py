@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from pclkd.sharding.console import CleanGroup
+from pclkd.sharding.common.console import CleanGroup
 from pclkd.training.export_command import export
 from pclkd.training.models_command import models
 from pclkd.training.preview_command import preview
@@ -34,7 +34,7 @@ _PROTOCOLS = ["pretext", "linear", "knn", "retrieval", "finetune"]
 def main(modules: tuple[str, ...]) -> None:
     """Learn video features without labels (PCL), and hand them on to other networks (PCL+KD)."""
     if modules:
-        from pclkd.training.user_modules import import_user_module
+        from pclkd.training.models.user_modules import import_user_module
 
         for module in modules:
             import_user_module(module)
@@ -110,9 +110,9 @@ def _train(
         return
     if data is None or out is None:  # not click's "required": printing the settings needs neither
         raise click.UsageError(f"Missing option '--{'data' if data is None else 'out'}'.")
-    from pclkd.training.loop import train
-    from pclkd.training.preemption import EXIT_PREEMPTED, PreemptedError
-    from pclkd.training.run import plan_run
+    from pclkd.training.loop.plan import plan_run
+    from pclkd.training.loop.preemption import EXIT_PREEMPTED, PreemptedError
+    from pclkd.training.loop.trainer import train
 
     plan = plan_run(
         out, data, settings, teachers=teachers, resume=resume, max_steps=max_steps, world=World.from_environment()
@@ -140,8 +140,8 @@ def evaluate(
     """Measure a trained network on the test videos; writes RUN/eval-PROTOCOL.json."""
     import json
 
-    from pclkd.training.evaluate import evaluate_run
-    from pclkd.training.finetune import FinetuneSettings
+    from pclkd.training.evaluation.evaluate import evaluate_run
+    from pclkd.training.evaluation.finetune import FinetuneSettings
 
     def tell(epoch: int, loss: float) -> None:
         click.echo(f"fine-tuning: epoch {epoch}/{epochs} loss {loss:.3f}", err=True)
@@ -155,7 +155,7 @@ def evaluate(
 @click.argument("directory", type=click.Path(path_type=Path))
 def report(directory: Path) -> None:
     """Draw the curves and the table of all runs in DIRECTORY; writes DIRECTORY/report/."""
-    from pclkd.training.report import write_report
+    from pclkd.training.report.report import write_report
 
     click.echo(f"wrote {write_report(directory)}")
 

@@ -8,20 +8,20 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from pclkd.pipeline.order import shuffled_steps
+from pclkd.pipeline.loader.order_part import shuffled_steps
 from pclkd.pipeline.world import World
-from pclkd.sharding.errors import InputError
-from pclkd.sharding.index import ShardIndex
-from pclkd.sharding.manifest import MANIFEST_NAME
-from pclkd.sharding.pack import pack_videos, plan_packing
-from pclkd.sharding.progress import show_progress
-from pclkd.sharding.synth import LISTS_FOLDER, VIDEOS_FOLDER, SynthSettings, render_dataset
-from pclkd.training.checkpoint import CHECKPOINT_NAME, load_checkpoint
-from pclkd.training.evaluate import Protocol, evaluate_run
-from pclkd.training.loop import train
-from pclkd.training.progress import say
-from pclkd.training.report import write_report
-from pclkd.training.run import plan_run
+from pclkd.sharding.common.errors import InputError
+from pclkd.sharding.common.progress import show_progress
+from pclkd.sharding.packing.pack import pack_videos, plan_packing
+from pclkd.sharding.shards.index import ShardIndex
+from pclkd.sharding.shards.manifest import MANIFEST_NAME
+from pclkd.sharding.synth.dataset import LISTS_FOLDER, VIDEOS_FOLDER, SynthSettings, render_dataset
+from pclkd.training.evaluation.evaluate import Protocol, evaluate_run
+from pclkd.training.loop.plan import plan_run
+from pclkd.training.loop.progress import say
+from pclkd.training.loop.trainer import train
+from pclkd.training.report.report import write_report
+from pclkd.training.runs.checkpoint import CHECKPOINT_NAME, load_checkpoint
 from pclkd.training.settings import RunSettings, override, preset
 
 __all__ = ["run_demo"]

@@ -14,7 +14,7 @@ __all__ = ["export"]
 @click.option("--data", type=click.Path(path_type=Path), default=None, help="Shard set, for the check of --onnx.")
 def export(run: Path, out: Path, onnx: bool, data: Path | None) -> None:
     """Write the backbone of RUN into the folder OUT: safetensors, a card, and ONNX where asked for."""
-    from pclkd.training.export import export_backbone, export_onnx
+    from pclkd.training.exchange.export import export_backbone, export_onnx
 
     if onnx and data is None:
         raise click.UsageError("Missing option '--data': --onnx is checked on real clips.")

@@ -18,10 +18,10 @@ __all__ = ["models"]
 def models(width: float, frames: int, crop: int, batch_size: int, no_speed: bool, as_json: bool) -> None:
     """List the backbones: parameters, multiply-adds a clip, forward passes a second on this machine."""
     from pclkd.pipeline.world import World
-    from pclkd.training.backbones import backbone_names
-    from pclkd.training.distributed import choose_device
-    from pclkd.training.models_table import measure_backbone, show_figures
-    from pclkd.training.torchvision_backbones import TORCHVISION_NAMES
+    from pclkd.training.compute.distributed import choose_device
+    from pclkd.training.models.registry import backbone_names
+    from pclkd.training.models.table import measure_backbone, show_figures
+    from pclkd.training.models.torchvision import TORCHVISION_NAMES
 
     device = choose_device(World())
     names = [name for name in backbone_names() if width == 1 or name not in TORCHVISION_NAMES]

@@ -20,7 +20,7 @@ def preview(data: str, out: Path, preset: str, assignments: tuple[str, ...], sam
     Writes overview.png, with every pretext class, and a sheet and a GIF of each of some samples.
     """
     from pclkd.training import settings as all_settings
-    from pclkd.training.preview import write_previews
+    from pclkd.training.preview.preview import write_previews
 
     settings = all_settings.override(all_settings.preset(preset), assignments)
     for path in write_previews(data, out, settings, samples=samples, compare=compare):

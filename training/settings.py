@@ -7,18 +7,18 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field, ValidationError
 
-from pclkd.pipeline.augment import AugmentSettings
-from pclkd.pipeline.loader import LoaderSettings
-from pclkd.pipeline.pretext_settings import PretextSettings
-from pclkd.pipeline.sampling import TupleSettings
-from pclkd.pipeline.settings import Settings
-from pclkd.sharding.errors import InputError
+from pclkd.pipeline.clips.augment import AugmentSettings
+from pclkd.pipeline.clips.sampling import TupleSettings
+from pclkd.pipeline.loader.loader import LoaderSettings
+from pclkd.pipeline.pretext.registry import PretextSettings
+from pclkd.sharding.common.errors import InputError
+from pclkd.sharding.common.settings import Settings
 from pclkd.training.checkpoint_settings import CheckpointSettings
-from pclkd.training.compilation import Compile
-from pclkd.training.guards import GuardSettings
-from pclkd.training.memory_layout import Layout
-from pclkd.training.objective_settings import KdSettings, PclSettings
-from pclkd.training.optimizers import OptimizerSettings
+from pclkd.training.compute.optimizers import OptimizerSettings
+from pclkd.training.loop.guards import GuardSettings
+from pclkd.training.models.compilation import Compile
+from pclkd.training.models.memory_layout import Layout
+from pclkd.training.objective.settings import KdSettings, PclSettings
 
 __all__ = ["PRESETS", "BackboneSettings", "RunSettings", "describe", "override", "preset"]
 

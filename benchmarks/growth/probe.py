@@ -1,0 +1,52 @@
+"""Run as a program in a fresh process: what it takes to open a shard set, and to get a first batch out of it.
+
+Prints one line of JSON. Importing libraries is not part of the times, but of the memory.
+
+    python -m pclkd.benchmarks.growth.probe SHARDS BATCH_SIZE FRAMES CROP
+"""
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+__all__ = ["main"]
+
+
+def resident_mib() -> float:
+    """Memory that this process has in RAM, files that it mapped and touched included."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def main() -> None:
+    """Open, deliver, tell."""
+    root, batch_size, frames, crop = sys.argv[1], *map(int, sys.argv[2:5])
+    from pclkd.sharding.shards.index import ShardIndex
+
+    began = time.perf_counter()
+    index = ShardIndex.open(root)
+    told = {"videos": len(index), "open_s": time.perf_counter() - began, "open_mib": resident_mib()}
+
+    import torch
+
+    from pclkd.benchmarks.loading.clip_shape import ClipShape
+    from pclkd.pipeline.clips.recipe import TupleRecipe
+    from pclkd.pipeline.loader.loader import ClipLoader, LoaderSettings
+
+    torch.set_num_threads(1)
+    imported = resident_mib()
+    began = time.perf_counter()
+    samples = index.split_samples(next(iter(map(int, index.manifest.splits))), "train")
+    recipe = TupleRecipe(seed=0, tuples=ClipShape(batch_size, frames, crop).tuples)
+    with ClipLoader(index, samples, recipe, LoaderSettings(batch_size=batch_size, crop=crop)) as loader:
+        batch = next(iter(loader.epoch(0)))
+        told["first_batch_s"] = time.perf_counter() - began
+        told["first_batch_mib"] = resident_mib() - imported
+        told["samples"] = batch.valid
+    print(json.dumps(told))
+
+
+if __name__ == "__main__":
+    main()

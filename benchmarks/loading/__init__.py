@@ -1,0 +1,1 @@
+"""Clips a second of the loader: a shard set in, its rate beside reading alone and decoding alone out."""

@@ -1,0 +1,113 @@
+"""How fast clips come out of the shards, beside what bounds it: reading their bytes, and decoding their frames.
+
+The passes are all alike, so after the warm-up the shards are in the page cache: this measures work, not disks.
+"""
+
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pclkd.benchmarks.loading.case import LoadCase, RecipeName
+from pclkd.benchmarks.loading.clip_shape import ClipShape, synchronise
+from pclkd.benchmarks.loading.load_bounds import decode_only, in_memory, range_reads
+from pclkd.benchmarks.measuring.bounds import tell_bounds
+from pclkd.benchmarks.measuring.result import BenchmarkResult, make_result
+from pclkd.benchmarks.measuring.rounds import Work
+from pclkd.benchmarks.measuring.session import Session
+from pclkd.pipeline.loader.prepare import PreparedBatch
+from pclkd.pipeline.pixels.dali import Colours, FrameDecoder
+
+__all__ = ["LoadBenchmark"]
+
+_NOTES = (
+    "range_reads plans, reads and checks the bytes, and decodes nothing",
+    "decode_only decodes the windows of frames that lie in memory as JPEGs, and does nothing with the pixels",
+    "the shards are in the page cache: the warm-up read them",
+    "on a GPU, pclkd chooses where to decode by a short race; pclkd_decode_cpu and pclkd_decode_mixed are told",
+)
+_COLOUR_NOTES = (
+    "augment_dali decodes and augments the same JPEGs from memory with DALI's operators alone",
+    "augment_fused (CPU) does so with this package's fused operators, as pclkd does",
+)
+
+
+@dataclass(frozen=True)
+class LoadBenchmark:
+    """What is measured.
+
+    Attributes:
+        data: the shard set.
+        recipe: plain: crop, flip, normalise; full: all that training does.
+        shape: of a batch.
+        samples: samples a pass at most.
+        workers: threads; 0 is one a core.
+        threads: further numbers of threads to measure, ascending.
+    """
+
+    data: Path
+    recipe: RecipeName
+    shape: ClipShape
+    samples: int
+    workers: int
+    threads: Sequence[int] = ()
+
+    def run(self, session: Session) -> BenchmarkResult:
+        """Measure.
+
+        Raises:
+            InputError: a shard set that cannot be read, too few samples for a batch, or a crop that does not fit.
+        """
+        case = LoadCase.choose(self.data, self.recipe, self.shape, self.samples, self.workers)
+        with ExitStack() as stack:
+            batches = in_memory(case)
+            cases: dict[str, Work] = {"pclkd": _deliver(stack, case, "auto")}
+            if case.device.type == "cuda":
+                cases |= {f"pclkd_decode_{where}": _deliver(stack, case, where) for where in ("cpu", "mixed")}
+            bounds: dict[str, Sequence[str]] = {name: ["decode_only", "range_reads"] for name in cases}
+            cases |= {"decode_only": decode_only(case, batches), "range_reads": range_reads(stack, case)}
+            if case.recipe.colours:
+                cases["augment_dali"] = _decode_and_augment(stack, case, batches, "graph")
+                if case.device.type == "cpu":
+                    cases["augment_fused"] = _decode_and_augment(stack, case, batches, "fused")
+            cases |= {f"pclkd_{n}_threads": _deliver(stack, case, "auto", n) for n in self.threads}
+            rates = session.measure(cases)
+        rates |= _multiples(rates, self.threads)
+        bounds |= {f"pclkd_{n}_threads": [f"{n}_x_{self.threads[0]}_threads"] for n in self.threads[1:]}
+        bounds |= {name: ["decode_only"] for name in rates if name.startswith("augment")}
+        return make_result(
+            "load",
+            "clips/s",
+            rates,
+            "pclkd",
+            case.settings,
+            bounds=bounds,
+            notes=[*tell_bounds(rates, bounds), *_NOTES, *(_COLOUR_NOTES if case.recipe.colours else ())],
+        )
+
+
+def _multiples(rates: Mapping[str, Sequence[float]], threads: Sequence[int]) -> dict[str, list[float]]:
+    """What each number of threads would reach if it did as many times as much as the fewest."""
+    fewest = rates[f"pclkd_{threads[0]}_threads"] if threads else []
+    return {f"{n}_x_{threads[0]}_threads": [n / threads[0] * rate for rate in fewest] for n in threads[1:]}
+
+
+def _deliver(
+    stack: ExitStack, case: LoadCase, decode: Literal["auto", "cpu", "mixed"], threads: int | None = None
+) -> Work:
+    loader = stack.enter_context(case.loader(decode, threads))
+    return lambda: case.drain(batch.clips for batch in loader.epoch(0))
+
+
+def _decode_and_augment(stack: ExitStack, case: LoadCase, batches: Sequence[PreparedBatch], colours: Colours) -> Work:
+    decoder = FrameDecoder(case.graph(colours))
+    stack.callback(decoder.close)
+
+    def work() -> float:
+        for batch in batches:
+            decoder.decode(batch.jpegs, batch.plan.augment)
+        synchronise(case.device)
+        return float(case.shape.views * len(case.samples))
+
+    return work

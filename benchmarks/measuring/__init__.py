@@ -1,0 +1,1 @@
+"""How anything is measured here: cases in; interleaved rounds, medians with intervals, result files and charts out."""

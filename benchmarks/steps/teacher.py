@@ -1,0 +1,112 @@
+"""What the teacher costs: its logits are computed on the fly, in every step."""
+
+import statistics
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from pclkd.benchmarks.loading.clip_shape import ClipShape
+from pclkd.benchmarks.measuring.arithmetic import count_operations
+from pclkd.benchmarks.measuring.result import BenchmarkResult, make_result
+from pclkd.benchmarks.measuring.rounds import Work
+from pclkd.benchmarks.measuring.session import Session
+from pclkd.benchmarks.steps.case import UCF101_ROWS, StepNetworks, random_batch, repeated
+from pclkd.benchmarks.steps.matrix_limit import MatrixLimits
+from pclkd.pipeline.batch import ClipBatch
+from pclkd.pipeline.world import World
+from pclkd.training.compute.distributed import choose_device
+from pclkd.training.models.memory_layout import placed
+from pclkd.training.models.pcl_model import PclModel
+from pclkd.training.models.registry import build_backbone
+
+__all__ = ["TeacherBenchmark"]
+
+_AIM = 1.1  # overhead over share of the arithmetic
+
+
+@dataclass(frozen=True)
+class TeacherBenchmark:
+    """What is measured: the networks, and the shape of the batch."""
+
+    networks: StepNetworks
+    shape: ClipShape
+
+    def run(self, session: Session) -> BenchmarkResult:
+        """Measure steps without and with the teacher, and the teacher's forward pass alone.
+
+        Raises:
+            InputError: an unknown backbone, or arithmetic that this device gets wrong.
+        """
+        device = choose_device(World())
+        precision = self.networks.precision(device)
+        rows = max(UCF101_ROWS, self.shape.batch_size)
+        batch = random_batch(self.shape, rows, device)
+        networks = self.networks.settled(batch)
+        limits = MatrixLimits(self.shape.batch_size)
+        cases: dict[str, Work] = {}
+        for name in ("pcl", "pcl_kd"):
+            limits.add(name, precision, networks.count(batch, rows, distil=name == "pcl_kd"))
+            cases[name] = repeated(networks.build(batch, rows, distil=name == "pcl_kd"), batch)
+        teacher = frozen_teacher(networks, device)
+        cases["teacher_forward"] = repeated(teacher, batch)
+        limits.add("teacher_forward", precision, count_operations(lambda: teacher(batch)))
+        rates = limits.limits(session.measure(cases | limits.work()))
+        # Round by round, so that a busy moment meets both.
+        overhead = statistics.median(
+            100 * (alone / taught - 1) for alone, taught in zip(rates["pcl"], rates["pcl_kd"], strict=True)
+        )
+        work = limits.tflop
+        share = 100 * (work["pcl_kd"] / work["pcl"] - 1)
+        rates["by_flop_share"] = [rate / (1 + share / 100) for rate in rates["pcl"]]
+        extra = {name: {"tflop_per_step": tflop} for name, tflop in work.items()}
+        extra["pcl_kd"] |= {
+            "overhead_pct": overhead,
+            "flop_share_pct": share,
+            "overhead_over_flop_share": overhead / share,
+        }
+        for name in work:
+            extra[name]["ms_per_step"] = 1000 * self.shape.batch_size / statistics.median(rates[name])
+        return make_result(
+            "teacher",
+            "samples/s",
+            rates,
+            "pcl",
+            {
+                "backbone": networks.backbone,
+                "teacher": networks.teacher,
+                "width": networks.width,
+                **self.shape.as_dict(),
+                "precision": precision.name,
+                "device": device.type,
+                "threads": torch.get_num_threads(),
+                "compile": networks.options.compile,
+            },
+            bounds={**limits.bounds, "pcl_kd": ["by_flop_share", *limits.bounds["pcl_kd"]]},
+            extra=extra,
+            notes=[
+                f"the teacher makes a step {overhead:.1f} % longer and computes {share:.1f} % more: "
+                f"{overhead / share:.2f} times its share; the aim, at most "
+                f"{_AIM} times, is {'met' if overhead <= _AIM * share else 'missed'}",
+                "overhead_pct: by how much longer a step takes with the teacher, median over the rounds",
+                "flop_share_pct: by how much more is computed: its forward pass over the same clips, without backward",
+                "by_flop_share: the steps without the teacher, slowed down by its share; a forward pass may be quicker",
+                limits.note,
+                "noise on the device: no data is loaded",
+            ],
+        )
+
+
+def frozen_teacher(networks: StepNetworks, device: torch.device) -> Callable[[ClipBatch], None]:
+    """A network's forward pass as the objective asks a teacher: frozen, in eval and inference mode."""
+    name = networks.teacher or networks.backbone
+    model = PclModel(build_backbone(name, networks.width)).requires_grad_(False).eval()
+    model = placed(model, device, networks.options.layout)
+    precision = networks.precision(device)
+
+    @torch.inference_mode()
+    def ask(batch: ClipBatch) -> None:
+        with precision.autocast():
+            model(batch.clips)
+
+    return ask

@@ -1,0 +1,1 @@
+"""Which frames, with which random parameters: sample ids and frame counts in, a clip plan out. Pure arithmetic."""

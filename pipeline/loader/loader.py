@@ -1,0 +1,282 @@
+"""The clip loader: index -> order -> plan -> range reads -> DALI -> ClipBatch."""
+
+import time
+import weakref
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pclkd.pipeline.batch import ClipBatch
+from pclkd.pipeline.clips.recipe import Recipe
+from pclkd.pipeline.config import LoaderSettings
+from pclkd.pipeline.loader import order_part as order
+from pclkd.pipeline.loader.calibrate import Calibration, choose_decoder
+from pclkd.pipeline.loader.faults import Quarantine
+from pclkd.pipeline.loader.order import LoaderState, data_fingerprint
+from pclkd.pipeline.loader.prepare import BatchPreparer, PreparedBatch
+from pclkd.pipeline.loader.stages import Pass, Positions, Stages
+from pclkd.pipeline.loader.threads import DaemonPool
+from pclkd.pipeline.pixels.dali import FrameDecoder
+from pclkd.pipeline.pixels.frame_graph import FrameGraph
+from pclkd.pipeline.reading.remote import open_source
+from pclkd.pipeline.statistics import LoaderStatistics
+from pclkd.pipeline.world import World
+from pclkd.sharding.common.errors import InputError
+from pclkd.sharding.shards.index import ShardIndex
+
+__all__ = ["ClipLoader", "LoaderSettings"]
+
+_CLOSE_LIMIT_S = 0.3  # for reader threads; one that hangs in a dead disk cannot keep the program
+
+
+class ClipLoader:
+    """Delivers the clips of one part of a split as `ClipBatch`es.
+
+    `for batch in loader` goes through what is left of the epoch under way. After the last batch a training loader
+    stands at the next epoch and reads its first batches ahead; an evaluation loader stands at its first sample again.
+    A loop that is left early goes on, when it is begun again, with the batch after the last one it was given.
+
+    Args:
+        index: the shard set.
+        samples: [n] sample ids, as `ShardIndex.split_samples` gives them.
+        recipe: what to do with a sample.
+        settings: shapes and prefetching.
+        seed: keys the order and the replacements.
+        world: the processes that share the work.
+        device: where batches are delivered.
+        training: True shuffles, drops the last short batch and replaces damaged samples; False goes through all
+            samples in order, once, and leaves damaged ones out.
+
+    Attributes:
+        settings: as given.
+        recipe: as given.
+        statistics: what each stage did.
+        calibration: where frames are decoded and why; None before the first batch is asked for.
+
+    Raises:
+        InputError: the crop does not fit the stored frames, too few samples for one step, or nvJPEG without a GPU.
+    """
+
+    def __init__(
+        self,
+        index: ShardIndex,
+        samples: NDArray[np.int64],
+        recipe: Recipe,
+        settings: LoaderSettings,
+        *,
+        seed: int = 0,
+        world: World | None = None,
+        device: torch.device | None = None,
+        training: bool = True,
+    ) -> None:
+        device = device or torch.device("cpu")
+        _check(index, settings, device)
+        self.settings = settings
+        self.recipe = recipe
+        self._index, self._samples = index, samples
+        self._training, self._device = training, device
+        self._world = world or World()
+        self._state = LoaderState(0, 0, seed, training, len(samples), data_fingerprint(index, samples))
+        self._resumed = False
+        self._left(self._state)  # refuses too few samples
+        self._threads = settings.threads or self._world.cores
+        self.statistics = LoaderStatistics(readers=self._threads)
+        self._quarantine = Quarantine(index, settings.quarantine_limit_pct, self.statistics)
+        self._preparer = BatchPreparer(
+            index,
+            samples,
+            recipe,
+            settings.crop,
+            seed,
+            settings.batch_size,
+            replace=training,
+            source=open_source(index, settings, self.statistics),
+        )
+        self._decoders: list[FrameDecoder] = []
+        self.calibration: Calibration | None = None
+        self._running: dict[LoaderState, Stages] = {}
+        self._readers = DaemonPool(self._threads, "pclkd-read")
+        # Also for loaders that nobody closes: threads end with the loader, or with the program.
+        self._finalizer = weakref.finalize(self, _close, self._running, self._decoders, self._preparer, self._readers)
+
+    def __len__(self) -> int:
+        """Steps of a whole epoch, the same on every rank."""
+        return self._left(self._place(0, 0))
+
+    @property
+    def steps_left(self) -> int:
+        """Steps left of the epoch under way, the same on every rank."""
+        return self._left(self._state)
+
+    def __iter__(self) -> Iterator[ClipBatch]:
+        """The batches left of the epoch under way; see the class."""
+        self._resumed = False
+        return self._deliver(self._state, goes_on=self._training)
+
+    def epoch(self, epoch: int, first_step: int = 0) -> Iterator[ClipBatch]:
+        """The batches of one epoch from `first_step` on; nothing is read ahead beyond its end."""
+        return self._deliver(self._place(epoch, first_step * self._step_samples), goes_on=False)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Go to the beginning of an epoch; right after `load_state_dict`, a loaded place within it is kept."""
+        if not (self._resumed and epoch == self._state.epoch):
+            self._state = self._place(epoch, 0)
+        self._resumed = False
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the loader stands, in plain values; the batch handed out last counts as done. The same on all ranks."""
+        return self._state.as_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where `state` was taken, with this loader's own number of processes and batch size.
+
+        Raises:
+            InputError: a state of other data, of another seed, or none at all.
+        """
+        self._state = self._state.moved_to(state)
+        self._resumed = True
+
+    def close(self) -> None:
+        """End all threads and close the shards."""
+        self._finalizer()
+
+    def __enter__(self) -> Self:
+        """The loader itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the loader."""
+        self.close()
+
+    @property
+    def _step_samples(self) -> int:
+        """Samples a step takes on all processes."""
+        return self.settings.batch_size * self._world.size
+
+    def _place(self, epoch: int, consumed: int) -> LoaderState:
+        return self._state.at(epoch, min(consumed, len(self._samples)))
+
+    def _left(self, state: LoaderState) -> int:
+        steps = order.shuffled_steps if self._training else order.sequential_steps
+        return steps(len(self._samples), self.settings.batch_size, self._world, state.consumed)
+
+    def _deliver(self, begin: LoaderState, *, goes_on: bool) -> Iterator[ClipBatch]:
+        steps = self._left(begin)
+        self._state = begin
+        try:
+            stages = self._begin(begin) if steps else None
+            self._quarantine.begin(begin.epoch, goes_on=begin.consumed > 0)
+            for step in range(steps):
+                began = time.perf_counter()
+                prepared, clips = stages.next()  # type: ignore[union-attr]
+                self.statistics.add(wait_s=time.perf_counter() - began)
+                self._quarantine.add(len(prepared.drawn), prepared.damage, prepared.damaged_reads)
+                self._state = self._place(begin.epoch, begin.consumed + (step + 1) * self._step_samples)
+                if step == steps - 1 and goes_on:
+                    self._end(begin)
+                    self._begin(self._place(begin.epoch + 1, 0))
+                if clips is not None:  # else every sample of an evaluation batch was damaged
+                    yield self._batch(prepared, clips)
+        finally:
+            self._end(begin)
+        if self._state.epoch == begin.epoch:  # unless the consumer went elsewhere with the last batch
+            self._state = self._place(begin.epoch + (1 if self._training else 0), 0)
+
+    def _begin(self, place: LoaderState) -> Stages:
+        """The stages that deliver from a place on: begun already, or new; all others end."""
+        if not self._finalizer.alive:
+            raise RuntimeError("the loader is closed")
+        for other in [other for other in self._running if other != place]:
+            self._end(other)
+        if place not in self._running:
+            decoder = self._ready_decoder()
+            settings = self.settings
+            residual = settings.modality == "residual"
+            todo = Pass(place.epoch, self._positions(place), settings.prefetch, settings.wait_limit_s, residual)
+            self._running[place] = Stages(self._preparer, decoder, todo, self._readers, self.statistics)
+        return self._running[place]
+
+    def _end(self, place: LoaderState) -> None:
+        stages = self._running.pop(place, None)
+        if stages is not None:
+            stages.stop()
+
+    def _positions(self, place: LoaderState) -> Callable[[], Positions]:
+        size, n = self.settings.batch_size, len(self._samples)
+        if self._training:
+            return partial(_shuffled, place.seed, place.epoch, n, size, self._world, place.consumed)
+        return partial(order.sequential_positions, n, size, self._world, place.consumed)
+
+    def _ready_decoder(self) -> FrameDecoder:
+        if not self._decoders:
+            graph = FrameGraph(
+                frames=self.settings.batch_size * self.recipe.views * self.recipe.clip_frames,
+                crop=(self.settings.crop, self.settings.crop),
+                colours=FrameGraph.best_colours(self._device, changed=self.recipe.colours),
+                decode="cpu",
+                device=self._device,
+                threads=self._threads,
+            )
+            decoder, self.calibration = choose_decoder(graph, self.settings.decode, self._first_batch)
+            self._decoders.append(decoder)
+        return self._decoders[0]
+
+    def _first_batch(self) -> PreparedBatch | None:
+        batch = self._preparer.read(self._positions(self._place(0, 0))()[0], 0)
+        return batch if batch.valid else None
+
+    def _batch(self, prepared: PreparedBatch, clips: torch.Tensor) -> ClipBatch:
+        if clips.is_cuda:  # made on another stream: its memory is not to be used again before our kernels are done
+            clips.record_stream(torch.cuda.current_stream(clips.device))
+        delivered = prepared.valid * self.recipe.views
+        self.statistics.add(clips=delivered, frames=delivered * self.recipe.clip_frames)
+        draw = prepared.plan.pretext
+        labels = self._index.sample_label[self._samples[prepared.positions]].astype(np.int64)
+
+        def on_device(values: NDArray[np.int64]) -> torch.Tensor:
+            return torch.from_numpy(values).to(clips.device, non_blocking=True)
+
+        return ClipBatch(
+            clips=clips,
+            pretext_label=on_device(draw.label if draw is not None else np.zeros(len(labels), np.int64)),
+            sample_index=on_device(prepared.positions),
+            label=on_device(labels),
+            epoch=prepared.epoch,
+            valid=prepared.valid,
+        )
+
+
+def _shuffled(seed: int, epoch: int, n: int, batch_size: int, world: World, consumed: int) -> Positions:
+    return list(order.shuffled_positions(seed, epoch, n, batch_size, world, consumed))
+
+
+def _check(index: ShardIndex, settings: LoaderSettings, device: torch.device) -> None:
+    height, width = index.smallest_frame
+    if settings.crop > min(height, width):
+        raise InputError(
+            f"loader.crop {settings.crop} does not fit the stored frames of {height}x{width} in {index.root}",
+            remedy=f"--set loader.crop={min(height, width) // 2 * 2} or less, or pack with a larger --size",
+        )
+    if settings.decode == "mixed" and device.type != "cuda":
+        raise InputError("loader.decode=mixed needs a GPU, and this process has none", remedy="use decode=auto")
+
+
+def _close(
+    running: dict[LoaderState, Stages], decoders: list[FrameDecoder], preparer: BatchPreparer, readers: DaemonPool
+) -> None:
+    preparer.close()  # first: reads that are being tried again give up
+    ended = [stages.stop() for stages in list(running.values())]
+    running.clear()
+    readers.close(_CLOSE_LIMIT_S)
+    preparer.close()  # again: a read that had begun may have opened a shard anew
+    if all(ended):  # never take a decoder away from under a thread that hangs in it
+        for decoder in decoders:
+            decoder.close()
+    decoders.clear()

@@ -1,0 +1,284 @@
+"""JPEG bytes to augmented frames: the only module that knows NVIDIA DALI.
+
+In this graph a sample is a frame. One batch is all frames of all clips, so a single image-decoder node sees all of
+them at once (what nvJPEG wants), and every operator takes its parameters per frame: one draw a clip, repeated.
+
+    jpeg --decode the window--> uint8 --resize?--> --color_twist--> --gaussian_blur--> --crop_mirror_normalize-->
+                                      '------------------------------------------------------------------------'
+                                        on the CPU `fused` does these, several times as fast
+
+Traps met and kept away from: `exec_dynamic=True` so that a failing batch does not spoil the next ones and outputs
+that are kept are not overwritten; no strided slices inside the graph; checksums before DALI sees a byte.
+The decoder's `use_fast_idct` is left off: no faster on the CPU, and up to 8 levels off (mean 1.0).
+"""
+
+import contextlib
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from nvidia.dali import backend, fn, pipeline_def, types
+
+from pclkd.pipeline.clips.augment import ClipAugment
+from pclkd.pipeline.pixels.colours import MEAN, STD, blur_window
+from pclkd.pipeline.pixels.finish import ClipFinish
+from pclkd.pipeline.pixels.frame_graph import Colours, Decoding, FrameGraph, Inputs
+from pclkd.pipeline.pixels.fused import FusedColours
+from pclkd.pipeline.pixels.undecodable import UndecodableFramesError, failing, reason
+
+__all__ = [
+    "MEAN",
+    "STD",
+    "Colours",
+    "Decoding",
+    "FrameDecoder",
+    "FrameGraph",
+    "UndecodableFramesError",
+    "release_unused_memory",
+]
+
+
+class FrameDecoder:
+    """A DALI pipeline that decodes, crops, changes colour, blurs, flips and normalises frames.
+
+    `decode` does it all. Its three steps can be called one by one, so that DALI's threads (or the GPU) have the next
+    batch before they are through with one, and decode while that one is finished: begin(0), begin(1), wait(0),
+    finish(0), begin(2), wait(1), ...
+
+    Raises:
+        ValueError: fused colours on a GPU.
+    """
+
+    def __init__(self, graph: FrameGraph) -> None:
+        if graph.colours == "fused" and graph.device.type != "cpu":
+            raise ValueError("fused colours are for the CPU; on a GPU DALI's operators are part of the graph")
+        self.graph = graph
+        self._fused = FusedColours(graph.crop, graph.threads) if graph.colours == "fused" else None
+        self._resizes = False
+        self._pipeline = _build(graph, _plain_frames)
+        self._begun: deque[Decoding] = deque()  # and not waited for
+        cuda = graph.device.type == "cuda"
+        self._stream = torch.cuda.Stream(graph.device, priority=-1) if cuda else None  # type: ignore[no-untyped-call]
+
+    def decode(
+        self, jpegs: Sequence[NDArray[np.uint8]], augment: ClipAugment, finish: ClipFinish | None = None
+    ) -> torch.Tensor:
+        """Decode the frames of B * V clips, T each.
+
+        Args:
+            jpegs: B * V * T encoded frames, clip after clip.
+            augment: parameters [B, V]; a clip's are used for all of its T frames.
+            finish: what is done to the samples in the end.
+
+        Returns:
+            [B, V, C, T, H, W] float32 on the graph's device, normalised, in the memory order of channels_last_3d; the
+            caller's alone.
+
+        Raises:
+            UndecodableFramesError: some JPEGs cannot be decoded or are smaller than their window. The batch is lost,
+                the next one is not.
+            RuntimeError: DALI failed at something else.
+        """
+        decoding = self.begin(jpegs, augment)
+        self.wait(decoding)
+        return self.finish(decoding, finish)
+
+    def begin(self, jpegs: Sequence[NDArray[np.uint8]], augment: ClipAugment) -> Decoding:
+        """Let DALI decode a batch in its own threads, after those begun before; arguments as in `decode`.
+
+        Each takes memory until it is finished. Batches that nobody waits for are dropped in their turn.
+        """
+        height, width = self.graph.crop
+        if not self._resizes and not ((augment.height == height) & (augment.width == width)).all():
+            # Once is enough: the graph that resizes leaves windows of the clip's size as they are.
+            self._resizes, self._pipeline = True, _build(self.graph, _resized_frames)
+        repeats = self.graph.frames // augment.flip.size
+        inputs = {name: np.repeat(values, repeats, axis=0) for name, values in self._inputs(augment).items()}
+        _start(self._pipeline, jpegs, inputs)
+        decoding = Decoding(jpegs, augment, inputs, self._pipeline, self._resizes)
+        self._begun.append(decoding)
+        return decoding
+
+    def wait(self, decoding: Decoding) -> None:
+        """Wait for DALI's part of a batch; errors as in `decode`."""
+        while decoding in self._begun:
+            self._take()
+        if decoding.error is None:
+            return
+        error = decoding.error
+        if "fn.decoders" not in str(error) or "CUDA" in reason(error):
+            raise error  # not the data
+        while self._begun:  # a pipeline tells its outputs in order, and is asked for others now
+            self._take()
+        jpegs, inputs = decoding.jpegs, decoding.inputs
+        bad = failing(len(jpegs), lambda part: _run(decoding.pipeline, *_rows(jpegs, inputs, part)))
+        if not bad:
+            raise error
+        raise UndecodableFramesError(bad, reason(error)) from error
+
+    def finish(self, decoding: Decoding, finish: ClipFinish | None = None) -> torch.Tensor:
+        """The clips of a batch that was waited for; see `decode`.
+
+        On a GPU they are complete, and belong to a stream of the decoder's: a caller whose kernels are not waited for
+        must `record_stream` them.
+        """
+        finish, frames = finish or ClipFinish(), decoding.frames
+        if self._fused is not None:
+            levels = [frames.at(i) for i in range(len(frames))] if decoding.resized else np.asarray(frames.as_tensor())
+            return _channels_first(self._fused.apply(levels, decoding.augment, finish))
+        with self._own_stream():
+            tensor: torch.Tensor = torch.utils.dlpack.from_dlpack(frames.as_tensor())
+            if self._stream is not None:
+                # DALI uses its buffers again in the order of its own streams, whatever torch's kernels still read.
+                tensor = tensor.clone()
+            clips = tensor.view(*decoding.augment.flip.shape, -1, *tensor.shape[1:])
+            return finish.batch(_channels_first(clips))
+
+    @contextlib.contextmanager
+    def _own_stream(self) -> Iterator[None]:
+        """On a GPU a stream beside that of the training, which nothing here waits for; done when the block ends."""
+        if self._stream is None:
+            yield
+            return
+        with torch.cuda.stream(self._stream):
+            yield
+        self._stream.synchronize()
+
+    def find_undecodable(self, jpegs: Sequence[NDArray[np.uint8]]) -> list[int]:
+        """Positions of the JPEGs that cannot be decoded as a whole, ascending.
+
+        Slow, and independent of windows: for looking into a batch that failed. `UndecodableFramesError.frames` tells
+        the same for the batch at hand.
+
+        Args:
+            jpegs: at most B * V * T encoded frames.
+        """
+        pipeline = _build(self.graph, _whole_frames)
+        return failing(len(jpegs), lambda part: _run(pipeline, *_rows(jpegs, {}, part)))
+
+    def close(self) -> None:
+        """End all threads."""
+        self._begun.clear()  # DALI ends what it has begun; as the program ends, its pipelines may be gone by now
+        if self._fused is not None:
+            self._fused.close()
+
+    def _take(self) -> None:
+        """Wait for the batch that was begun the longest ago, and keep what came of it."""
+        first = self._begun.popleft()
+        try:
+            (first.frames,) = first.pipeline.outputs()
+        except RuntimeError as error:
+            first.error = error
+
+    def _inputs(self, augment: ClipAugment) -> Inputs:
+        """Inputs of the graph, a row a clip."""
+        inputs: dict[str, NDArray[Any]] = {"anchor": np.stack([augment.top, augment.left], axis=-1).reshape(-1, 2)}
+        if self._resizes:
+            inputs["shape"] = np.stack([augment.height, augment.width], axis=-1).reshape(-1, 2)
+        if self.graph.colours != "fused":
+            inputs["flip"] = augment.flip.reshape(-1)
+        if self.graph.colours == "graph":
+            for name in ("brightness", "contrast", "saturation", "hue"):
+                inputs[name] = getattr(augment, name).reshape(-1)
+            sigma = augment.sigma.reshape(-1)
+            inputs["window"] = blur_window(sigma)
+            inputs["sigma"] = np.maximum(sigma, 0.1)  # DALI refuses 0; a window of one tap copies whatever it is
+        return inputs
+
+
+def release_unused_memory() -> None:
+    """Give memory back that DALI's pools keep for graphs that are gone."""
+    backend.ReleaseUnusedMemory()  # type: ignore[attr-defined]
+
+
+def _build(graph: FrameGraph, define: Callable[[FrameGraph], Any]) -> Any:
+    device_id = graph.device.index or 0 if graph.device.type == "cuda" else None
+    pipeline = pipeline_def(
+        batch_size=graph.frames,
+        num_threads=graph.threads,
+        device_id=device_id,
+        prefetch_queue_depth=1,
+        exec_dynamic=True,
+    )(define)(graph)
+    pipeline.build()
+    return pipeline
+
+
+def _start(pipeline: Any, jpegs: Sequence[NDArray[np.uint8]], inputs: Inputs) -> None:
+    """Feed a batch; the pipeline works on it from here on."""
+    for name, values in inputs.items():
+        pipeline.feed_input(name, values)
+    pipeline.feed_input("jpeg", list(jpegs))
+    pipeline.schedule_run()
+
+
+def _run(pipeline: Any, jpegs: Sequence[NDArray[np.uint8]], inputs: Inputs) -> None:
+    """Try whether the pipeline takes a batch."""
+    _start(pipeline, jpegs, inputs)
+    pipeline.outputs()
+
+
+def _channels_first(clips: torch.Tensor) -> torch.Tensor:
+    """[B, V, T, H, W, C] -> [B, V, C, T, H, W]: a view, whose memory is exactly that of channels_last_3d."""
+    return clips.permute(0, 1, 5, 2, 3, 4)
+
+
+def _rows(
+    jpegs: Sequence[NDArray[np.uint8]], inputs: Inputs, part: range
+) -> tuple[Sequence[NDArray[np.uint8]], Inputs]:
+    rows = slice(part.start, part.stop)
+    return jpegs[rows], {name: values[rows] for name, values in inputs.items()}
+
+
+def _fed(name: str, dtype: types.DALIDataType, ndim: int) -> Any:
+    return fn.external_source(name=name, dtype=dtype, ndim=ndim, batch=True)
+
+
+def _plain_frames(graph: FrameGraph) -> Any:
+    """Windows of the clip's size."""
+    return _finished(graph, _windows(graph, list(graph.crop)))
+
+
+def _resized_frames(graph: FrameGraph) -> Any:
+    """Windows of any size; a triangle filter with antialiasing, as torchvision's bilinear one, resizes them."""
+    frames = _windows(graph, _fed("shape", types.INT32, 1))
+    if graph.colours != "fused":
+        frames = fn.resize(frames, size=list(graph.crop), interp_type=types.INTERP_LINEAR, antialias=True)
+    return _finished(graph, frames)
+
+
+def _whole_frames(graph: FrameGraph) -> Any:
+    return fn.decoders.image(_fed("jpeg", types.UINT8, 1), device=graph.decode, output_type=types.RGB)
+
+
+def _windows(graph: FrameGraph, shape: Any) -> Any:
+    frames = fn.decoders.image_slice(
+        _fed("jpeg", types.UINT8, 1),
+        _fed("anchor", types.INT32, 1),
+        shape,
+        axis_names="HW",
+        device=graph.decode,
+        output_type=types.RGB,
+    )
+    return frames.gpu() if graph.device.type == "cuda" else frames
+
+
+def _finished(graph: FrameGraph, frames: Any) -> Any:
+    if graph.colours == "fused":
+        return frames
+    if graph.colours == "graph":
+        names = ("brightness", "contrast", "saturation", "hue")
+        frames = fn.color_twist(frames, **{name: _fed(name, types.FLOAT, 0) for name in names})
+        sigma, window = _fed("sigma", types.FLOAT, 0), _fed("window", types.INT32, 0)
+        frames = fn.gaussian_blur(frames, sigma=sigma, window_size=window)
+    return fn.crop_mirror_normalize(
+        frames,
+        mirror=_fed("flip", types.INT32, 0),
+        mean=[255 * value for value in MEAN],
+        std=[255 * value for value in STD],
+        dtype=types.FLOAT,
+        output_layout="HWC",
+    )

@@ -1,0 +1,74 @@
+"""What a decoder of frames is asked for, and a batch that it was given."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pclkd.pipeline.clips.augment import ClipAugment
+
+__all__ = ["Colours", "Decoding", "FrameGraph", "Inputs"]
+
+Colours = Literal["none", "graph", "fused"]
+Inputs = Mapping[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class FrameGraph:
+    """What the graph does; everything else is fed with the batch.
+
+    Attributes:
+        frames: frames a batch (B * V * T).
+        crop: height and width of the output, in pixels.
+        colours: who flips, changes colours, blurs and normalises. "graph": DALI's operators, frame by frame. "none":
+            the same without colours and blur. "fused": our own steps clip by clip, on the CPU alone, where DALI's cost
+            more than decoding; clips without colour changes cost nothing extra. `FrameGraph.best_colours` chooses.
+        decode: where JPEGs are decoded; "mixed" is nvJPEG on the GPU.
+        device: where frames are augmented and delivered.
+        threads: CPU threads.
+    """
+
+    frames: int
+    crop: tuple[int, int]
+    colours: Colours
+    decode: Literal["cpu", "mixed"]
+    device: torch.device
+    threads: int
+
+    @staticmethod
+    def best_colours(device: torch.device, *, changed: bool) -> Colours:
+        """The fastest way on `device`.
+
+        Args:
+            device: where frames are delivered.
+            changed: whether any clip's colours or sharpness may change (`Recipe.colours`).
+        """
+        if device.type == "cpu":
+            return "fused"
+        return "graph" if changed else "none"
+
+
+@dataclass(eq=False)
+class Decoding:
+    """A batch that DALI was given.
+
+    Attributes:
+        jpegs: B * V * T encoded frames.
+        augment: parameters [B, V].
+        inputs: what the graph was fed with beside the frames, a row a frame.
+        pipeline: that works on it.
+        resized: whether its windows may be of different sizes.
+        frames: DALI's output, once it was waited for.
+        error: why there is none.
+    """
+
+    jpegs: Sequence[NDArray[np.uint8]]
+    augment: ClipAugment
+    inputs: Inputs
+    pipeline: Any
+    resized: bool
+    frames: Any = None
+    error: RuntimeError | None = None

@@ -1,0 +1,9 @@
+from .common.errors import InputError as InputError
+from .datasets.dataset import Dataset as Dataset
+from .datasets.registry import read_dataset as read_dataset
+from .packing.pack import pack_videos as pack_videos
+from .packing.pack import plan_packing as plan_packing
+from .shards.index import ShardIndex as ShardIndex
+from .shards.manifest import Manifest as Manifest
+from .synth.dataset import SynthSettings as SynthSettings
+from .synth.dataset import render_dataset as render_dataset

@@ -1,0 +1,1 @@
+"""What every package uses: errors, settings, whole files, storage, worker processes, the console."""

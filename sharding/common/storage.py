@@ -1,0 +1,266 @@
+"""Files by URL: a local path, or what fsspec reaches (`s3://`, `gs://`, `memory://`).
+
+A file appears under its name only when it is whole. On a local file system that takes `.part`, sync and rename; an
+object store shows an object only when its upload is complete, so a finished local file is put there in one go.
+"""
+
+import errno
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from pclkd.sharding.common import files as atomic
+from pclkd.sharding.common.errors import InputError
+
+__all__ = [
+    "exists",
+    "fetch",
+    "filesystem",
+    "find",
+    "is_remote",
+    "join",
+    "listing",
+    "local_copy",
+    "local_path",
+    "put",
+    "read_bytes",
+    "read_range",
+    "remove",
+    "sizes",
+    "write_bytes",
+]
+
+_EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
+_OF_THIS_MACHINE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EMFILE, errno.EROFS})
+_LOCAL = ("file", "local")
+# Stores whose objects cannot be seen before they are complete; elsewhere a put goes through a `.part` and a move.
+_WHOLE_PUTS = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "az", "memory"})
+
+
+def is_remote(url: str | Path) -> bool:
+    """Tell whether `url` names something that only fsspec reaches; a path and `file://` are local."""
+    scheme, mark, _ = str(url).partition("://")
+    return bool(mark) and scheme not in _LOCAL
+
+
+def local_path(url: str | Path) -> Path:
+    """Return the path of a local URL (`file:///data` or a plain path)."""
+    scheme, mark, rest = str(url).partition("://")
+    return Path(rest) if mark and scheme in _LOCAL else Path(url)
+
+
+def join(root: str | Path, *names: str) -> str:
+    """Return the URL of what lies below `root`; plain paths stay plain paths."""
+    if is_remote(root):
+        return "/".join((str(root).rstrip("/"), *names))
+    return str(local_path(root).joinpath(*names))
+
+
+def filesystem(url: str | Path) -> tuple[Any, str]:
+    """Return the fsspec file system of a URL and the path in it.
+
+    Endpoint and credentials come from the environment (`AWS_ENDPOINT_URL`, `AWS_PROFILE`, ...) or fsspec's
+    configuration; listings are not cached, so that other machines' files are seen.
+
+    Raises:
+        InputError: an unknown scheme, or the package for it is not installed.
+    """
+    import fsspec  # type: ignore[import-untyped]
+
+    scheme = str(url).partition("://")[0]
+    try:
+        fs, path = fsspec.core.url_to_fs(str(url), use_listings_cache=False)
+    except ImportError as error:
+        extra = _EXTRAS.get(scheme)
+        remedy = f"run: pip install 'pclkd[{extra}]'" if extra else f"install what it asks for ({error})"
+        raise InputError(f"{url} needs a package that is not installed", remedy=remedy) from None
+    except ValueError as error:
+        raise InputError(f"{url} cannot be opened ({error})", remedy="use a path or an s3:// or gs:// URL") from None
+    return fs, str(path)
+
+
+@contextmanager
+def _told(url: str | Path) -> Iterator[None]:
+    """Turn what a store refuses into one line; a missing file stays FileNotFoundError for the caller to judge."""
+    try:
+        yield
+    except (FileNotFoundError, InputError):
+        raise
+    except PermissionError as error:
+        raise InputError(f"no access to {url} ({error})", remedy="check the credentials and their rights") from error
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in _OF_THIS_MACHINE:
+            raise
+        # botocore, aiohttp and google-auth share no base class, and none of them may be imported here.
+        name = type(error).__name__
+        if "Credential" in name or "Token" in name:
+            remedy = "set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (Google: gcloud auth)"
+            raise InputError(f"no credentials for {url} ({error})", remedy=remedy) from error
+        if "Endpoint" in name or "Connect" in name or isinstance(error, OSError):
+            remedy = "check the bucket, the network and AWS_ENDPOINT_URL"
+            raise InputError(f"{url} cannot be reached ({error})", remedy=remedy) from error
+        raise
+
+
+def exists(url: str | Path) -> bool:
+    """Tell whether there is such a file or folder."""
+    if not is_remote(url):
+        return local_path(url).exists()
+    with _told(url):
+        fs, path = filesystem(url)
+        return bool(fs.exists(path))
+
+
+def sizes(root: str | Path) -> dict[str, int]:
+    """Return the length in bytes of each file directly in a folder, by name; empty when there is no such folder."""
+    if not is_remote(root):
+        try:
+            with os.scandir(local_path(root)) as entries:
+                return {entry.name: entry.stat().st_size for entry in entries if entry.is_file()}
+        except (FileNotFoundError, NotADirectoryError):
+            return {}
+    return {name: int(about["size"]) for name, about in listing(str(root)).items()}
+
+
+def listing(root: str) -> dict[str, dict[str, Any]]:
+    """Return what a store tells of each file directly in a remote folder, by name; empty when there is none.
+
+    Raises:
+        InputError: the store cannot be reached or refuses.
+    """
+    with _told(root):
+        fs, path = filesystem(root)
+        try:
+            found = fs.ls(path, detail=True)
+        except FileNotFoundError:
+            return {}
+        return {str(entry["name"]).rpartition("/")[2]: entry for entry in found if entry["type"] == "file"}
+
+
+def find(root: str) -> list[str]:
+    """Return the names of all files below a remote folder (`Class/file.avi`), sorted; empty where there is none.
+
+    Raises:
+        InputError: the store cannot be reached or refuses.
+    """
+    with _told(root):
+        fs, path = filesystem(root)
+        top = path.rstrip("/") + "/"
+        try:
+            names = fs.find(path)
+        except FileNotFoundError:  # no such bucket
+            return []
+        return sorted(name.removeprefix(top) for name in names if name.startswith(top) and name != top)
+
+
+def read_bytes(url: str | Path) -> bytes:
+    """Read a whole file.
+
+    Raises:
+        FileNotFoundError: there is none.
+        InputError: the store cannot be reached or refuses.
+    """
+    if not is_remote(url):
+        return local_path(url).read_bytes()
+    with _told(url):
+        fs, path = filesystem(url)
+        return bytes(fs.cat_file(path))
+
+
+def read_range(url: str | Path, start: int, length: int) -> bytes:
+    """Read `length` bytes from `start`; fewer only where the file ends. Raises as `read_bytes`."""
+    if is_remote(url):
+        with _told(url):
+            fs, path = filesystem(url)
+            return bytes(fs.cat_file(path, start=start, end=start + length))
+    with local_path(url).open("rb") as file:
+        file.seek(start)
+        return file.read(length)
+
+
+def write_bytes(url: str | Path, data: bytes) -> None:
+    """Write a file, whole or not at all; local folders must exist.
+
+    Raises:
+        InputError: no such bucket, no credentials, or the store cannot be reached.
+    """
+    if not is_remote(url):
+        atomic.write_bytes(local_path(url), data)
+        return
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(data)
+        file.flush()
+        put(Path(file.name), url)
+
+
+def put(file: Path, url: str | Path) -> None:
+    """Copy a finished local file to a remote URL, where it appears only when it is whole. Raises as `write_bytes`."""
+    with _told(url):
+        fs, path = filesystem(url)
+        try:
+            if str(url).partition("://")[0] in _WHOLE_PUTS:
+                fs.put_file(str(file), path)
+            else:
+                fs.makedirs(path.rpartition("/")[0], exist_ok=True)
+                fs.put_file(str(file), f"{path}.part")
+                fs.mv(f"{path}.part", path)
+        except FileNotFoundError as error:
+            raise InputError(f"{url} cannot be written ({error})", remedy="make the bucket first") from error
+
+
+def fetch(url: str | Path, target: Path, tick: Callable[[], None] = lambda: None) -> None:
+    """Copy a file to the local path `target`, calling `tick` as it goes on; an interrupted copy leaves none.
+
+    Raises as `read_bytes`.
+    """
+    handle, name = tempfile.mkstemp(prefix=".fetch-", dir=target.parent)
+    os.close(handle)
+    try:
+        with _told(url):
+            fs, path = filesystem(url)
+            fs.get_file(path, name, callback=_ticking(tick))
+        Path(name).replace(target)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def _ticking(tick: Callable[[], None]) -> Any:
+    from fsspec.callbacks import Callback  # type: ignore[import-untyped]
+
+    class Ticking(Callback):  # type: ignore[misc]
+        def call(self, *_: Any, **__: Any) -> None:
+            tick()
+
+    return Ticking()
+
+
+@contextmanager
+def local_copy(url: str | Path, folder: Path | None = None, tick: Callable[[], None] = lambda: None) -> Iterator[Path]:
+    """Give a local path to read a file from: itself, or a copy in `folder` that is removed afterwards.
+
+    `tick` is called as copying goes on. Raises as `read_bytes`.
+    """
+    if not is_remote(url):
+        yield local_path(url)
+        return
+    with tempfile.TemporaryDirectory(prefix=".pclkd-", dir=folder) as own:
+        target = Path(own) / str(url).rpartition("/")[2]
+        fetch(url, target, tick)
+        yield target
+
+
+def remove(url: str | Path) -> None:
+    """Remove a file; none being there is fine."""
+    if not is_remote(url):
+        local_path(url).unlink(missing_ok=True)
+        return
+    with _told(url):
+        fs, path = filesystem(url)
+        try:
+            fs.rm_file(path)
+        except FileNotFoundError:
+            return

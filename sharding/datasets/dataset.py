@@ -1,0 +1,78 @@
+"""What every reader of a data set gives: its classes, its splits, and its videos."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from pclkd.sharding.common.errors import InputError
+
+__all__ = ["Dataset", "DatasetKind", "Part", "Video"]
+
+Part = Literal["train", "test"]
+DatasetKind = Literal["ucf101", "hmdb51", "kinetics", "folder", "csv"]
+
+
+@dataclass(frozen=True)
+class Video:
+    """One video file.
+
+    Attributes:
+        path: where it is: a local path, or a URL that fsspec reads.
+        relative: its name in the data set (`Class/file.avi`), as printable text.
+        key: its name in the shards, without dots or other characters that tar readers trip over.
+        label: 0-based class.
+        group: number that clips of one source share, -1 where nothing tells it.
+        parts: its part in each split that names it.
+    """
+
+    path: str
+    relative: str
+    key: str
+    label: int
+    group: int
+    parts: dict[int, Part]
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """The videos found, sorted by name, and where they and the lists disagree.
+
+    Attributes:
+        kind: which reader made it.
+        source: name of the folder or table the videos came from, without its path.
+        classes: class names; the position is the label.
+        numbers: the splits, ascending.
+        videos: what can be packed.
+        missing: listed videos that are not there.
+        unlisted: videos that no list names; packed in no part where the folder tells the class, else left out.
+        notes: what the reader decided and the user should know, a sentence each.
+
+    Raises:
+        InputError: two videos would share a key (keys that differ only in case count as one).
+    """
+
+    kind: DatasetKind
+    source: str
+    classes: tuple[str, ...]
+    numbers: tuple[int, ...]
+    videos: tuple[Video, ...]
+    missing: tuple[str, ...]
+    unlisted: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse keys that are not unique."""
+        _refuse_shared_keys(self.videos)
+
+
+def _refuse_shared_keys(videos: Iterable[Video]) -> None:
+    owners: dict[str, Video] = {}
+    for video in videos:
+        # On disks that ignore case one of two such samples would overwrite the other when a shard is unpacked.
+        other = owners.setdefault(video.key.casefold(), video)
+        if other is not video:
+            both = f"the key {video.key!r}" if other.key == video.key else f"a key but for case, {video.key!r}"
+            raise InputError(
+                f"{other.relative} and {video.relative} would share {both}",
+                remedy="rename or remove one of them (in the lists too)",
+            )

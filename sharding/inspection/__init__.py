@@ -1,0 +1,1 @@
+"""What is in a shard set: statistics, quality, contact sheets, and how they are told."""

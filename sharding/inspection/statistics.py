@@ -1,0 +1,134 @@
+"""What a shard set holds, in figures: from the memory-mapped index columns, so that a million videos take seconds."""
+
+import re
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from pclkd.sharding.common.errors import InputError
+from pclkd.sharding.shards.index import ShardIndex
+from pclkd.sharding.shards.samples import read_notes
+
+__all__ = ["Bin", "Spread", "Statistics", "measure_set"]
+
+_CHUNK = 1 << 22
+_BINS = 12
+_LOOKED_AT = 64
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Of some whole numbers: the smallest, the median, the 99th percentile, the largest, and the mean.
+
+    The percentiles are numbers that occur: the smallest ones that half and 99 % of all do not exceed.
+    """
+
+    min: int
+    median: int
+    p99: int
+    max: int
+    mean: float
+
+
+@dataclass(frozen=True)
+class Bin:
+    """How many videos have at least `start` and fewer than `stop` frames."""
+
+    start: int
+    stop: int
+    videos: int
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """The figures of a shard set.
+
+    Attributes:
+        videos_per_class: by class name, in the order of the labels; classes without a video too.
+        frames_per_video: their spread.
+        lengths: histogram of the frames a video has; bins of equal width, the last one reaches to the longest.
+        bytes_per_frame: of the stored JPEGs.
+        frame_sizes: videos by stored "HEIGHTxWIDTH", in pixels, the most frequent first.
+        fps: videos by frames a second, the most frequent first, among `fps_videos` that lie evenly over the set: the
+            index does not hold it.
+        fps_videos: how many videos were looked at for `fps`.
+        quarantine: videos by why they were left out, numbers in the reason replaced by N; the most frequent first.
+    """
+
+    videos_per_class: dict[str, int]
+    frames_per_video: Spread
+    lengths: tuple[Bin, ...]
+    bytes_per_frame: Spread
+    frame_sizes: dict[str, int]
+    fps: dict[str, int]
+    fps_videos: int
+    quarantine: dict[str, int]
+
+
+def measure_set(index: ShardIndex) -> Statistics:
+    """Work out the figures of a shard set; shards may be missing or damaged."""
+    per_class = np.bincount(index.sample_label, minlength=len(index.classes)).tolist()
+    counts = np.diff(index.sample_frames)
+    sizes, videos = np.unique(index.sample_sizes(np.arange(len(index))), axis=0, return_counts=True)
+    frame_sizes = Counter(
+        {f"{height}x{width}": count for (height, width), count in zip(sizes.tolist(), videos.tolist(), strict=True)}
+    )
+    looked_at = sorted({round(place) for place in np.linspace(0, len(index) - 1, min(_LOOKED_AT, len(index)))})
+    fps = Counter(_rate(index, sample) for sample in looked_at)
+    reasons = Counter(re.sub(r"\d+", "N", video.reason) for video in index.manifest.quarantined)
+    return Statistics(
+        videos_per_class=dict(zip(index.classes, per_class, strict=True)),
+        frames_per_video=_spread(counts),
+        lengths=_histogram(counts),
+        bytes_per_frame=_spread(index.frame_length),
+        frame_sizes=dict(frame_sizes.most_common()),
+        fps=dict(fps.most_common()),
+        fps_videos=len(looked_at),
+        quarantine=dict(reasons.most_common()),
+    )
+
+
+def _rate(index: ShardIndex, sample: int) -> str:
+    try:
+        fps = float(read_notes(index, sample)["fps"])
+    except (InputError, OSError):
+        return "unreadable"  # the figures of a damaged set are wanted too
+    return f"{fps:.5g}" if fps else "unknown"
+
+
+def _spread(numbers: npt.NDArray[np.integer]) -> Spread:
+    """Count equal numbers chunk by chunk: exact, and neither sorts nor copies what can be hundreds of millions."""
+    counts = np.zeros(int(numbers.max()) + 1, dtype=np.int64)
+    for start in range(0, len(numbers), _CHUNK):
+        found = np.bincount(numbers[start : start + _CHUNK])
+        counts[: len(found)] += found
+    reached = np.cumsum(counts)
+    median, p99 = (int(np.searchsorted(reached, share * reached[-1])) for share in (0.5, 0.99))
+    mean = float(counts @ np.arange(len(counts), dtype=np.float64)) / len(numbers)
+    return Spread(int(np.argmax(counts > 0)), median, p99, len(counts) - 1, round(mean, 2))
+
+
+def _histogram(counts: npt.NDArray[np.int64]) -> tuple[Bin, ...]:
+    """Bins of a round width; the few very long videos share the last one, so that the others can be told apart."""
+    lowest, highest = int(counts.min()), int(counts.max())
+    usual = int(np.percentile(counts, 99))
+    width = _round_up(max(1, -(-(usual + 1 - lowest) // _BINS)))
+    first = lowest // width * width
+    bins = max(1, -(-(usual + 1 - first) // width))
+    edges = [first + width * number for number in range(bins)]
+    inside = np.minimum((counts - first) // width, bins - 1)
+    videos = np.bincount(inside, minlength=bins).tolist()
+    stops = [*edges[1:], max(edges[-1] + width, highest + 1)]
+    return tuple(Bin(start, stop, count) for start, stop, count in zip(edges, stops, videos, strict=True))
+
+
+def _round_up(number: int) -> int:
+    """Return the next of 1, 2, 5, 10, 20, 50, ..."""
+    power = 1
+    while True:
+        for step in (1, 2, 5):
+            if step * power >= number:
+                return step * power
+        power *= 10

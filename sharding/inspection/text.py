@@ -1,0 +1,87 @@
+"""Figures of a shard set as text: bars in colour on a terminal, rows of '#' elsewhere."""
+
+import shutil
+import sys
+from collections.abc import Mapping
+
+import click
+
+from pclkd.sharding.inspection.statistics import Spread, Statistics
+
+__all__ = ["print_statistics"]
+
+_CLASSES_AT_MOST = 24
+_LONGEST_BAR = 50
+_EIGHTHS = " ▏▎▍▌▋▊▉"
+
+
+def print_statistics(statistics: Statistics) -> None:
+    """Write class balance, lengths, bytes a frame, sizes, rates and reasons of quarantine to standard output."""
+    _heading("per class", _balance(statistics.videos_per_class))
+    _bars(_some(statistics.videos_per_class))
+    _heading("lengths", _told(statistics.frames_per_video) + " frames")
+    last = len(statistics.lengths) - 1
+    _bars(
+        {
+            f"{bin.start} to {bin.stop - 1}" if number < last else f"{bin.start} and more": bin.videos
+            for number, bin in enumerate(statistics.lengths)
+        }
+    )
+    _heading("JPEG bytes", _told(statistics.bytes_per_frame) + " a frame")
+    _heading("frame size", _listed(statistics.frame_sizes))
+    videos = sum(statistics.videos_per_class.values())
+    some = "" if statistics.fps_videos == videos else f" (of {statistics.fps_videos} videos looked at)"
+    _heading("frames/s", _listed(statistics.fps) + some)
+    if statistics.quarantine:
+        _heading("quarantined", f"{sum(statistics.quarantine.values())} videos")
+        _bars(statistics.quarantine)
+
+
+def _heading(name: str, text: str) -> None:
+    click.echo(click.style(f"{name:<13}", bold=True) + text)
+
+
+def _balance(videos: Mapping[str, int]) -> str:
+    counts = sorted(count for count in videos.values() if count)
+    held = f"{len(counts)} of {len(videos)} classes have any; " if len(counts) < len(videos) else ""
+    return f"{held}min {counts[0]}, median {counts[len(counts) // 2]}, max {counts[-1]} videos"
+
+
+def _told(spread: Spread) -> str:
+    return f"min {spread.min}, median {spread.median}, mean {spread.mean:.0f}, p99 {spread.p99}, max {spread.max}"
+
+
+def _listed(counts: Mapping[str, int], at_most: int = 6) -> str:
+    shown = [f"{name} ({count})" for name, count in list(counts.items())[:at_most]]
+    return ", ".join(shown + ([f"{len(counts) - at_most} more"] if len(counts) > at_most else []))
+
+
+def _some(videos: Mapping[str, int]) -> dict[str, int | None]:
+    """Return the classes that have videos, the largest first; of very many, both ends with a gap (None) between."""
+    held = sorted(((name, count) for name, count in videos.items() if count), key=lambda pair: (-pair[1], pair[0]))
+    if len(held) <= _CLASSES_AT_MOST:
+        return dict(held)
+    half = _CLASSES_AT_MOST // 2
+    gap = f"... {len(held) - 2 * half} classes ..."
+    return {**dict(held[:half]), gap: None, **dict(held[-half:])}
+
+
+def _bars(counts: Mapping[str, int | None]) -> None:
+    names = max(map(len, counts))
+    numbers = len(str(max(count or 0 for count in counts.values())))
+    room = max(10, min(_LONGEST_BAR, shutil.get_terminal_size().columns - names - numbers - 6))
+    most = max(1, *(count or 0 for count in counts.values()))
+    for name, count in counts.items():
+        if count is None:
+            click.echo(f"  {name}")
+        else:
+            bar = "  " + click.style(_bar(room * count / most), fg="cyan") if count else ""
+            click.echo(f"  {name:<{names}}  {count:>{numbers}}{bar}")
+
+
+def _bar(length: float) -> str:
+    encoding = (getattr(sys.stdout, "encoding", None) or "").lower().replace("-", "")
+    if not (sys.stdout.isatty() and encoding == "utf8"):
+        return "#" * max(round(length), length > 0)
+    eighths = max(round(8 * length), length > 0)
+    return "█" * (eighths // 8) + _EIGHTHS[eighths % 8].strip()

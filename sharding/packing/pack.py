@@ -1,0 +1,160 @@
+"""Pack videos into shards: check the input, hold the output, and run."""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pclkd.sharding.common import storage
+from pclkd.sharding.common.errors import InputError
+from pclkd.sharding.common.progress import Step
+from pclkd.sharding.datasets.dataset import Dataset
+from pclkd.sharding.datasets.registry import DatasetChoice, read_dataset
+from pclkd.sharding.packing.engines import EngineName, check_engine, open_engine
+from pclkd.sharding.packing.lock import locked
+from pclkd.sharding.packing.run import PackRun
+from pclkd.sharding.packing.supervise import Limits
+from pclkd.sharding.packing.task import Opener
+from pclkd.sharding.shards.manifest import Manifest, PackSettings
+from pclkd.sharding.video.frames import open_video
+
+__all__ = ["PackPlan", "PackReport", "pack_videos", "plan_packing"]
+
+
+@dataclass(frozen=True)
+class PackReport:
+    """What a run came to.
+
+    Attributes:
+        manifest: of the finished set.
+        seconds: that the run took.
+        kept: shards that were there already.
+        made: shards that were made.
+        retried: attempts at a video that failed and were made again.
+        complete: whether the finished set was there already.
+    """
+
+    manifest: Manifest
+    seconds: float
+    kept: int
+    made: int
+    retried: int
+    complete: bool
+
+
+@dataclass(frozen=True)
+class PackPlan:
+    """Checked input of a pack run: where the videos are, what the data set holds, and the settings."""
+
+    videos: str
+    dataset: Dataset
+    settings: PackSettings
+
+
+def plan_packing(
+    videos: str | Path,
+    splits: str | Path | None = None,
+    *,
+    dataset: DatasetChoice = "auto",
+    test_share: float = 0.0,
+    strict: bool = False,
+    **frames: Any,
+) -> PackPlan:
+    """Read the lists and the folder, and check them, before anything is written.
+
+    Args:
+        videos: path or URL of the folder of videos, or of a table of them.
+        splits: path or URL of the lists; see `read_dataset`.
+        dataset: the layout of the data set.
+        test_share: what to hold out as the test part where nothing tells the parts.
+        strict: refuse videos that are missing or that no list names.
+        **frames: fields of `PackSettings`.
+
+    Raises:
+        InputError: anything wrong with the folder or the lists; with `strict` also any listed video that is not on
+            disk and any video on disk that is not listed.
+    """
+    settings = PackSettings(**frames)
+    found = read_dataset(videos, splits, dataset, test_share)
+    if strict:
+        _refuse_disagreement(videos, splits or videos, found)
+    return PackPlan(str(videos), found, settings)
+
+
+def pack_videos(
+    plan: PackPlan,
+    out: str | Path,
+    *,
+    workers: int | None = None,
+    engine: EngineName = "local",
+    ray_address: str | None = None,
+    limits: Limits | None = None,
+    overwrite: bool = False,
+    step: Step = lambda _name, _failed=False, /: None,
+    opener: Opener = open_video,
+) -> PackReport:
+    """Make the shard set that `plan` describes in `out`, or go on where an earlier run was stopped.
+
+    The bytes depend on the videos, the lists and the settings alone: not on workers, engine, crashes or the time. What
+    to make is written down first; finished shards of an earlier run are checked and kept; a video that cannot be
+    decoded, or that a process hangs or crashes over, is tried twice, left out and named in the manifest. When the run
+    fails, its finished shards stay for the next one.
+
+    Args:
+        plan: from `plan_packing`.
+        out: folder or URL to make, or to fill.
+        workers: processes; as many as there are processors when None.
+        engine: "local" or "ray".
+        ray_address: of a Ray cluster.
+        limits: what one video may take.
+        overwrite: whether a finished set in `out` may be replaced; shards that would not change are kept.
+        step: called with the name of each video that is through, and whether it was left out.
+        opener: opens a video.
+
+    Raises:
+        InputError: `out` holds another finished set or is in use, no video can be decoded, or processes keep dying for
+            a reason that lies in no video.
+    """
+    started = time.monotonic()
+    check_engine(engine, ray_address)
+    out = _normal(out)
+    with locked(out) as held:
+        run = PackRun(plan.dataset, plan.settings, out, opener)
+        try:
+            with open_engine(
+                engine, workers=workers, limits=limits or Limits(), ray_address=ray_address, held=held
+            ) as opened:
+                manifest, results, complete = run.make(opened, step, overwrite=overwrite)
+        except BaseException as error:
+            run.give_up()
+            if isinstance(error, OSError) and error.filename is None:
+                error.filename = out  # a full disk is told without its place
+            raise
+    kept = sum(result.kept for result in results)
+    retried = sum(result.retried for result in results)
+    return PackReport(manifest, time.monotonic() - started, kept, len(results) - kept, retried, complete)
+
+
+def _normal(out: str | Path) -> str:
+    if not storage.is_remote(out):
+        return str(storage.local_path(out))
+    if str(out).startswith("memory://"):
+        remedy = "give a folder, or an s3:// or gs:// URL"
+        raise InputError(f"{out} is in the memory of one process, and many write shards", remedy=remedy)
+    storage.filesystem(out)  # a missing package is told before anything is done
+    return str(out).rstrip("/")
+
+
+def _refuse_disagreement(videos: str | Path, splits: str | Path, dataset: Dataset) -> None:
+    remedy = "complete the folder or the lists, or pack without --strict"
+    if dataset.missing:
+        raise InputError(
+            f"{len(dataset.missing)} videos listed in {splits} are not in {videos}, the first is {dataset.missing[0]}",
+            remedy=remedy,
+        )
+    if dataset.unlisted:
+        where = "outside of the class folders" if dataset.kind == "folder" else f"in no list of {splits}"
+        raise InputError(
+            f"{len(dataset.unlisted)} videos in {videos} stand {where}, the first is {dataset.unlisted[0]}",
+            remedy=remedy,
+        )

@@ -1,0 +1,64 @@
+"""Which videos go into which shard: a pure function of the videos, never of workers, history or the order found.
+
+The first bits of the hash of a video's key name its shard, and the hash orders the videos inside. So a video that is
+added changes the one shard it falls into and no other, and the set is the same as if all had been packed at once. The
+number of shards is a power of two that doubles when the videos pass a power of two times 128; only then does every
+video move. The price is that shards differ in size by about a tenth, and that a small set can have gaps in its numbers.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pclkd.sharding.datasets.dataset import Video
+
+__all__ = ["MOST_VIDEOS", "PlannedShard", "plan_shards", "shard_count", "shard_name"]
+
+MOST_VIDEOS = 128  # about 180 MB a shard for UCF101
+_FEWEST_SHARDS = 16  # small sets too keep several workers and readers busy,
+_FEWEST_VIDEOS = 4  # as long as a shard has some videos
+
+
+@dataclass(frozen=True)
+class PlannedShard:
+    """One shard to make: its number, and its videos in their order."""
+
+    number: int
+    videos: tuple[Video, ...]
+
+    @property
+    def name(self) -> str:
+        """File name of the tar."""
+        return shard_name(self.number)
+
+
+def shard_count(videos: int, most: int = MOST_VIDEOS) -> int:
+    """Return over how many shards to spread `videos`: a power of two, on average `most` / 2 to `most` videos each.
+
+    Below 16 x 64 videos shards are smaller: up to 16 shards, of 4 videos or more.
+    """
+    needed = max(1, -(-videos // most))
+    wanted = min(_FEWEST_SHARDS, max(1, videos // _FEWEST_VIDEOS))
+    return int(max(1 << (needed - 1).bit_length(), 1 << (wanted.bit_length() - 1)))
+
+
+def shard_name(number: int) -> str:
+    """Return the file name of shard `number`."""
+    return f"shard-{number:06d}.tar"
+
+
+def plan_shards(videos: Sequence[Video], most: int = MOST_VIDEOS) -> list[PlannedShard]:
+    """Deal the videos into shards by a hash of their keys; shards without a video are left out.
+
+    The hash mixes the classes, so that a reader that goes through the shards one after another still sees them mixed.
+    """
+    count = shard_count(len(videos), most)
+    shards: dict[int, list[tuple[bytes, Video]]] = {}
+    for video in videos:
+        digest = hashlib.sha256(video.key.encode()).digest()
+        number = int.from_bytes(digest[:8], "big") * count >> 64
+        shards.setdefault(number, []).append((digest, video))
+    return [
+        PlannedShard(number, tuple(video for _, video in sorted(members, key=lambda member: member[0])))
+        for number, members in sorted(shards.items())
+    ]

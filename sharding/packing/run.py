@@ -1,0 +1,171 @@
+"""One run over one output: check what is there, make what is missing, put it together, clean up."""
+
+import os
+import uuid
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from pclkd.sharding.common import storage
+from pclkd.sharding.common.errors import InputError
+from pclkd.sharding.common.identity import identify
+from pclkd.sharding.common.progress import Step
+from pclkd.sharding.datasets.dataset import Dataset
+from pclkd.sharding.packing.assemble import index_columns, shard_manifest
+from pclkd.sharding.packing.engines import Engine
+from pclkd.sharding.packing.journal import write_plan, write_record
+from pclkd.sharding.packing.output import any_record, clear_unfinished, clear_work, prepare, remove_all, remove_shards
+from pclkd.sharding.packing.plan import plan_shards
+from pclkd.sharding.packing.reuse import CheckTask, finished_shards
+from pclkd.sharding.packing.task import Opener, ShardResult, ShardTask
+from pclkd.sharding.shards.columns import check_columns, column_sums, write_columns
+from pclkd.sharding.shards.index import ShardIndex
+from pclkd.sharding.shards.manifest import MANIFEST_NAME, Manifest, PackSettings, Quarantined
+
+__all__ = ["PackRun"]
+
+
+class PackRun:
+    """A run that holds the lock of its output.
+
+    Args:
+        dataset: what to pack.
+        settings: how.
+        out: where to; the output must be locked.
+        opener: opens a video.
+    """
+
+    def __init__(self, dataset: Dataset, settings: PackSettings, out: str, opener: Opener) -> None:
+        self.dataset = dataset
+        self.settings = settings
+        self.out = out
+        self.run = f"{os.getpid()}-{uuid.uuid4().hex[:8]}"
+        self._began = False
+        shards = plan_shards(dataset.videos, settings.videos_per_shard)
+        identities = iter(identify([video.path for shard in shards for video in shard.videos]))
+        self.tasks = [
+            ShardTask(
+                shard.number,
+                shard.videos,
+                tuple(next(identities) for _ in shard.videos),
+                dataset.classes,
+                out,
+                settings,
+                self.run,
+                opener,
+            )
+            for shard in shards
+        ]
+
+    def make(self, engine: Engine, step: Step, *, overwrite: bool) -> tuple[Manifest, list[ShardResult], bool]:
+        """Finish the set; return its manifest, what became of each shard, and whether it was complete already.
+
+        Raises:
+            InputError: a finished set is there that is another or damaged, and `overwrite` is not said; or no video
+                can be decoded.
+        """
+        kept: list[ShardResult | None] = [None] * len(self.tasks)
+        if storage.exists(storage.join(self.out, MANIFEST_NAME)):
+            index = self._finished(overwrite)
+            if index is not None:
+                kept = self._check(index, engine, step, overwrite)
+                if not overwrite:
+                    return self._complete(index, [result for result in kept if result is not None])
+        self._began = True
+        prepare(self.out)
+        write_plan(self.out, self.dataset.source, self.settings, self.tasks)
+        for task, result in zip(self.tasks, kept, strict=True):
+            if result is not None:
+                write_record(task, result)
+        # From here on no reader may take what is there for a whole set.
+        storage.remove(storage.join(self.out, MANIFEST_NAME))
+        made = iter(engine.run([task for task, result in zip(self.tasks, kept, strict=True) if result is None], step))
+        results = [result if result is not None else next(made) for result in kept]
+        whole = [result for result in results if result is not None]
+        return self._finish(whole), whole, False
+
+    def give_up(self) -> None:
+        """Leave finished shards to the next run, and nothing else."""
+        if not self._began:
+            return
+        if any_record(self.out):
+            clear_unfinished(self.out)
+        else:
+            remove_all(self.out, self.run)
+
+    def _finished(self, overwrite: bool) -> ShardIndex | None:
+        """Open the finished set that is there; None when it is to be replaced altogether."""
+        try:
+            index = ShardIndex.open(self.out, check_shards=False)
+            check_columns(self.out, index.manifest.columns)
+        except InputError as error:
+            if overwrite:
+                return None
+            problem = f"{self.out} holds a finished shard set already, which cannot be read ({error.problem})"
+            raise InputError(problem, remedy="give another folder or say --overwrite") from error
+        if index.manifest.settings == self.settings:
+            return index
+        if overwrite:
+            return None
+        then, now = asdict(index.manifest.settings), asdict(self.settings)
+        differ = ", ".join(f"{name} {then[name]}, not {now[name]}" for name in now if now[name] != then[name])
+        raise InputError(
+            f"{self.out} holds a finished shard set already, made with other settings ({differ})",
+            remedy="give another folder or say --overwrite",
+        )
+
+    def _check(self, index: ShardIndex, engine: Engine, step: Step, overwrite: bool) -> list[ShardResult | None]:
+        """Compare the finished shards with the plan; None stands for one that must be made (again)."""
+        finished = finished_shards(index)
+        # --overwrite gives quarantined videos another chance: they may have been mended.
+        left_out = {} if overwrite else {video.video: video for video in index.manifest.quarantined}
+        checks = [CheckTask(task, finished.get(task.name), _left_out(task, left_out)) for task in self.tasks]
+        possible = [check.fits for check in checks]
+        if not overwrite and not all(possible):
+            raise self._other(possible.count(False), len(checks))
+        checked = iter(engine.run([check for check in checks if check.fits], step))
+        found = [next(checked) if fits else None for fits in possible]
+        if not overwrite and None in found:
+            raise self._other(found.count(None), len(checks))
+        return found
+
+    def _other(self, changed: int, total: int) -> InputError:
+        return InputError(
+            f"{self.out} holds a finished shard set already, and {changed} of the {total} shards would change: videos "
+            "were added, removed or changed, or a shard is damaged",
+            remedy="give another folder or say --overwrite: shards that would not change are kept",
+        )
+
+    def _complete(self, index: ShardIndex, results: list[ShardResult]) -> tuple[Manifest, list[ShardResult], bool]:
+        """Check that a set whose shards are sound is complete in all else too."""
+        columns = index_columns(results, self.dataset.numbers)
+        sums = column_sums(columns)
+        manifest = shard_manifest(self.dataset, self.settings, results, columns, sums)
+        if manifest.fingerprint != index.fingerprint:
+            raise InputError(
+                f"{self.out} holds a finished shard set already, with other lists",
+                remedy="give another folder or say --overwrite: the shards are kept",
+            )
+        clear_work(self.out, self.run)
+        return manifest, results, True
+
+    def _finish(self, results: Sequence[ShardResult]) -> Manifest:
+        """Write the index columns and, last, the manifest; take away what is of no more use."""
+        if not any(result.record for result in results):
+            quarantined = sorted((v for result in results for v in result.quarantined), key=lambda v: v.video)
+            remove_all(self.out, self.run)
+            raise InputError(
+                f"none of the {len(quarantined)} videos in {self.dataset.source} can be decoded, the first, "
+                f"{quarantined[0].video}, {quarantined[0].reason}",
+                remedy="check that the download is complete",
+            )
+        remove_shards(self.out, but=[result.record.name for result in results if result.record])
+        columns = index_columns(results, self.dataset.numbers)
+        sums = write_columns(self.out, columns)
+        manifest = shard_manifest(self.dataset, self.settings, results, columns, sums)
+        manifest.write(self.out)
+        clear_work(self.out, self.run)
+        return manifest
+
+
+def _left_out(task: ShardTask, quarantined: dict[str, Quarantined]) -> tuple[Quarantined, ...]:
+    return tuple(quarantined[video.relative] for video in task.videos if video.relative in quarantined)

@@ -1,0 +1,242 @@
+"""Make one shard: frames go from the decoder into the tar as they come, however long a video is."""
+
+import errno
+import hashlib
+import json
+import os
+import tempfile
+import time
+import zlib
+from array import array
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from pclkd.sharding.common import files as atomic
+from pclkd.sharding.common import storage
+from pclkd.sharding.packing.task import PackedVideo, ShardResult, ShardTask
+from pclkd.sharding.shards.manifest import Quarantined, ShardRecord
+from pclkd.sharding.shards.tar import BLOCK, LARGEST_MEMBER, MemberTooLargeError, TarWriter, webdataset_index
+from pclkd.sharding.video.frames import UnreadableVideoError
+
+__all__ = ["FileLostError", "Outcome", "Tell", "make_shard", "sha256_of", "write_index"]
+
+Outcome = PackedVideo | Quarantined
+# What a worker says while it goes on: ("begin", position of the video), ("alive",), ("retry",), ("through", outcome),
+# ("restart",) when nothing of what was through before is of use.
+Tell = Callable[[tuple[Any, ...]], None]
+
+_SECONDS_BETWEEN_SIGNS = 0.25
+_CHUNK = 1 << 20
+
+
+class FileLostError(Exception):
+    """A video brought this process into a state that it should not go on from; the text says how."""
+
+
+def make_shard(task: ShardTask, so_far: Sequence[Outcome], tell: Tell) -> ShardResult:
+    """Decode the videos of a shard and write its tar and its wds2idx index.
+
+    Both appear under their final names only when they are whole. A video that cannot be read is tried once more and
+    then left out.
+
+    Args:
+        task: the shard.
+        so_far: what became of its first videos in a process that was lost; their part of the tar is there.
+        tell: called as work goes on.
+
+    Raises:
+        FileLostError: a video takes more memory than there may be; go on in a new process.
+        OSError: the tar cannot be written.
+    """
+    task.scratch.mkdir(parents=True, exist_ok=True)
+    outcomes = list(so_far)
+    with task.part.open("r+b" if so_far else "w+b") as file:
+        tar = TarWriter(file, _end_of(outcomes))
+        for position in range(len(outcomes), len(task.videos)):
+            tell(("begin", position))
+            outcomes.append(_pack_video(task, position, tar, tell))
+            file.flush()  # what is told to be through must survive this process
+            tell(("through", outcomes[-1]))
+        result = ShardResult(None, quarantined=[video for video in outcomes if isinstance(video, Quarantined)])
+        if packed := [video for video in outcomes if isinstance(video, PackedVideo)]:
+            total = tar.finish()
+            sha256, result.packed = _seal(file, packed)
+            result.record = ShardRecord(task.name, total, len(packed), sha256)
+            os.fsync(file.fileno())
+    if result.packed:
+        write_index(task, result.packed)
+        _publish(task)
+    task.part.unlink(missing_ok=True)
+    return result
+
+
+def write_index(task: ShardTask, packed: Sequence[PackedVideo]) -> None:
+    """Write what wds2idx makes of the tar beside it, unless it is there."""
+    url = storage.join(task.out, f"{Path(task.name).stem}.idx")
+    content = webdataset_index([entry for video in packed for entry in video.entries]).encode()
+    with suppress(FileNotFoundError):
+        if storage.read_bytes(url) == content:
+            return
+    storage.write_bytes(url, content)
+
+
+def sha256_of(path: Path, tick: Callable[[], None] = lambda: None) -> str:
+    """Return the SHA-256 of a file as hex, calling `tick` as it goes on."""
+    found = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            found.update(chunk)
+            tick()
+    return found.hexdigest()
+
+
+def _end_of(outcomes: Sequence[Outcome]) -> int:
+    return max([0, *(video.start + video.size for video in outcomes if isinstance(video, PackedVideo))])
+
+
+def _pack_video(task: ShardTask, position: int, tar: TarWriter, tell: Tell) -> Outcome:
+    """Append one video; when it fails twice, nothing of it stays."""
+    start = tar.position
+    try:
+        return _append(task, position, tar, tell)
+    except UnreadableVideoError:
+        # A server that was away for a moment may be back.
+        tar.rewind(start)
+        tell(("retry",))
+    try:
+        return _append(task, position, tar, tell)
+    except UnreadableVideoError as error:
+        tar.rewind(start)
+        return Quarantined(task.videos[position].relative, str(error))
+
+
+def _append(task: ShardTask, position: int, tar: TarWriter, tell: Tell) -> PackedVideo:
+    video = task.videos[position]
+    tick = _ticker(tell)
+    start = tar.position
+    lengths, sums = array("i"), array("I")
+    try:
+        with _source(video.path, tick) as path:
+            with (
+                task.opener(path, task.settings) as opened,
+                tar.stream(f"{video.key}.mjpeg") as write,
+            ):
+                for frame in opened.frames:
+                    write(frame)
+                    lengths.append(len(frame))
+                    sums.append(zlib.crc32(frame))
+                    tick()
+            source_sha256 = _hash_source(path, tick)
+    except MemberTooLargeError:
+        limit = f"would take more than {(LARGEST_MEMBER + 1) >> 30} GiB"
+        raise UnreadableVideoError(f"{limit} stored; --fps, --max-frames or a smaller --size help") from None
+    except (MemoryError, OSError) as error:
+        if isinstance(error, MemoryError) or error.errno == errno.ENOMEM:
+            raise FileLostError("needs more memory to decode than a worker may use") from error
+        raise
+    about = json.dumps(
+        {
+            "key": video.key,
+            "class": task.classes[video.label],
+            "label": video.label,
+            "group": video.group,
+            "frames": len(lengths),
+            "fps": opened.fps,
+            "height": opened.height,
+            "width": opened.width,
+            "source": video.relative,
+            "source_sha256": source_sha256,
+        }
+    ).encode()
+    tar.add(f"{video.key}.json", about)
+    return PackedVideo(
+        video,
+        start + BLOCK,
+        np.array(lengths, dtype=np.int32),
+        np.array(sums, dtype=np.uint32),
+        tar.position - start,
+        opened.height,
+        opened.width,
+        len(about),
+        source_sha256,
+    )
+
+
+@contextmanager
+def _source(url: str, tick: Callable[[], None]) -> Iterator[Path]:
+    """Give a local path to read a source from."""
+    if not storage.is_remote(url):
+        yield storage.local_path(url)
+        return
+    with tempfile.TemporaryDirectory(prefix="pclkd-source-") as folder:
+        target = Path(folder) / f"source{PurePosixPath(url).suffix}"
+        try:
+            storage.fetch(url, target, tick)
+        except FileNotFoundError:
+            raise UnreadableVideoError("is not there any more") from None
+        yield target
+
+
+def _hash_source(path: Path, tick: Callable[[], None]) -> str:
+    try:
+        return sha256_of(path, tick)
+    except OSError as error:
+        raise UnreadableVideoError(f"cannot be read ({error.strerror})") from error
+
+
+def _ticker(tell: Tell) -> Callable[[], None]:
+    """Return a function that may be called often and says now and then that there is progress."""
+    said = time.monotonic()
+
+    def tick() -> None:
+        nonlocal said
+        now = time.monotonic()
+        if now - said >= _SECONDS_BETWEEN_SIGNS:
+            said = now
+            tell(("alive",))
+
+    return tick
+
+
+def _seal(file: BinaryIO, packed: Sequence[PackedVideo]) -> tuple[str, list[PackedVideo]]:
+    """Read a whole tar back; return its SHA-256 as hex, and its videos with the checksums of their stretches.
+
+    The headers were written last, and parts of the file may come from a process that was lost: only what is read back
+    can be vouched for.
+    """
+    file.flush()
+    file.seek(0)
+    whole = hashlib.sha256()
+    sealed = []
+
+    def read(size: int) -> bytes:
+        data = file.read(size)
+        whole.update(data)
+        return data
+
+    for video in packed:
+        crc32 = zlib.crc32(read(BLOCK))
+        for length, expected in zip(video.lengths.tolist(), video.frame_crc32.tolist(), strict=True):
+            frame = read(length)
+            if zlib.crc32(frame) != expected:
+                raise OSError(errno.EIO, "what was written does not come back", file.name)
+            crc32 = zlib.crc32(frame, crc32)
+        crc32 = zlib.crc32(read(video.start + video.size - file.tell()), crc32)
+        sealed.append(replace(video, crc32=crc32))
+    while read(_CHUNK):
+        pass
+    return whole.hexdigest(), sealed
+
+
+def _publish(task: ShardTask) -> None:
+    if storage.is_remote(task.out):
+        storage.put(task.part, storage.join(task.out, task.name))
+        return
+    target = storage.local_path(task.out) / task.name
+    task.part.replace(target)
+    atomic.sync_folder(target.parent)

@@ -1,0 +1,1 @@
+"""The format: tars, samples, the memory-mapped index, the manifest; written, read and verified."""

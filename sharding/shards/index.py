@@ -1,0 +1,161 @@
+"""Random access to a finished shard set: where every sample and every frame lies."""
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from pclkd.sharding.common import storage
+from pclkd.sharding.common.errors import InputError
+from pclkd.sharding.datasets.dataset import Part
+from pclkd.sharding.shards.columns import COLUMNS, Column, map_column
+from pclkd.sharding.shards.manifest import Manifest
+
+__all__ = ["ShardIndex"]
+
+_PACK_AGAIN = "pack the videos again with 'shard-ucf101 pack', or restore the file and run 'shard-ucf101 verify'"
+
+
+class ShardIndex:
+    """The index of a shard set with S samples (videos) and F frames; its columns are memory-mapped.
+
+    Attributes:
+        root: folder or URL of the shard set.
+        manifest: what the set holds.
+        sample_key: name of each sample, bytes [S].
+        sample_shard: shard of each sample, int32 [S].
+        sample_offset: byte position of each sample's frames in its tar, int64 [S].
+        sample_frames: sample s owns the frame rows `sample_frames[s]:sample_frames[s + 1]`, int64 [S + 1].
+        sample_label: 0-based class, int32 [S].
+        sample_group: group number, -1 where unknown, int32 [S].
+        sample_split: 0 in neither part, 1 train, 2 test; a column for each split, uint8 [S, splits].
+        sample_size: bytes of each sample's stretch of the tar, from its first header (512 bytes before
+            `sample_offset`) to the next sample's, int64 [S].
+        sample_crc32: checksum of that stretch, uint32 [S].
+        sample_height: of the stored frames, pixels, int32 [S].
+        sample_width: of the stored frames, pixels, int32 [S].
+        frame_offset: byte position of each frame in its tar, int64 [F].
+        frame_length: bytes of each frame, int32 [F].
+        frame_crc32: checksum of each frame's bytes, uint32 [F].
+    """
+
+    def __init__(self, root: str, manifest: Manifest, columns: dict[str, Column]) -> None:
+        self.root = root
+        self.manifest = manifest
+        self.sample_key: npt.NDArray[np.bytes_] = columns["sample_key"]
+        self.sample_shard: npt.NDArray[np.int32] = columns["sample_shard"]
+        self.sample_offset: npt.NDArray[np.int64] = columns["sample_offset"]
+        self.sample_frames: npt.NDArray[np.int64] = columns["sample_frames"]
+        self.sample_label: npt.NDArray[np.int32] = columns["sample_label"]
+        self.sample_group: npt.NDArray[np.int32] = columns["sample_group"]
+        self.sample_split: npt.NDArray[np.uint8] = columns["sample_split"]
+        self.sample_size: npt.NDArray[np.int64] = columns["sample_size"]
+        self.sample_crc32: npt.NDArray[np.uint32] = columns["sample_crc32"]
+        self.sample_height: npt.NDArray[np.int32] = columns["sample_height"]
+        self.sample_width: npt.NDArray[np.int32] = columns["sample_width"]
+        self.frame_offset: npt.NDArray[np.int64] = columns["frame_offset"]
+        self.frame_length: npt.NDArray[np.int32] = columns["frame_length"]
+        self.frame_crc32: npt.NDArray[np.uint32] = columns["frame_crc32"]
+
+    @classmethod
+    def open(cls, root: str | Path, *, check_shards: bool = True) -> "ShardIndex":
+        """Open a finished shard set.
+
+        Args:
+            root: folder or URL of the shard set; the columns behind a URL are copied into a local cache.
+            check_shards: whether every tar must be there with the length that the manifest tells.
+
+        Raises:
+            InputError: no finished shard set, columns that do not fit the manifest, or a shard that is missing or of
+                another length.
+        """
+        root = str(root) if storage.is_remote(root) else str(storage.local_path(root))
+        manifest = Manifest.read(root)
+        columns = {name: map_column(root, name, manifest.columns.get(name)) for name in COLUMNS}
+        _check_lengths(root, manifest, columns)
+        if check_shards:
+            _check_shards(root, manifest)
+        return cls(root, manifest, columns)
+
+    def __len__(self) -> int:
+        return len(self.sample_key)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names; the position is the label."""
+        return self.manifest.classes
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 that stands for the whole set."""
+        return self.manifest.fingerprint
+
+    @property
+    def smallest_frame(self) -> tuple[int, int]:
+        """The smallest height and the smallest width of any stored video, in pixels."""
+        return int(self.sample_height.min()), int(self.sample_width.min())
+
+    def sample_sizes(self, samples: npt.ArrayLike) -> npt.NDArray[np.int64]:
+        """Return height and width of the stored frames of each of the B samples, pixels, int64 [B, 2]."""
+        ids = np.asarray(samples)
+        return np.stack([self.sample_height[ids], self.sample_width[ids]], axis=-1).astype(np.int64)
+
+    def shard_url(self, shard: int) -> str:
+        """Return the path or URL of a shard."""
+        return storage.join(self.root, self.manifest.shards[shard].name)
+
+    def frame_count(self, sample: int) -> int:
+        """Return how many frames a sample has."""
+        return int(self.sample_frames[sample + 1] - self.sample_frames[sample])
+
+    def key(self, sample: int) -> str:
+        """Return the name of a sample."""
+        return bytes(self.sample_key[sample]).decode("ascii")
+
+    def split_samples(self, split: int, part: Part) -> npt.NDArray[np.int64]:
+        """Return the samples of one part of a split, ascending, int64 [n].
+
+        Raises:
+            InputError: there is no such split, or that part of it holds no sample.
+        """
+        known = ", ".join(
+            f"{number} ({count.train} train, {count.test} test)" for number, count in self.manifest.splits.items()
+        )
+        numbers = [int(number) for number in self.manifest.splits]
+        if split not in numbers:
+            raise InputError(f"no split {split} in {self.root}", remedy=f"use one of the splits {known}")
+        chosen = np.flatnonzero(self.sample_split[:, numbers.index(split)] == (1 if part == "train" else 2))
+        if not len(chosen):
+            raise InputError(
+                f"the {part} part of split {split} in {self.root} is empty",
+                remedy="pack again with --test-share or more videos, train without measuring (--set "
+                f"evaluation.every=0), or use another split; the splits are {known}",
+            )
+        return chosen.astype(np.int64, copy=False)
+
+
+def _check_lengths(root: str, manifest: Manifest, columns: dict[str, Column]) -> None:
+    samples, frames = manifest.videos, manifest.frames
+    for name, column in columns.items():
+        shape: tuple[int, ...] = (samples,) if name.startswith("sample_") else (frames,)
+        if name == "sample_frames":
+            shape = (samples + 1,)
+        elif name == "sample_split":
+            shape = (samples, len(manifest.splits))
+        if column.shape != shape:
+            raise InputError(
+                f"index column {name} of {root} has shape {column.shape}, the manifest tells {shape}",
+                remedy=_PACK_AGAIN,
+            )
+    if columns["sample_frames"][0] != 0 or columns["sample_frames"][-1] != frames:
+        raise InputError(f"index column sample_frames of {root} does not cover {frames} frames", remedy=_PACK_AGAIN)
+
+
+def _check_shards(root: str, manifest: Manifest) -> None:
+    found = storage.sizes(root)
+    for shard in manifest.shards:
+        url = storage.join(root, shard.name)
+        if shard.name not in found:
+            raise InputError(f"shard {url} is missing (expected {shard.bytes} bytes)", remedy=_PACK_AGAIN)
+        if found[shard.name] != shard.bytes:
+            raise InputError(f"shard {url} has {found[shard.name]} bytes, expected {shard.bytes}", remedy=_PACK_AGAIN)

@@ -1,0 +1,191 @@
+"""manifest.json: what a shard set holds. It is written last, so a folder without one is no finished set."""
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pclkd.sharding.common import storage
+from pclkd.sharding.common.errors import InputError
+
+__all__ = [
+    "CHROMAS",
+    "FORMAT_VERSION",
+    "MANIFEST_NAME",
+    "Manifest",
+    "PackSettings",
+    "Quarantined",
+    "ShardRecord",
+    "SplitCount",
+]
+
+FORMAT_VERSION = 2
+CHROMAS = ("4:2:0", "4:4:4")
+MANIFEST_NAME = "manifest.json"
+_PACK_AGAIN = "pack the videos again with 'shard-ucf101 pack'"
+
+
+@dataclass(frozen=True)
+class PackSettings:
+    """How frames are stored. The bytes of a shard depend on these and on its videos alone.
+
+    Attributes:
+        height: pixels; 0 with `short_side`.
+        width: pixels; 0 with `short_side`.
+        short_side: pixels of the shorter side, where each video keeps its aspect; 0: exactly `height` x `width`.
+        fps: frames a second to keep; 0: all.
+        max_frames: frames to keep at most, from the start; 0: all.
+        quality: JPEG quality, 1 to 95.
+        chroma: "4:2:0" or "4:4:4".
+        videos_per_shard: videos in a shard.
+
+    Raises:
+        InputError: a value out of range.
+    """
+
+    height: int = 128
+    width: int = 171
+    short_side: int = 0
+    fps: float = 0.0
+    max_frames: int = 0
+    quality: int = 90
+    chroma: str = "4:2:0"
+    videos_per_shard: int = 128
+
+    def __post_init__(self) -> None:
+        if self.short_side:
+            if self.height or self.width:
+                raise InputError(
+                    f"a frame size of {self.height}x{self.width} and a short side of {self.short_side} pixels",
+                    remedy="give one of the two",
+                )
+            if not 16 <= self.short_side <= 4096:
+                raise InputError(f"a short side of {self.short_side} pixels", remedy="use 16 to 4096")
+        elif min(self.height, self.width) < 16 or max(self.height, self.width) > 4096:
+            raise InputError(f"a frame size of {self.height}x{self.width} pixels", remedy="use 16 to 4096 a side")
+        if not 0 <= self.fps <= 1000:
+            raise InputError(f"{self.fps} frames a second", remedy="use up to 1000, or 0 to keep every frame")
+        if self.max_frames < 0:
+            raise InputError(f"at most {self.max_frames} frames", remedy="use 1 or more, or 0 to keep all")
+        if not 1 <= self.quality <= 95:
+            raise InputError(f"a JPEG quality of {self.quality}", remedy="use 1 to 95")
+        if self.chroma not in CHROMAS:
+            raise InputError(f"a chroma sampling of {self.chroma!r}", remedy=f"use {' or '.join(CHROMAS)}")
+
+
+@dataclass(frozen=True)
+class ShardRecord:
+    """One tar: file name, length in bytes, number of samples, SHA-256 as hex."""
+
+    name: str
+    bytes: int
+    samples: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class SplitCount:
+    """How many packed videos a split trains and tests on."""
+
+    train: int
+    test: int
+
+
+@dataclass(frozen=True)
+class Quarantined:
+    """A video that was left out, and why."""
+
+    video: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The contents of manifest.json.
+
+    Attributes:
+        dataset: layout that was read: ucf101, hmdb51, kinetics, folder or csv.
+        source: name of the folder or table the videos came from, without its path.
+        classes: class names; the position is the label.
+        splits: counts per split; the keys are the split numbers, as text.
+        columns: SHA-256 of each file in `index/`, by column name.
+        missing: listed videos that were not on disk.
+        unlisted: videos that no list names; of ucf101 and hmdb51 they are packed, in no part.
+        fingerprint: SHA-256 over all the other fields; two sets with the same one hold the same bytes.
+    """
+
+    format_version: int
+    dataset: str
+    source: str
+    settings: PackSettings
+    classes: tuple[str, ...]
+    splits: dict[str, SplitCount]
+    videos: int
+    frames: int
+    shards: tuple[ShardRecord, ...]
+    columns: dict[str, str]
+    quarantined: tuple[Quarantined, ...]
+    missing: tuple[str, ...]
+    unlisted: tuple[str, ...]
+    fingerprint: str = ""
+
+    def signed(self) -> "Manifest":
+        """Return this manifest with its fingerprint filled in."""
+        return dataclasses.replace(self, fingerprint=_fingerprint(dataclasses.asdict(self)))
+
+    def write(self, root: str | Path) -> None:
+        """Write it to `root` (folder or URL), whole or not at all."""
+        storage.write_bytes(
+            storage.join(root, MANIFEST_NAME), (json.dumps(dataclasses.asdict(self), indent=1) + "\n").encode()
+        )
+
+    @classmethod
+    def read(cls, root: str | Path) -> "Manifest":
+        """Read and check the manifest of a shard set (folder or URL).
+
+        Raises:
+            InputError: no such folder, no finished shard set, damaged, or of another format version.
+        """
+        path = storage.join(root, MANIFEST_NAME)
+        if not storage.is_remote(root) and not storage.local_path(root).is_dir():
+            raise InputError(f"no folder of shards at {root}", remedy="make it with 'shard-ucf101 pack'")
+        try:
+            fields = json.loads(storage.read_bytes(path))
+        except FileNotFoundError:
+            raise InputError(
+                f"no finished shard set at {root}: it has no {MANIFEST_NAME}", remedy=_PACK_AGAIN
+            ) from None
+        except (ValueError, IsADirectoryError) as error:
+            raise InputError(f"{path} is damaged ({error})", remedy=_PACK_AGAIN) from None
+        version = fields.get("format_version") if isinstance(fields, dict) else None
+        if version != FORMAT_VERSION:
+            raise InputError(
+                f"{path} has format version {version!r}, this program reads version {FORMAT_VERSION}",
+                remedy=_PACK_AGAIN if version is None else f"{_PACK_AGAIN} or use the release that wrote the set",
+            )
+        if fields.get("fingerprint") != _fingerprint(fields):
+            raise InputError(f"{path} is damaged: its fingerprint does not fit its contents", remedy=_PACK_AGAIN)
+        return _from_json(fields)
+
+
+def _fingerprint(fields: dict[str, Any]) -> str:
+    rest = {name: value for name, value in fields.items() if name != "fingerprint"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def _from_json(fields: dict[str, Any]) -> Manifest:
+    # The fingerprint fits, so the fields are as `write` left them.
+    return Manifest(
+        **{
+            **fields,
+            "settings": PackSettings(**fields["settings"]),
+            "classes": tuple(fields["classes"]),
+            "splits": {number: SplitCount(**count) for number, count in fields["splits"].items()},
+            "shards": tuple(ShardRecord(**shard) for shard in fields["shards"]),
+            "quarantined": tuple(Quarantined(**video) for video in fields["quarantined"]),
+            "missing": tuple(fields["missing"]),
+            "unlisted": tuple(fields["unlisted"]),
+        }
+    )

@@ -1,0 +1,128 @@
+"""Frames and notes of single samples, read from the shards by byte range: for people, not for training.
+
+It needs neither DALI nor a whole shard, and reads local and remote sets alike.
+"""
+
+import difflib
+import io
+import json
+import tarfile
+import zlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from pclkd.sharding.common.errors import InputError
+from pclkd.sharding.common.storage import read_range
+from pclkd.sharding.shards.index import ShardIndex
+from pclkd.sharding.shards.tar import BLOCK
+
+__all__ = ["decode_jpeg", "find_sample", "read_frames", "read_jpegs", "read_notes"]
+
+_VERIFY = "run 'shard-ucf101 verify' to learn what is damaged, and pack the videos again"
+_NEIGHBOURS = 1000
+
+
+def find_sample(index: ShardIndex, key: str) -> int:
+    """Return the sample called `key`.
+
+    Raises:
+        InputError: there is none; the message names the key that is nearest.
+    """
+    found = np.flatnonzero(index.sample_key == key.encode(errors="replace"))
+    if len(found):
+        return int(found[0])
+    raise InputError(f"no video {key!r} in {index.root}", remedy=f"did you mean {_nearest(index, key)!r}?")
+
+
+def _nearest(index: ShardIndex, key: str) -> str:
+    # People also give what they see in the data set's folders: Class/file.avi.
+    wanted = key.rpartition("/")[2].partition(".")[0] or key
+    keys = index.sample_key
+    if len(keys) > 2 * _NEIGHBOURS:
+        # Comparing letter by letter takes 20 us a key: among many, only those that begin alike are looked at.
+        keys = np.sort(keys)
+        place = int(np.searchsorted(keys, wanted.encode(errors="replace")))
+        keys = keys[max(0, min(place, len(keys)) - _NEIGHBOURS) : place + _NEIGHBOURS]
+    names = {bytes(name).decode("ascii"): None for name in keys}
+    folded = {name.casefold(): name for name in names}
+    return folded[difflib.get_close_matches(wanted.casefold(), folded, n=1, cutoff=0.0)[0]]
+
+
+def read_jpegs(index: ShardIndex, sample: int, numbers: Sequence[int]) -> list[bytes]:
+    """Read some frames of a sample as they are stored, checked against their checksums.
+
+    Args:
+        index: the shard set.
+        sample: which sample.
+        numbers: which of its frames, ascending, from 0. A run of neighbours is read in one go.
+
+    Raises:
+        InputError: a frame is not what the index tells.
+    """
+    first = int(index.sample_frames[sample])
+    url = index.shard_url(int(index.sample_shard[sample]))
+    jpegs: list[bytes] = []
+    for run in _runs(numbers):
+        rows = np.arange(first + run.start, first + run.stop)
+        offsets, lengths = index.frame_offset[rows], index.frame_length[rows]
+        start = int(offsets[0])
+        data = read_range(url, start, int(offsets[-1] + lengths[-1]) - start)
+        for row, offset, length in zip(rows.tolist(), offsets.tolist(), lengths.tolist(), strict=True):
+            jpeg = data[offset - start : offset - start + length]
+            if zlib.crc32(jpeg) != index.frame_crc32[row]:
+                raise InputError(
+                    f"frame {row - first} of video {index.key(sample)} in {url} is damaged", remedy=_VERIFY
+                )
+            jpegs.append(jpeg)
+    return jpegs
+
+
+def read_frames(index: ShardIndex, sample: int, numbers: Sequence[int]) -> list[npt.NDArray[np.uint8]]:
+    """Read and decode some frames of a sample, uint8 [H, W, 3] in RGB; otherwise as `read_jpegs`."""
+    return [decode_jpeg(jpeg) for jpeg in read_jpegs(index, sample, numbers)]
+
+
+def decode_jpeg(jpeg: bytes) -> npt.NDArray[np.uint8]:
+    """Decode one frame, uint8 [H, W, 3] in RGB."""
+    return np.asarray(Image.open(io.BytesIO(jpeg)).convert("RGB"))
+
+
+def read_notes(index: ShardIndex, sample: int) -> dict[str, Any]:
+    """Read what stands beside a sample in its shard: class, fps, source file and so on.
+
+    Raises:
+        InputError: the shard does not hold it where the index tells.
+    """
+    first, last = index.sample_frames[sample : sample + 2].tolist()
+    stream = int(index.frame_length[first:last].sum())
+    # The JSON follows the frames, which fill whole blocks.
+    start = int(index.sample_offset[sample]) + -(-stream // BLOCK) * BLOCK
+    end = int(index.sample_offset[sample] - BLOCK + index.sample_size[sample])
+    url = index.shard_url(int(index.sample_shard[sample]))
+    try:
+        with tarfile.open(fileobj=io.BytesIO(read_range(url, start, end - start)), mode="r:") as tar:
+            member = tar.next()
+            file = tar.extractfile(member) if member else None
+            notes = json.loads(file.read()) if file else None
+    except (tarfile.TarError, ValueError) as error:
+        raise InputError(
+            f"the notes of video {index.key(sample)} in {url} are damaged ({error})", remedy=_VERIFY
+        ) from None
+    if not isinstance(notes, dict) or notes.get("key") != index.key(sample):
+        raise InputError(f"video {index.key(sample)} has no notes in {url}", remedy=_VERIFY)
+    return notes
+
+
+def _runs(numbers: Sequence[int]) -> list[range]:
+    """Return ascending numbers as ranges of neighbours."""
+    runs: list[range] = []
+    for number in numbers:
+        if runs and runs[-1].stop == number:
+            runs[-1] = range(runs[-1].start, number + 1)
+        else:
+            runs.append(range(number, number + 1))
+    return runs

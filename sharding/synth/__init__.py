@@ -1,0 +1,1 @@
+"""The embedded data set: settings in, rendered videos of eight actions with split lists out."""

@@ -1,0 +1,1 @@
+"""One video file in; its frames in display order, at the stored size, and whether all of them are there out."""

@@ -1,0 +1,101 @@
+import dataclasses
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from pclkd.pipeline import clip_loader
+from pclkd.pipeline.clips.sampling import TupleSettings
+from pclkd.pipeline.loader.calibrate import choose_decoder, race
+from pclkd.pipeline.pixels.dali import FrameGraph
+
+GRAPH = FrameGraph(2, (48, 48), "fused", "cpu", torch.device("cpu"), 1)
+
+
+class Clock:
+    """A clock that only work moves."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.done: list[str] = []
+
+    def work(self, name: str, *seconds: float) -> Callable[[], None]:
+        """A piece of work that takes so long, the first time, the second time ...; the last one stays."""
+        rest = list(seconds)
+
+        def run() -> None:
+            self.done.append(name)
+            self.now += rest.pop(0) if len(rest) > 1 else rest[0]
+
+        return run
+
+
+def test_the_shortest_time_behind_the_warm_up_counts() -> None:
+    clock = Clock()
+    ways = {"cpu": clock.work("cpu", 0.1, 0.5, 0.3, 0.4), "mixed": clock.work("mixed", 9.0, 0.2, 0.25)}
+    assert race(ways, 1000, rounds=3, clock=lambda: clock.now) == pytest.approx({"cpu": 0.3, "mixed": 0.2})
+    assert clock.done == ["cpu", "mixed"] * 4  # taking turns; the slow first call of the winner did not count
+
+
+@pytest.mark.parametrize(("deadline", "rounds"), [(0.0, 1), (3.9, 1), (4.0, 2), (4.9, 2), (5.0, 3), (99.0, 5)])
+def test_rounds_that_would_not_end_in_time_are_not_begun(deadline: float, rounds: int) -> None:
+    clock = Clock()
+    # From 1.0 on a warm-up of 1 s and rounds of 1 s, both ways together: round k ends at 2 + k.
+    ways = {"cpu": clock.work("cpu", 0.5), "mixed": clock.work("mixed", 0.5)}
+    clock.now = 1.0
+    best = race(ways, deadline, clock=lambda: clock.now)
+    assert best == pytest.approx({"cpu": 0.5, "mixed": 0.5})
+    assert len(clock.done) == 2 * (1 + rounds)
+    assert clock.now <= max(deadline, 3.0)
+
+
+@pytest.mark.parametrize("wanted", ["auto", "cpu"])
+def test_without_a_gpu_the_cpu_decodes_and_nothing_is_raced(wanted: str, caplog: pytest.LogCaptureFixture) -> None:
+    def probe() -> None:
+        raise AssertionError("a batch was read for a race of one")
+
+    with caplog.at_level(logging.INFO, logger="pclkd.pipeline.loader.calibrate"):
+        decoder, found = choose_decoder(GRAPH, wanted, probe)
+    decoder.close()
+    assert found.decode == decoder.graph.decode == "cpu"
+    assert not found.frames_per_s and found.gpu_mib == 0
+    assert "decode=cpu" in caplog.text and ("no GPU" in caplog.text) == (wanted == "auto")
+
+
+def test_the_report_tells_rates_time_and_memory() -> None:
+    decoder, found = choose_decoder(GRAPH, "cpu", lambda: None)
+    decoder.close()
+    rates = {"cpu": 900.4, "mixed": 5000.0}
+    told = str(dataclasses.replace(found, decode="mixed", seconds=1.25, frames_per_s=rates, gpu_mib=321.4))
+    for part in ("decode=mixed", "cpu 900 frames/s", "mixed 5000 frames/s", "1.2 s", "321 MiB of GPU memory"):
+        assert part in told
+    known = dataclasses.replace(found, seconds=1.25, frames_per_s=rates, gpu_mib=512.0)
+    assert known.tags() == {
+        "loader/decode": "cpu",
+        "time/calibration_s": 1.25,
+        "throughput/calibrated_cpu_frames_per_s": 900.4,
+        "throughput/calibrated_mixed_frames_per_s": 5000.0,
+        "memory/decoder_gib": 0.5,
+    }
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_on_a_gpu_the_faster_way_is_kept(synthetic_shards: Path) -> None:
+    tuples = TupleSettings(clip_frames=8, clip_stride=12, remote_distance=8)
+    with clip_loader(synthetic_shards, device=torch.device("cuda"), batch_size=4, crop=48, tuples=tuples) as loader:
+        batch = next(iter(loader))
+        found = loader.calibration
+    assert batch.clips.device.type == "cuda" and found is not None
+    assert set(found.frames_per_s) == {"cpu", "mixed"}
+    assert found.decode == max(found.frames_per_s, key=lambda way: found.frames_per_s[way])
+    assert found.gpu_mib > 0
+
+
+def test_the_loader_tells_what_it_chose(synthetic_shards: Path) -> None:
+    tuples = TupleSettings(clip_frames=8, clip_stride=12, remote_distance=8)
+    with clip_loader(synthetic_shards, device=torch.device("cpu"), batch_size=4, crop=48, tuples=tuples) as loader:
+        assert loader.calibration is None
+        next(iter(loader))
+        assert loader.calibration is not None and loader.calibration.decode == "cpu"

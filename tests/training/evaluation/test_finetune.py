@@ -1,0 +1,73 @@
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner, Result
+
+from pclkd.training.cli import main
+from pclkd.training.evaluation.finetune import accuracy_figures
+
+TINY = [
+    "--preset=demo", "--set=backbone.width=0.125", "--set=loader.crop=64", "--set=loader.batch_size=4",
+    "--set=pcl.negatives=8", "--set=evaluation.every=0", "--max-steps=1",
+    "--set=augment.jitter_probability=0", "--set=augment.grayscale_probability=0", "--set=augment.blur_probability=0",
+    "--set=augment.flip_probability=0", "--set=loader.modality=rgb",
+]  # fmt: skip
+
+
+def cli(*arguments: object) -> Result:
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+def test_figures_counted_by_hand() -> None:
+    logits = torch.tensor(
+        [[9, 5, 1, 2, 3, 4, 0], [0, 9, 1, 2, 3, 4, 5], [9, 1, 2, 3, 4, 5, 6], [6, 5, 4, 3, 2, 9, 1]],
+        dtype=torch.float32,
+    )
+    labels = torch.tensor([0, 1, 1, 0])  # right, right, last of all, second best
+    found = accuracy_figures(logits, labels, tuple("abcdefg"))
+    assert found["finetune_top1_pct"] == 50
+    assert found["finetune_top5_pct"] == 75
+    assert found["by_class_pct"] == {"a": 50, "b": 50}
+    assert found["confusion"][0] == [1, 0, 0, 0, 0, 1, 0] and found["confusion"][1] == [1, 1, 0, 0, 0, 0, 0]
+    assert sum(map(sum, found["confusion"])) == found["test_videos"] == 4
+    few = accuracy_figures(torch.eye(3), torch.tensor([0, 1, 0]), tuple("abc"))
+    assert few["finetune_top5_pct"] == 100 and few["finetune_top1_pct"] == pytest.approx(200 / 3)
+
+
+@pytest.fixture(scope="module")
+def run(synthetic_shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    done = cli("pretrain", "--data", synthetic_shards, "--out", folder, *TINY)
+    assert done.exit_code == 0, done.output
+    return folder
+
+
+def test_fine_tuning_learns_and_tells_class_by_class(run: Path, synthetic_shards: Path) -> None:
+    done = cli(
+        "evaluate", run, "--data", synthetic_shards, "--protocol", "finetune", "--epochs", 40, "--lr", 0.02,
+        "--batch-size", 4, "--clips", 2,
+    )  # fmt: skip
+    assert done.exit_code == 0, done.output
+    losses = [float(line.rpartition(" ")[2]) for line in done.stderr.splitlines() if line.startswith("fine-tuning:")]
+    assert len(losses) == 40 and sum(losses[-5:]) < 0.7 * sum(losses[:5])
+    found = json.loads((run / "eval-finetune.json").read_text())
+    assert (found["clips"], found["finetune_epochs"]) == (2, 40)
+    assert sum(map(sum, found["confusion"])) == found["test_videos"]
+    right = sum(row[label] for label, row in enumerate(found["confusion"]))
+    assert found["finetune_top1_pct"] == pytest.approx(100 * right / found["test_videos"])
+
+
+def test_several_splits_give_each_and_the_mean(run: Path, synthetic_shards: Path) -> None:
+    numbers = json.loads((synthetic_shards / "manifest.json").read_text())["splits"]
+    assert len(numbers) > 1
+    flags = [flag for number in numbers for flag in ("--split", number)]
+    done = cli("evaluate", run, "--data", synthetic_shards, "--protocol", "knn", *flags)
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.output)
+    each = [found["by_split"][number]["knn_top1_pct"] for number in numbers]
+    assert found["knn_top1_pct"] == pytest.approx(sum(each) / len(each))
+    assert found["test_videos"] == sum(found["by_split"][number]["test_videos"] for number in numbers)
+    missing = cli("evaluate", run, "--data", synthetic_shards, "--protocol", "knn", "--split", 9)
+    assert missing.exit_code == 2 and "no split 9" in missing.output

@@ -1,0 +1,96 @@
+"""Linear probe and retrieval against other solvers and against loops."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pclkd.training.evaluation.probes import knn_accuracy, linear_probe, retrieval_at_k
+
+
+def blobs(seed: int, n: int, classes: int = 3, dim: int = 5, spread: float = 1.0) -> tuple[torch.Tensor, torch.Tensor]:
+    rng = np.random.default_rng(seed)
+    centres = np.random.default_rng(99).normal(size=(classes, dim)) * 3
+    labels = rng.integers(0, classes, n)
+    return (
+        torch.from_numpy((centres[labels] + spread * rng.normal(size=(n, dim))).astype(np.float32)),
+        torch.from_numpy(labels),
+    )
+
+
+def newton_probe(x: np.ndarray, y: np.ndarray, tx: np.ndarray, classes: int, penalty: float) -> np.ndarray:
+    """The same convex problem by plain gradient descent in float64 numpy, run to rest; predicted classes."""
+    mean, std = x.mean(0), x.std(0)
+    x, tx = (x - mean) / std, (tx - mean) / std
+    weight, bias = np.zeros((classes, x.shape[1])), np.zeros(classes)
+    onehot = np.eye(classes)[y]
+    for _ in range(20_000):
+        logits = x @ weight.T + bias
+        p = np.exp(logits - logits.max(1, keepdims=True))
+        p /= p.sum(1, keepdims=True)
+        weight -= 0.5 * ((p - onehot).T @ x / len(x) + 2 * penalty * weight)
+        bias -= 0.5 * (p - onehot).mean(0)
+    return (tx @ weight.T + bias).argmax(1)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_probe_finds_the_optimum_that_gradient_descent_finds(seed: int) -> None:
+    x, y = blobs(seed, 60, spread=2.5)
+    tx, ty = blobs(seed + 10, 200, spread=2.5)
+    wanted = newton_probe(x.double().numpy(), y.numpy(), tx.double().numpy(), 3, 1e-2)
+    accuracy = linear_probe(x, y, tx, ty, classes=3)
+    assert accuracy == pytest.approx(100 * (wanted == ty.numpy()).mean(), abs=0.51)
+    assert 50 < accuracy < 100
+
+
+def test_probe_survives_dead_features_and_any_scale() -> None:
+    x, y = blobs(0, 60)
+    tx, ty = blobs(1, 60)
+    plain = linear_probe(x, y, tx, ty, classes=3)
+    dead = [torch.cat([1e4 * part, torch.full((60, 1), 7.0)], 1) for part in (x, tx)]
+    assert linear_probe(dead[0], y, dead[1], ty, classes=3) == pytest.approx(plain)
+
+
+def test_probe_ignores_labels_it_never_saw() -> None:
+    x, y = blobs(0, 60)
+    assert linear_probe(x, y, x, y + 3, classes=6) == 0
+
+
+@given(seed=st.integers(0, 50), train=st.integers(1, 30), test=st.integers(1, 12))
+def test_retrieval_equals_a_loop(seed: int, train: int, test: int) -> None:
+    x, y = blobs(seed, train, spread=4)
+    tx, ty = blobs(seed + 1, test, spread=4)
+    found = retrieval_at_k(x, y, tx, ty)
+    a, b = x.double().numpy(), tx.double().numpy()
+    for k, value in found.items():
+        hits = 0
+        for query, label in zip(b, ty.tolist(), strict=True):
+            cosine = [query @ row / np.linalg.norm(query) / np.linalg.norm(row) for row in a]
+            nearest = sorted(range(train), key=lambda i: -cosine[i])[:k]
+            hits += any(int(y[i]) == label for i in nearest)
+        assert value == pytest.approx(100 * hits / test)
+    assert list(found) == [1, 5, 10, 20, 50]
+
+
+def test_knn_against_a_loop_over_voters() -> None:
+    generator = torch.Generator().manual_seed(5)
+    train, test = (torch.randn(n, 6, generator=generator) for n in (30, 17))
+    train_labels, test_labels = (torch.randint(4, (n,), generator=generator) for n in (30, 17))
+    hits = 0
+    for query, label in zip(test.double().tolist(), test_labels.tolist(), strict=True):
+        cosines = []
+        for row, own in zip(train.double().tolist(), train_labels.tolist(), strict=True):
+            dot = sum(a * b for a, b in zip(query, row, strict=True))
+            norm = math.sqrt(sum(a * a for a in query)) * math.sqrt(sum(b * b for b in row))
+            cosines.append((dot / norm, own))
+        votes = [0.0] * 4
+        for cosine, own in sorted(cosines, reverse=True)[:7]:
+            votes[own] += math.exp(cosine / 0.2)
+        hits += votes.index(max(votes)) == label
+    got = knn_accuracy(train, train_labels, test, test_labels, classes=4, k=7, temperature=0.2)
+    assert got == pytest.approx(100 * hits / 17)
+    assert knn_accuracy(train, train_labels, train, train_labels, classes=4, k=1) == 100
+    assert knn_accuracy(train[:3], train_labels[:3], test, test_labels, classes=4, k=20) >= 0

@@ -1,0 +1,53 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from pclkd.pipeline.clips.covering import UniformRecipe
+from pclkd.pipeline.loader.loader import ClipLoader, LoaderSettings
+from pclkd.sharding.common.errors import InputError
+from pclkd.sharding.shards.index import ShardIndex
+from pclkd.training import load_backbone
+from pclkd.training.exchange import video_clips
+from pclkd.training.models.registry import build_backbone
+
+
+@pytest.mark.real_videos
+@pytest.mark.parametrize("modality", ["rgb", "residual"])
+def test_a_video_file_gives_the_clips_that_its_shard_gives(modality: str, ucf101_sample, real_shards: Path) -> None:
+    index = ShardIndex.open(real_shards)
+    sample = 5
+    (path,) = ucf101_sample.videos.rglob(f"{index.key(sample)}.avi")
+    settings = LoaderSettings.model_validate({"batch_size": 1, "crop": 48, "modality": modality})
+    recipe = UniformRecipe(views=3, clip_frames=8)
+    with ClipLoader(index, np.array([sample]), recipe, settings, training=False) as loader:
+        (batch,) = loader.epoch(0)
+    clips = video_clips(path, clips=3, frames=8, crop=48, modality=modality, size=(64, 86))  # type: ignore[arg-type]
+    assert clips.shape == (3, 3, 8, 48, 48) and clips.dtype == torch.float32 and clips.is_contiguous()
+    stored = batch.clips[0]
+    # What is between them is the JPEG; another frame, another crop or another colour would be far off.
+    difference = (clips - stored).abs().mean() / stored.abs().mean()
+    assert difference < (0.1 if modality == "rgb" else 0.6)
+    assert float(torch.corrcoef(torch.stack([clips.flatten(), stored.flatten()]))[0, 1]) > (
+        0.995 if modality == "rgb" else 0.8
+    )
+
+
+def test_ten_lines_from_a_video_to_features(synthetic_videos, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    torch.save(build_backbone("r3d").state_dict(), tmp_path / "weights.pt")
+    video = next(synthetic_videos.videos.rglob("*.avi"))
+    backbone = load_backbone(tmp_path / "weights.pt")
+    clips = video_clips(video, clips=2, frames=8, crop=64)
+    with torch.inference_mode():
+        features = backbone(clips).mean(0)
+    assert features.shape == (512,) and features.isfinite().all()
+
+
+def test_what_is_no_video_is_told(tmp_path: Path) -> None:
+    (tmp_path / "text.avi").write_text("no video")
+    with pytest.raises(InputError, match=r"text\.avi"):
+        video_clips(tmp_path / "text.avi")
+    with pytest.raises(InputError, match="a crop of 200"):
+        video_clips(tmp_path / "text.avi", crop=200)

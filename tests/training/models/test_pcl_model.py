@@ -1,0 +1,62 @@
+import pytest
+import torch
+
+from pclkd.training.models.pcl_model import PclModel
+from pclkd.training.models.registry import build_backbone
+
+
+def tiny(name: str = "r3d") -> PclModel:
+    torch.manual_seed(0)
+    return PclModel(build_backbone(name, 0.125), pretext_classes=5, embedding_dim=16)
+
+
+def test_output_is_what_the_heads_say_about_each_clip_on_its_own() -> None:
+    model = tiny().eval()
+    clips = torch.randn(3, 3, 3, 8, 32, 32)
+    out = model(clips)
+    state = {key: value.double() for key, value in model.state_dict().items()}
+    with torch.no_grad():
+        features = torch.stack([model.base_network(clips[:, view]) for view in range(3)], dim=1)
+    torch.testing.assert_close(out.features, features, rtol=1e-4, atol=1e-5)
+    wide = features.double().reshape(3, -1)
+    logits = wide @ state["fc.weight"].T + state["fc.bias"]
+    torch.testing.assert_close(out.pretext_logits.double(), logits, rtol=1e-4, atol=1e-5)
+    for said, view in ((out.first, 0), (out.third, 2)):
+        hidden = (features[:, view].double() @ state["projector.mlp.0.weight"].T + state["projector.mlp.0.bias"]).relu()
+        projected = hidden @ state["projector.mlp.2.weight"].T + state["projector.mlp.2.bias"]
+        expected = projected / projected.norm(dim=1, keepdim=True)
+        torch.testing.assert_close(said.double(), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_all_clips_go_through_the_backbone_at_once() -> None:
+    model = tiny()
+    seen: list[torch.Size] = []
+    model.base_network.register_forward_pre_hook(lambda _, args: seen.append(args[0].shape))
+    model(torch.randn(2, 3, 3, 8, 32, 32))
+    assert seen == [(6, 3, 8, 32, 32)]
+
+
+def test_backbone_gets_contiguous_clips_off_the_gpu_whatever_comes() -> None:
+    model = tiny().eval()
+    clips = torch.randn(2, 3, 3, 8, 32, 32)
+    frames_last = clips.permute(0, 1, 3, 4, 5, 2).contiguous().permute(0, 1, 5, 2, 3, 4)
+    contiguous: list[bool] = []
+    model.base_network.register_forward_pre_hook(lambda _, args: contiguous.append(args[0].is_contiguous()))
+    assert torch.equal(model(frames_last).features, model(clips).features)
+    assert contiguous == [True, True]
+
+
+def test_everything_said_is_float32_and_unit_length_under_bfloat16_autocast() -> None:
+    model = tiny()
+    with torch.autocast("cpu", torch.bfloat16):
+        out = model(torch.randn(4, 3, 3, 8, 32, 32))
+    assert {tensor.dtype for tensor in out if isinstance(tensor, torch.Tensor)} == {torch.float32}
+    # A norm taken in bfloat16 is off by up to 2^-9.
+    for embeddings in (out.first, out.third):
+        assert (embeddings.double().norm(dim=1) - 1).abs().max() < 1e-6
+
+
+@pytest.mark.parametrize("shape", [(2, 2, 3, 8, 32, 32), (2, 3, 8, 32, 32)])
+def test_other_numbers_of_views_are_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="must be"):
+        tiny()(torch.zeros(shape))

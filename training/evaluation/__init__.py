@@ -1,0 +1,1 @@
+"""What a network has learned: a network and a shard set in; accuracies in percent out."""

@@ -1,0 +1,247 @@
+"""Measuring a network on the test part of a split: pretext accuracy, linear probe, kNN, retrieval, fine-tuning."""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, Self, get_args
+
+import torch
+from torch import nn
+
+from pclkd.pipeline.clips.covering import UniformRecipe
+from pclkd.pipeline.clips.recipe import TupleRecipe
+from pclkd.pipeline.loader.loader import ClipLoader
+from pclkd.pipeline.world import World
+from pclkd.sharding.common.errors import InputError
+from pclkd.sharding.common.files import write_text
+from pclkd.sharding.shards.index import ShardIndex
+from pclkd.training.compute.distributed import choose_device
+from pclkd.training.compute.precision import Precision
+from pclkd.training.evaluation.finetune import FinetuneSettings, finetune
+from pclkd.training.evaluation.probes import knn_accuracy, linear_probe, retrieval_at_k
+from pclkd.training.models.memory_layout import placed
+from pclkd.training.models.pcl_model import PclModel
+from pclkd.training.runs.checkpoint import Checkpoint, load_checkpoint, load_model
+from pclkd.training.runs.pictures import thumbnails
+from pclkd.training.settings import RunSettings
+
+__all__ = ["PROTOCOLS", "Evaluator", "Protocol", "VideoFeatures", "evaluate_run"]
+
+Protocol = Literal["pretext", "linear", "knn", "retrieval", "finetune"]
+PROTOCOLS: tuple[Protocol, ...] = get_args(Protocol)
+_PRETEXT_SEED = 20_201_015  # fixed: every network of every run is asked the same questions
+
+
+@dataclass(frozen=True)
+class VideoFeatures:
+    """Features of the videos of one part of a split.
+
+    Attributes:
+        features: [N, F] float32, mean over the clips of a video.
+        labels: [N] int64 action classes.
+        pictures: [N, 3, 48, 48] float32 in [0, 1], the middle frame of each first clip; None where nobody asked.
+    """
+
+    features: torch.Tensor
+    labels: torch.Tensor
+    pictures: torch.Tensor | None = None
+
+
+class Evaluator:
+    """Measures networks; its loaders stay open, so that measuring each epoch costs no start-up.
+
+    Args:
+        index: the shard set.
+        settings: of the run: split, shapes, modality.
+        device: where the network is.
+        clips: clips a video for features.
+    """
+
+    def __init__(self, index: ShardIndex, settings: RunSettings, device: torch.device, clips: int) -> None:
+        self._settings, self._device, self._classes = settings, device, len(index.classes)
+        self._precision = Precision(settings.precision, device)
+        train = index.split_samples(settings.split, "train")
+        test = index.split_samples(settings.split, "test")
+        uniform = UniformRecipe(views=clips, clip_frames=settings.tuples.clip_frames)
+        tuples = TupleRecipe(_PRETEXT_SEED, settings.tuples, None, settings.pretext.build())
+        # The same number of clips a batch whatever the recipe, so that evaluation needs no more memory than training.
+        videos = max(1, settings.loader.batch_size * tuples.views // clips)
+        loader = settings.loader.model_copy(update={"batch_size": videos})
+        self._train = ClipLoader(index, train, uniform, loader, device=device, training=False)
+        self._test = ClipLoader(index, test, uniform, loader, device=device, training=False)
+        self._tuples = ClipLoader(index, test, tuples, settings.loader, device=device, training=False)
+
+    def pretext(self, model: PclModel) -> dict[str, float]:
+        """Pretext accuracy in percent, in all and by class.
+
+        Raises:
+            InputError: the run has no pretext task.
+        """
+        if self._settings.pretext.task == "none":
+            raise InputError("the run has no pretext task", remedy="measure it by another protocol")
+        hits: list[torch.Tensor] = []
+        labels: list[torch.Tensor] = []
+        with _evaluating(model), self._precision.autocast():
+            for number in range(self._settings.evaluation.pretext_passes):
+                for batch in self._tuples.epoch(number):
+                    predicted = model(batch.clips).pretext_logits.argmax(1)
+                    hits.append((predicted == batch.pretext_label)[: batch.valid].cpu())
+                    labels.append(batch.pretext_label[: batch.valid].cpu())
+        hit, label = torch.cat(hits).double(), torch.cat(labels)
+        by_class = {
+            f"pretext_class{number}_pct": 100 * hit[label == number].mean().item()
+            for number in sorted(set(label.tolist()))
+        }
+        return {"pretext_top1_pct": 100 * hit.mean().item(), "pretext_samples": len(hit), **by_class}
+
+    def features(self, model: PclModel, part: Literal["train", "test"], *, pictures: bool = False) -> VideoFeatures:
+        """Features of all videos of a part, the mean over the clips of each, with a picture of each if asked."""
+        residual = self._settings.loader.modality == "residual"
+        found: list[torch.Tensor] = []
+        seen: list[torch.Tensor] = []
+        labels: list[torch.Tensor] = []
+        with _evaluating(model), self._precision.autocast():
+            for batch in (self._train if part == "train" else self._test).epoch(0):
+                found.append(model.features(batch.clips).float().mean(1)[: batch.valid])
+                labels.append(batch.label[: batch.valid])
+                if pictures:
+                    seen.append(thumbnails(batch.clips[: batch.valid], residual=residual))
+        return VideoFeatures(torch.cat(found), torch.cat(labels), torch.cat(seen) if pictures else None)
+
+    def linear(self, train: VideoFeatures, test: VideoFeatures) -> dict[str, float]:
+        """Accuracy of a linear probe, percent."""
+        accuracy = linear_probe(train.features, train.labels, test.features, test.labels, classes=self._classes)
+        return {"linear_top1_pct": accuracy, "test_videos": len(test.labels)}
+
+    def retrieval(self, train: VideoFeatures, test: VideoFeatures) -> dict[str, float]:
+        """R@1/5/10/20/50, percent."""
+        recalls = retrieval_at_k(train.features, train.labels, test.features, test.labels)
+        return {**{f"retrieval_r{k}_pct": value for k, value in recalls.items()}, "test_videos": len(test.labels)}
+
+    def knn(self, train: VideoFeatures, test: VideoFeatures) -> dict[str, float]:
+        """Accuracy of the 20 nearest training videos' vote, percent."""
+        accuracy = knn_accuracy(train.features, train.labels, test.features, test.labels, classes=self._classes)
+        return {"knn_top1_pct": accuracy, "test_videos": len(test.labels)}
+
+    def all(self, model: PclModel) -> dict[str, float]:
+        """The three headline numbers, tagged `val/`."""
+        train, test = self.features(model, "train"), self.features(model, "test")
+        asked = {} if self._settings.pretext.task == "none" else self.pretext(model)
+        return {
+            **{f"val/{name}": value for name, value in asked.items() if name == "pretext_top1_pct"},
+            "val/linear_top1_pct": self.linear(train, test)["linear_top1_pct"],
+            "val/retrieval_r1_pct": self.retrieval(train, test)["retrieval_r1_pct"],
+        }
+
+    def close(self) -> None:
+        """Close the loaders."""
+        for loader in (self._train, self._test, self._tuples):
+            loader.close()
+
+    def __enter__(self) -> Self:
+        """The evaluator itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the loaders."""
+        self.close()
+
+
+@contextmanager
+def _evaluating(network: nn.Module) -> Iterator[None]:
+    """The network is in eval mode, without gradients, within the block; afterwards it is as it was."""
+    was_training = network.training
+    network.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        network.train(was_training)
+
+
+def evaluate_run(
+    run: Path,
+    data: Path,
+    protocol: Protocol,
+    *,
+    splits: Sequence[int] = (),
+    clips: int = 10,
+    finetuning: FinetuneSettings | None = None,
+    step: Callable[[int, float], None] = lambda *_: None,
+) -> dict[str, Any]:
+    """Measure a run's network by one protocol and write `RUN/eval-<protocol>.json`.
+
+    Args:
+        run: a run folder.
+        data: the shard set to measure on; it need not be the one trained on.
+        protocol: one of PROTOCOLS.
+        splits: official splits; the run's own if empty. With several, the figures are their means and each split's own
+            stand under "by_split". The network has seen the train part of its own split only, without labels: some of
+            it are test videos of the other splits.
+        clips: clips a video, for all but the pretext task.
+        finetuning: of the protocol finetune.
+        step: called after each epoch of fine-tuning with its number and mean loss.
+
+    Returns:
+        The figures, with what they were measured on.
+
+    Raises:
+        InputError: no such run, data that does not fit, or splits of different tests.
+    """
+    checkpoint = load_checkpoint(run)
+    settings = checkpoint.settings
+    chosen = list(dict.fromkeys(splits)) or [settings.split]
+    index = ShardIndex.open(data)
+    how = replace(finetuning or FinetuneSettings(), clips=clips)
+    by_split = {
+        number: _measure(checkpoint, run, index, protocol, settings.model_copy(update={"split": number}), how, step)
+        for number in chosen
+    }
+    first = by_split[chosen[0]]
+    figures = first if len(chosen) == 1 else _mean(list(by_split.values()))
+    asked = {"passes": settings.evaluation.pretext_passes} if protocol == "pretext" else {"clips": clips}
+    if protocol == "finetune":
+        asked |= {"finetune_epochs": how.epochs}
+    result: dict[str, Any] = {
+        **figures,
+        "protocol": protocol,
+        "split": chosen[0] if len(chosen) == 1 else chosen,
+        **({"by_split": {str(number): found for number, found in by_split.items()}} if len(chosen) > 1 else {}),
+        **asked,
+        "epoch": checkpoint.epoch,
+        "data_fingerprint": index.fingerprint,
+    }
+    folder = run if run.is_dir() else run.parent
+    write_text(folder / f"eval-{protocol}.json", json.dumps(result, indent=2) + "\n")
+    return result
+
+
+def _measure(
+    checkpoint: Checkpoint,
+    run: Path,
+    index: ShardIndex,
+    protocol: Protocol,
+    settings: RunSettings,
+    how: FinetuneSettings,
+    step: Callable[[int, float], None],
+) -> dict[str, Any]:
+    """One protocol on one split, with the checkpoint's weights afresh."""
+    device = choose_device(World())
+    model = placed(load_model(checkpoint, run), device, checkpoint.settings.layout)
+    if protocol == "finetune":
+        return finetune(model.base_network, index, settings, how, device, step)
+    with Evaluator(index, settings, device, how.clips) as evaluator:
+        if protocol == "pretext":
+            return evaluator.pretext(model)
+        train, test = (evaluator.features(model, part) for part in ("train", "test"))
+        probe = {"linear": evaluator.linear, "knn": evaluator.knn, "retrieval": evaluator.retrieval}[protocol]
+        return probe(train, test)
+
+
+def _mean(found: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The means of all figures in percent; videos are counted together."""
+    names = [name for name, value in found[0].items() if isinstance(value, int | float)]
+    total = {name: sum(float(figures[name]) for figures in found if name in figures) for name in names}
+    return {name: value / len(found) if name.endswith("_pct") else int(value) for name, value in total.items()}

@@ -1,0 +1,161 @@
+"""Fine-tuning: the whole network learns the actions, then 10 uniformly spaced clips of each test video vote.
+
+Source: the published protocol of PCL (arXiv 2010.15464): lr 1e-3, 150 epochs, batch 8, centre crop, mean of the logits.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from pclkd.pipeline.clips.covering import UniformRecipe
+from pclkd.pipeline.clips.recipe import ViewsRecipe
+from pclkd.pipeline.clips.sampling import ViewSettings
+from pclkd.pipeline.loader.loader import ClipLoader
+from pclkd.sharding.shards.index import ShardIndex
+from pclkd.training.compute.optimizers import OptimizerSettings
+from pclkd.training.compute.precision import Precision
+from pclkd.training.compute.schedules import Schedule
+from pclkd.training.compute.step import TrainStep
+from pclkd.training.models.base import Backbone
+from pclkd.training.models.memory_layout import layout_of, placed
+from pclkd.training.settings import RunSettings
+
+__all__ = ["FinetuneSettings", "accuracy_figures", "finetune"]
+
+
+@dataclass(frozen=True)
+class FinetuneSettings:
+    """How to fine-tune; the defaults are the published ones.
+
+    Attributes:
+        epochs: passes over the training videos.
+        lr: learning rate at the start; half a cosine to 0.
+        batch_size: videos a step.
+        clips: test clips a video.
+    """
+
+    epochs: int = 150
+    lr: float = 1e-3
+    batch_size: int = 8
+    clips: int = 10
+
+
+class _Classifier(nn.Module):
+    """A backbone and one linear layer: clips [N, 3, T, H, W] -> logits [N, classes]."""
+
+    def __init__(self, backbone: Backbone, classes: int) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.head = nn.Linear(backbone.feature_dim, classes)
+
+    def forward(self, clips: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.head(self.backbone(clips.contiguous(memory_format=layout_of(self.backbone))))
+        return logits
+
+
+class _Supervised(nn.Module):
+    """Cross-entropy of the actions, as an objective."""
+
+    def __init__(self, classifier: nn.Module) -> None:
+        super().__init__()
+        self.classifier = classifier
+
+    def forward(self, batch: Any) -> dict[str, torch.Tensor]:
+        return {"loss": F.cross_entropy(self.classifier(batch.clips[:, 0]).float(), batch.label)}
+
+
+def finetune(
+    backbone: Backbone,
+    index: ShardIndex,
+    run: RunSettings,
+    settings: FinetuneSettings,
+    device: torch.device,
+    step: Callable[[int, float], None] = lambda *_: None,
+) -> dict[str, Any]:
+    """Train on the split's train part, measure on its test part.
+
+    Args:
+        backbone: starts from these weights, which change.
+        index: the shard set.
+        run: split, clip shape, augmentation, modality, precision and seed.
+        settings: of the fine-tuning.
+        device: where to compute.
+        step: called after each epoch with its number and mean loss.
+
+    Returns:
+        See `accuracy_figures`.
+
+    Raises:
+        InputError: fewer training videos than a batch.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(run.seed)
+        network = placed(_Classifier(backbone, len(index.classes)), device, run.layout)
+    precision = Precision(run.precision, device)
+    how = OptimizerSettings(lr=settings.lr, schedule="cosine")
+    frames = run.tuples.clip_frames
+    shape = run.loader.model_copy(update={"batch_size": settings.batch_size})
+    recipe = ViewsRecipe(run.seed, ViewSettings(clip_frames=frames, views=1), run.augment)
+    train = index.split_samples(run.split, "train")
+    with ClipLoader(index, train, recipe, shape, seed=run.seed, device=device) as loader:
+        update = TrainStep(_Supervised(network), network, how, precision, settings.batch_size)
+        schedule = Schedule(update.optimizer, how, settings.epochs, len(loader))
+        for epoch in range(settings.epochs):
+            network.train()
+            losses = []
+            for number, batch in enumerate(loader.epoch(epoch)):
+                schedule.before_step(epoch, number)
+                losses.append(update(batch)["loss"])
+            step(epoch + 1, torch.stack(losses).mean().item())
+    return _measure(network, index, run, settings.clips, device, precision)
+
+
+@torch.no_grad()
+def _measure(
+    network: nn.Module, index: ShardIndex, run: RunSettings, clips: int, device: torch.device, precision: Precision
+) -> dict[str, Any]:
+    network.eval()
+    logits, labels = [], []
+    recipe = UniformRecipe(views=clips, clip_frames=run.tuples.clip_frames)
+    test = index.split_samples(run.split, "test")
+    shape = run.loader.model_copy(update={"batch_size": max(1, run.loader.batch_size * 3 // clips)})
+    with ClipLoader(index, test, recipe, shape, device=device, training=False) as loader, precision.autocast():
+        for batch in loader.epoch(0):
+            said = network(batch.clips.flatten(0, 1)).float().reshape(len(batch.clips), clips, -1).mean(1)
+            logits.append(said[: batch.valid].cpu())
+            labels.append(batch.label[: batch.valid].cpu())
+    return accuracy_figures(torch.cat(logits), torch.cat(labels), index.classes)
+
+
+def accuracy_figures(logits: torch.Tensor, labels: torch.Tensor, classes: tuple[str, ...]) -> dict[str, Any]:
+    """Top-1, top-5, accuracy by class, and the confusion matrix.
+
+    Args:
+        logits: [N, classes].
+        labels: [N] int64.
+        classes: their names.
+
+    Returns:
+        finetune_top1_pct and finetune_top5_pct in percent (top 5 counts all classes where there are fewer),
+        test_videos, by_class_pct (of the classes that occur), and confusion: [true][predicted] counts.
+    """
+    best = logits.topk(min(5, logits.shape[1]), dim=1).indices
+    hits = best == labels[:, None]
+    confusion = torch.zeros(len(classes), len(classes), dtype=torch.int64)
+    confusion.index_put_((labels, best[:, 0]), torch.ones(len(labels), dtype=torch.int64), accumulate=True)
+    totals = confusion.sum(1)
+    return {
+        "finetune_top1_pct": 100 * hits[:, 0].double().mean().item(),
+        "finetune_top5_pct": 100 * hits.any(1).double().mean().item(),
+        "test_videos": len(labels),
+        "by_class_pct": {
+            name: 100 * int(confusion[label, label]) / int(totals[label])
+            for label, name in enumerate(classes)
+            if totals[label]
+        },
+        "confusion": confusion.tolist(),
+    }

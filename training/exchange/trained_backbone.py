@@ -1,0 +1,63 @@
+"""A trained backbone for use elsewhere: from a run, an exported folder, or a file of published weights."""
+
+import json
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from pclkd.sharding.common.errors import InputError
+from pclkd.training.models.base import Backbone
+from pclkd.training.models.outside import read_outside_model
+from pclkd.training.models.registry import build_backbone
+from pclkd.training.runs.checkpoint import ForeignCheckpointError, load_checkpoint, load_model
+
+__all__ = ["CARD_FORMAT", "CARD_NAME", "WEIGHTS_NAME", "load_backbone"]
+
+CARD_NAME = "card.json"
+WEIGHTS_NAME = "backbone.safetensors"
+CARD_FORMAT = 1
+"""Of the card."""
+
+
+def load_backbone(path: Path | str) -> Backbone:
+    """A trained backbone, ready to use: [N, 3, T, H, W] normalised clips -> [N, feature_dim] features, eval mode.
+
+    Args:
+        path: a run folder of train-kd or its checkpoint, a folder that train-kd export wrote, or a file of weights of
+            the published PCL code or of torchvision.
+
+    Raises:
+        InputError: nothing there that can be read, or weights that do not fit the network that they name.
+    """
+    path = Path(path)
+    if (path / CARD_NAME).exists():
+        return _load_exported(path).eval()
+    try:
+        return load_model(load_checkpoint(path), path).base_network.eval()
+    except ForeignCheckpointError:
+        return read_outside_model(path).model.base_network.eval()
+
+
+def _load_exported(folder: Path) -> Backbone:
+    path = folder / CARD_NAME
+    try:
+        card = json.loads(path.read_bytes())
+        name, width = card["backbone"]["name"], card["backbone"]["width"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path} cannot be read as a card ({error})", remedy="export again: train-kd export") from None
+    if card.get("format") != CARD_FORMAT:
+        raise InputError(
+            f"{path} has format {card.get('format')!r}, this version reads {CARD_FORMAT}",
+            remedy="export again: train-kd export",
+        )
+    backbone = build_backbone(name, width)
+    try:
+        backbone.load_state_dict(load_file(folder / WEIGHTS_NAME))
+    except (OSError, SafetensorError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(
+            f"{folder / WEIGHTS_NAME} does not hold a {name} of width {width} ({reason})",
+            remedy="export again: train-kd export",
+        ) from None
+    return backbone

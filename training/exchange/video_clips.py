@@ -1,0 +1,59 @@
+"""Clips of one video file, as a trained backbone wants them: for a few videos, without packing shards."""
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+
+from pclkd.pipeline.clips.covering_part import uniform_starts
+from pclkd.pipeline.clips.sampling import clip_frames
+from pclkd.pipeline.pixels.dali import MEAN, STD
+from pclkd.pipeline.pixels.residual import residual
+from pclkd.sharding.common.errors import InputError
+from pclkd.sharding.shards.manifest import PackSettings
+from pclkd.sharding.video.frames import UnreadableVideoError, open_pixels
+
+__all__ = ["video_clips"]
+
+
+def video_clips(
+    path: Path | str,
+    *,
+    clips: int = 10,
+    frames: int = 16,
+    crop: int = 112,
+    modality: Literal["residual", "rgb"] = "residual",
+    size: tuple[int, int] = (128, 171),
+) -> torch.Tensor:
+    """Uniformly spaced clips, centre crop, normalised: what evaluation shows a network, without the JPEG between.
+
+    Args:
+        path: of the video.
+        clips: how many.
+        frames: frames a clip; shorter videos loop.
+        crop: height and width of a clip, in pixels.
+        modality: of the training; the card of an exported backbone tells it.
+        size: height and width that frames are resized to before the crop.
+
+    Returns:
+        [clips, 3, frames, crop, crop] float32.
+
+    Raises:
+        InputError: the file is no video that can be decoded, or the crop does not fit the size.
+    """
+    if crop > min(size):
+        raise InputError(f"a crop of {crop} out of frames of {size[0]}x{size[1]}", remedy="use a larger size")
+    stored = PackSettings(*size, short_side=0, fps=0, max_frames=0, quality=90, chroma="4:2:0", videos_per_shard=1)
+    top, left = ((side - crop) // 2 for side in size)
+    try:
+        with open_pixels(Path(path), stored) as video:
+            pixels = np.stack([frame[top : top + crop, left : left + crop] for frame in video.frames])
+    except UnreadableVideoError as error:
+        raise InputError(f"{path} {error}", remedy="give a video file") from None
+    count = np.array([len(pixels)])
+    chosen = clip_frames(uniform_starts(count, clips, frames), frames, count)[0]  # [clips, frames]
+    # n = clip, t = frame, h, w, c
+    shown = torch.from_numpy(pixels[chosen]).float().div_(255)
+    normalised = ((shown - torch.tensor(MEAN)) / torch.tensor(STD)).permute(0, 4, 1, 2, 3)
+    return (residual(normalised) if modality == "residual" else normalised).contiguous()

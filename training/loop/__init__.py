@@ -1,0 +1,1 @@
+"""The trainer: a checked plan in; steps, metrics and checkpoints out, through stops and faults."""

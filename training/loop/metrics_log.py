@@ -1,0 +1,86 @@
+"""Where figures go: `metrics.jsonl` and TensorBoard."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch.utils.tensorboard import SummaryWriter
+
+from pclkd.pipeline.batch import ClipBatch
+from pclkd.training.evaluation.evaluate import VideoFeatures
+from pclkd.training.runs.files import append_metrics
+from pclkd.training.runs.pictures import clip_strip
+
+__all__ = ["MetricsLog"]
+
+_PICTURES = 4  # samples shown
+_TERMS = frozenset(
+    (
+        *("loss", "pretext", "contrast", "kd_pretext", "kd_contrast", "kd_feature", "kd_relation"),
+        *("pretext_top1_pct", "embedding_spread", "agreement_pct"),
+    )
+)
+
+
+class MetricsLog:
+    """Writes a record to both places; units stand in the tags.
+
+    Args:
+        run: the run folder.
+        first_step: steps done before; TensorBoard forgets what a killed sitting wrote beyond it.
+    """
+
+    def __init__(self, run: Path, first_step: int) -> None:
+        self._file = run / "metrics.jsonl"
+        self._board = SummaryWriter(str(run / "tensorboard"), purge_step=first_step + 1)
+
+    def write(self, record: dict[str, Any]) -> None:
+        """Log a record of kind "step" or "epoch"; its "step" is TensorBoard's step."""
+        append_metrics(self._file, record)
+        for name, value in record.items():
+            if name in {"kind", "epoch", "step"}:
+                continue
+            tag = f"step/{name}" if name in _TERMS else name
+            if isinstance(value, str):
+                self._board.add_text(tag, value, record["step"])
+            else:
+                self._board.add_scalar(tag, value, record["step"])
+
+    def clips(self, batch: ClipBatch, step: int, *, residual: bool) -> None:
+        """The first samples of a batch as pictures, as the network sees them."""
+        for number in range(min(_PICTURES, batch.valid)):
+            picture = clip_strip(batch.clips[number], residual=residual)
+            self._board.add_image(f"clips/sample{number}", picture, step)
+            self._board.add_text(f"clips/sample{number}", f"pretext class {int(batch.pretext_label[number])}", step)
+
+    def summary(
+        self, settings: Mapping[str, Any], figures: Mapping[str, float], videos: VideoFeatures, classes: Sequence[str]
+    ) -> None:
+        """The end of a run: features of the test videos for the projector, settings and figures as hyper-parameters.
+
+        Args:
+            settings: nested.
+            figures: the last epoch's.
+            videos: with pictures.
+            classes: names of the action classes.
+        """
+        self._board.add_embedding(
+            videos.features.float().cpu(),
+            metadata=[classes[label] for label in videos.labels.tolist()],
+            label_img=videos.pictures,
+            tag="test_videos",
+        )
+        flat = dict(_flat(settings))
+        self._board.add_hparams(flat, {name: float(value) for name, value in figures.items()}, run_name=".")
+
+    def close(self) -> None:
+        """Flush and close."""
+        self._board.close()
+
+
+def _flat(value: Any, name: str = "") -> Iterator[tuple[str, bool | str | int | float]]:
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _flat(inner, f"{name}.{key}" if name else str(key))
+    else:
+        yield name, value if isinstance(value, bool | str | int | float) else str(value)

@@ -1,0 +1,219 @@
+"""Setting up a run: check everything, then build data, networks and objective.
+
+All input is checked before a process group is joined and before a byte is written: torchrun turns whatever a child
+raises into exit code 1, and a half-made run folder must not look like a run.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pclkd.pipeline.clips.recipe import TupleRecipe
+from pclkd.pipeline.loader.loader import ClipLoader
+from pclkd.pipeline.world import World
+from pclkd.sharding.common.errors import InputError
+from pclkd.sharding.shards.index import ShardIndex
+from pclkd.training.compute.distributed import choose_device
+from pclkd.training.models.memory_layout import placed
+from pclkd.training.models.pcl_model import PclModel
+from pclkd.training.models.registry import build_backbone
+from pclkd.training.objective.objective import Objective, adapter_dims
+from pclkd.training.runs.build_model import build_model
+from pclkd.training.runs.checkpoint import CHECKPOINT_NAME, Checkpoint, load_checkpoint, load_model
+from pclkd.training.runs.teachers import Teacher, check_data, load_teacher
+from pclkd.training.settings import RunSettings
+
+__all__ = ["RunPlan", "plan_run"]
+
+_HOW_IT_LOADS = (
+    *("decode", "threads", "prefetch", "quarantine_limit_pct", "wait_limit_s"),
+    *("storage_limit_s", "cache_dir", "cache_gib"),
+)  # settings of the loader that leave the clips alone
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """A run that can start.
+
+    Attributes:
+        folder: where it writes.
+        index: the shard set.
+        samples: [rows] sample ids of the train part.
+        settings: all settings.
+        teachers: to imitate; none in pretraining.
+        resumed: the state to go on from, or None.
+        world: the processes.
+        max_steps: stop after so many steps in all; None goes to the end.
+    """
+
+    folder: Path
+    index: ShardIndex
+    samples: NDArray[np.int64]
+    settings: RunSettings
+    teachers: tuple[Teacher, ...]
+    resumed: Checkpoint | None
+    world: World
+    max_steps: int | None
+
+    def loader(self, device: torch.device) -> ClipLoader:
+        """The loader of training tuples."""
+        settings = self.settings
+        recipe = TupleRecipe(settings.seed, settings.tuples, settings.augment, settings.pretext.build())
+        return ClipLoader(
+            self.index,
+            self.samples,
+            recipe,
+            settings.loader,
+            seed=settings.seed,
+            world=self.world,
+            device=device,
+            training=True,
+        )
+
+    def student(self) -> PclModel:
+        """The network to train: fresh weights from the run's seed, or the resumed ones."""
+        if self.resumed is not None:
+            return load_model(self.resumed, self.folder)
+        settings = self.settings
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(settings.seed)
+            return build_model(settings, adapter_dims([teacher.model for teacher in self.teachers], settings.kd))
+
+    def objective(self, student: torch.nn.Module, device: torch.device) -> Objective:
+        """PCL, and distillation where there are teachers, on the device, with the resumed memories."""
+        settings = self.settings
+        objective = Objective(
+            student,
+            len(self.samples),
+            settings.pcl,
+            settings.seed,
+            teachers=[placed(teacher.model, device, settings.layout) for teacher in self.teachers],
+            kd=settings.kd,
+            teacher_banks=[teacher.banks for teacher in self.teachers],
+        )
+        if self.resumed is not None:
+            objective.load_memory_state(self.resumed.memory)
+        return objective.to(device)
+
+
+def plan_run(
+    folder: Path,
+    data: Path,
+    settings: RunSettings,
+    *,
+    teachers: Sequence[Path] = (),
+    resume: bool = False,
+    max_steps: int | None = None,
+    world: World | None = None,
+) -> RunPlan:
+    """Check all input and gather what the run needs.
+
+    Args:
+        folder: where the run writes.
+        data: the shard set.
+        settings: of the run. A resumed run must be given the settings it was started with.
+        teachers: run folders or checkpoints of the teachers.
+        resume: go on from the folder's checkpoint where there is one.
+        max_steps: stop after so many steps in all.
+        world: the processes.
+
+    Raises:
+        InputError: anything that does not fit, with the remedy.
+    """
+    world = world or World()
+    index = ShardIndex.open(data)
+    samples = index.split_samples(settings.split, "train")
+    index.split_samples(settings.split, "test" if settings.evaluation.every else "train")
+    _check_clips(settings)
+    _check_pretext(settings)
+    if settings.sync_batch_norm and choose_device(world).type != "cuda":
+        raise InputError("sync_batch_norm needs GPUs, and this process has none", remedy="--set sync_batch_norm=false")
+    resumed = None
+    if (folder / CHECKPOINT_NAME).exists():
+        if not resume:
+            raise InputError(f"{folder} already holds a run", remedy="add --resume to go on with it, or change --out")
+        resumed = load_checkpoint(folder)
+        check_data(resumed, index, len(samples), f"the checkpoint in {folder}")
+        _check_unchanged(resumed.settings, settings, elsewhere=resumed.processes != world.size)
+    plan = RunPlan(
+        folder=folder,
+        index=index,
+        samples=samples,
+        settings=settings,
+        teachers=tuple(load_teacher(teacher, index, len(samples), settings) for teacher in teachers),
+        resumed=resumed,
+        world=world,
+        max_steps=max_steps,
+    )
+    if resumed is not None:
+        _check_teachers(resumed, len(teachers), folder)
+    with plan.loader(choose_device(world)) as loader:  # checks crop, number of samples and decoder
+        if len(loader) < settings.optimizer.accumulate:
+            raise InputError(
+                f"an epoch has {len(loader)} batches, optimizer.accumulate is {settings.optimizer.accumulate}",
+                remedy=f"--set optimizer.accumulate={len(loader)} or less",
+            )
+    return plan
+
+
+def _check_teachers(resumed: Checkpoint, teachers: int, folder: Path) -> None:
+    had = sum(owner.startswith("teacher") for owner in resumed.memory)
+    if had != teachers:
+        kind = f"distill with its {had} --teacher" if had else "pretrain"
+        raise InputError(
+            f"{folder} was started with {had} teacher(s), not {teachers}", remedy=f"resume it with train-kd {kind}"
+        )
+
+
+def _check_clips(settings: RunSettings) -> None:
+    """Refuse a backbone that does not exist, or whose pooling leaves nothing of these clips."""
+    with torch.device("meta"):  # the shape of a network without its numbers
+        backbone = build_backbone(settings.backbone.name, settings.backbone.width)
+    if settings.tuples.clip_frames < backbone.least_frames:
+        raise InputError(
+            f"{settings.backbone.name} needs clips of {backbone.least_frames} frames, "
+            f"tuples.clip_frames is {settings.tuples.clip_frames}",
+            remedy=f"--set tuples.clip_frames={backbone.least_frames}, or another backbone",
+        )
+
+
+def _check_pretext(settings: RunSettings) -> None:
+    """Refuse a pretext task that leaves contrast no two clips, and weights of a task that is not there."""
+    task = settings.pretext.build()
+    recipe = TupleRecipe(settings.seed, settings.tuples, settings.augment, task)
+    contrasted = settings.pcl.contrast != "none" and settings.pcl.contrast_weight > 0
+    # The network projects the first and the third clip.
+    if contrasted and not {0, recipe.views - 1} <= set(recipe.contrast_views):
+        raise InputError(
+            f"pretext.task={settings.pretext.task} with pretext.changed={settings.pretext.changed} leaves no two clips "
+            "clean for contrast",
+            remedy="--set pretext.changed=middle, or --set pcl.contrast=none",
+        )
+
+
+def _check_unchanged(before: RunSettings, now: RunSettings, *, elsewhere: bool) -> None:
+    """A resumed run may train longer and log, evaluate or load otherwise, but not become another run.
+
+    Args:
+        before: the settings it was started with.
+        now: those it is resumed with.
+        elsewhere: whether the number of processes is another one; the batches may then change with it.
+    """
+    free: dict[str, Any] = {"log_every": True, "evaluation": True, "loader": set(_HOW_IT_LOADS), "optimizer": set()}
+    if before.optimizer.schedule == "plateau":  # the others place their falls by the run's length
+        free["epochs"] = True
+    if elsewhere:
+        free["loader"] |= {"batch_size"}
+        free["optimizer"] |= {"accumulate"}
+    old, new = (settings.model_dump(exclude=free) for settings in (before, now))
+    for group, value in old.items():
+        if new[group] != value:
+            raise InputError(
+                f"the run was started with {group} = {value}, not {new[group]}",
+                remedy="resume with the same preset and --set, or start another run in another --out",
+            )

@@ -1,0 +1,289 @@
+"""The training loop. It knows batches and named losses, and nothing of what is learned.
+
+Nothing here waits for the device between two lines of the log: the figures of a step are read when the next one has
+been given to the device, and so are the answers of the other processes to whether the run shall stop. So a loss that is
+not finite is noticed a step late. Before a checkpoint all figures are read, on all processes.
+"""
+
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
+from typing import Any
+
+import torch
+
+from pclkd.pipeline.batch import ClipBatch
+from pclkd.pipeline.loader.loader import ClipLoader
+from pclkd.sharding.common.errors import InputError
+from pclkd.sharding.common.files import write_text
+from pclkd.training.compute import distributed
+from pclkd.training.compute.collective import gather_rows
+from pclkd.training.compute.fused_optimizer import load_optimizer
+from pclkd.training.compute.precision import Precision, check_conv3d
+from pclkd.training.compute.schedules import Schedule
+from pclkd.training.compute.step import TrainStep
+from pclkd.training.evaluation.evaluate import Evaluator
+from pclkd.training.loop.figures import DeferredFigures, StepFigures
+from pclkd.training.loop.guards import name_samples, non_finite, save_bundle, signs_of_collapse
+from pclkd.training.loop.meter import LoaderMeter
+from pclkd.training.loop.metrics_log import MetricsLog
+from pclkd.training.loop.plan import RunPlan
+from pclkd.training.loop.preemption import PreemptedError, StopRequest, listening
+from pclkd.training.loop.progress import TrainingProgress, say
+from pclkd.training.loop.run_position import RunPosition
+from pclkd.training.models.compilation import compile_backbone
+from pclkd.training.models.memory_layout import layout_of, placed
+from pclkd.training.runs.checkpoint import Checkpoint
+from pclkd.training.runs.checkpoint_writer import CheckpointWriter
+from pclkd.training.runs.environment import describe_environment
+
+__all__ = ["train"]
+
+
+def train(plan: RunPlan) -> None:
+    """Carry a run out, from its start or from its checkpoint; returns when it is done or `max_steps` are.
+
+    Raises:
+        InputError: this machine cannot compute what the settings ask for, or a loss is not finite.
+        PreemptedError: SIGTERM or SIGUSR1 came; the run is saved.
+    """
+    device = distributed.choose_device(plan.world)
+    precision = Precision(plan.settings.precision, device)
+    check_conv3d(precision)
+    with distributed.joined(plan.world, device), plan.loader(device) as loader, listening() as stop:
+        _Trainer(plan, loader, device, precision, stop).run()
+
+
+class _Trainer:
+    def __init__(
+        self, plan: RunPlan, loader: ClipLoader, device: torch.device, precision: Precision, stop: StopRequest
+    ) -> None:
+        self._plan, self._loader, self._device, self._stop = plan, loader, device, stop
+        self._settings = plan.settings
+        self._model = placed(plan.student(), device, plan.settings.layout)
+        clips = self._clips_like_those_to_come()
+        compile_backbone(self._model, plan.settings.compile, clips, precision)
+        sync = plan.settings.sync_batch_norm
+        student = distributed.wrapped(self._model, plan.world, device, sync_batch_norm=sync)
+        self._objective = plan.objective(student, device)
+        for teacher in plan.teachers:
+            compile_backbone(teacher.model, plan.settings.compile, clips, precision, trained=False)
+        how = plan.settings.optimizer
+        global_batch = plan.settings.loader.batch_size * plan.world.size * how.accumulate
+        skip = plan.settings.guards.non_finite == "skip"
+        self._step = TrainStep(self._objective, student, how, precision, global_batch, skip_non_finite=skip)
+        self._schedule = Schedule(self._step.optimizer, how, plan.settings.epochs, self._steps)
+        self._at = RunPosition()
+        self._unread = DeferredFigures()
+        self._log: MetricsLog | None = None  # of the first process
+        self._stopped = False
+        best = plan.resumed.best if plan.resumed is not None else None
+        self._writer = CheckpointWriter(plan.folder, plan.settings.checkpoint, best)
+        if plan.resumed is not None:
+            self._restore(plan.resumed)
+
+    def _clips_like_those_to_come(self) -> torch.Tensor:
+        """What a backbone gets, in shape and memory."""
+        settings = self._settings
+        side, views = settings.loader.crop, settings.loader.batch_size * 3
+        clips = torch.zeros(views, 3, settings.tuples.clip_frames, side, side, device=self._device)
+        return clips.contiguous(memory_format=layout_of(self._model.base_network))
+
+    @property
+    def _steps(self) -> int:
+        """Updates an epoch; batches that do not fill one are left out."""
+        return len(self._loader) // self._settings.optimizer.accumulate
+
+    def run(self) -> None:
+        plan, settings = self._plan, self._settings
+        first = plan.world.is_first
+        self._log = self._open_folder() if first else None
+        progress = TrainingProgress(plan.folder.name, settings.epochs, self._steps, self._at.step, quiet=not first)
+        evaluator = (
+            Evaluator(plan.index, settings, self._device, settings.evaluation.clips)
+            if first and settings.evaluation.every
+            else None
+        )
+        try:
+            with progress.showing():
+                if self._at.step == 0:
+                    self._log_epoch(evaluator, {})
+                while self._at.epoch < settings.epochs:
+                    speed = self._one_epoch(progress)
+                    if speed is None:
+                        break
+                    self._log_epoch(evaluator, speed)
+                    if self._stopped:
+                        break
+            self._stop.settle()
+            if self._at.epoch_step:
+                self._save_within_epoch()
+            self._writer.wait()
+            if self._stopped:
+                raise PreemptedError(self._at.step)
+        finally:
+            self._writer.close()
+            if evaluator is not None:
+                evaluator.close()
+            if self._log is not None:
+                self._log.close()
+
+    def _one_epoch(self, progress: TrainingProgress) -> dict[str, float | str] | None:
+        """Train to the end of the epoch; its throughput, or None where `max_steps` stopped it."""
+        at, meter = self._at, LoaderMeter(self._loader, self._device)
+        whole = LoaderMeter(self._loader, self._device)
+        self._objective.train()
+        if self._must_stop(wait=True):
+            return None
+        for batches in self._updates():
+            if self._log is not None and at.epoch_step == 0:
+                self._log.clips(batches[0], at.step, residual=self._settings.loader.modality == "residual")
+            lr = self._schedule.before_step(at.epoch, at.epoch_step)
+            losses = self._step(*batches)
+            at.step += 1
+            at.epoch_step += 1
+            progress.step(at.epoch, at.step, meter.report(), self._plan.world.size, whole.quarantined)
+            line: dict[str, Any] | None = None
+            if at.step % self._settings.log_every == 0:
+                speed = {**meter.figures(self._plan.world.size), **whole.damage()}  # on every rank: it gathers
+                line = {"lr": lr, **speed}
+                meter = LoaderMeter(self._loader, self._device)
+            self._unread.send(at.step, losses, batches, line)
+            self._note(self._unread.read(leave=1))
+            every = self._settings.checkpoint.every_steps
+            if every and at.step % every == 0:
+                self._save_within_epoch()
+            if self._must_stop():
+                return None
+        return {**whole.figures(self._plan.world.size), **whole.damage()}
+
+    def _note(self, steps: Iterable[StepFigures]) -> None:
+        """Take in what is known of finished steps by now."""
+        for step in steps:
+            if bad := non_finite(step.figures):
+                self._report_non_finite(bad, step)
+            self._at.add(step.figures)
+            if self._log is not None and step.line is not None:
+                place = {"epoch": step.batches[0].epoch, "step": step.step}
+                self._log.write({"kind": "step", **place, **step.figures, **step.line})
+
+    def _must_stop(self, *, wait: bool = False) -> bool:
+        """Whether `max_steps` are done or a signal came; an epoch without a further update is closed all the same.
+
+        Several processes act on a signal one step after it, unless they `wait` for each other.
+        """
+        limit = self._plan.max_steps
+        self._stopped = self._stopped or self._stop.agreed(self._device, wait=wait)
+        more = self._loader.steps_left >= self._settings.optimizer.accumulate
+        return more and (self._stopped or (limit is not None and self._at.step >= limit))
+
+    def _updates(self) -> Iterator[tuple[ClipBatch, ...]]:
+        """The batches of each update that is left of the epoch."""
+        size = self._settings.optimizer.accumulate
+        self._loader.set_epoch(self._at.epoch)  # a resumed loader keeps its place within the epoch
+        batches = iter(self._loader)
+        while len(update := tuple(islice(batches, size))) == size:
+            yield update
+
+    def _log_epoch(self, evaluator: Evaluator | None, speed: Mapping[str, float | str]) -> None:
+        """Close the epoch (or record the untrained network): averages, evaluation, schedule, checkpoint."""
+        self._note(self._unread.read())
+        at, settings, log = self._at, self._settings, self._log
+        record: dict[str, Any] = {}
+        if at.epoch_step:
+            means = at.means(self._device)
+            record = {**{f"train/{name}": mean for name, mean in means.items()}, **speed}
+            if self._step.skipped:
+                record["train/skipped_updates"] = self._step.skipped
+            self._warn(means)
+            self._advance(means.get("loss", math.inf))
+        finished = self._at.epoch
+        if evaluator is not None and (finished % settings.evaluation.every == 0 or finished == settings.epochs):
+            record |= evaluator.all(self._model)
+        if log is not None and evaluator is not None and finished == settings.epochs:
+            videos = evaluator.features(self._model, "test", pictures=True)
+            figures = {name: value for name, value in record.items() if name.startswith(("val/", "train/"))}
+            log.summary(settings.model_dump(mode="json"), figures, videos, self._plan.index.classes)
+        if log is not None:
+            log.write({"kind": "epoch", "epoch": finished, "step": self._at.step, **record})
+            self._save(record)
+
+    def _advance(self, loss: float) -> None:
+        self._schedule.after_epoch(loss)
+        self._at = RunPosition(epoch=self._at.epoch + 1, step=self._at.step)
+
+    def _open_folder(self) -> MetricsLog:
+        folder, plan = self._plan.folder, self._plan
+        folder.mkdir(parents=True, exist_ok=True)
+        teachers = [str(teacher.path) for teacher in plan.teachers]
+        settings = {
+            **self._settings.model_dump(mode="json"),
+            "teacher": teachers[0] if teachers else None,
+            "teachers": teachers,
+            "data": str(plan.index.root),
+        }
+        write_text(folder / "settings.json", json.dumps(settings, indent=2) + "\n")
+        write_text(folder / "env.json", json.dumps(describe_environment(), indent=2) + "\n")
+        if plan.resumed is None:
+            (folder / "metrics.jsonl").unlink(missing_ok=True)  # of a sitting that was killed before it saved anything
+        return MetricsLog(folder, self._at.step)
+
+    def _warn(self, means: Mapping[str, float]) -> None:
+        if self._plan.world.is_first:
+            classes = 0 if "pretext_top1_pct" not in means else self._model.pretext_classes
+            for warning in signs_of_collapse(means, classes, self._settings.guards.least_spread):
+                say(f"warning: epoch {self._at.epoch + 1}: {warning}")
+
+    def _report_non_finite(self, bad: list[str], step: StepFigures) -> None:
+        """Save the batch, and stop or say so; each rank knows of its own samples alone."""
+        plan = self._plan
+        positions = torch.cat([batch.sample_index for batch in step.batches]).tolist()
+        keys = [plan.index.key(int(plan.samples[position])) for position in positions]
+        what = ", ".join(f"{name} is {step.figures[name]}" for name in bad)
+        bundle = save_bundle(plan.folder, step.step, step.figures, step.batches)
+        told = f"step {step.step}: {what}; samples {name_samples(keys)}; saved in {bundle}"
+        if self._settings.guards.non_finite == "stop":
+            raise InputError(
+                told,
+                remedy="lower --set optimizer.lr, use --set precision=fp32, or --set guards.non_finite=skip; the last "
+                "checkpoint is untouched",
+            )
+        say(f"warning: {told}; the update is left out")
+
+    def _save_within_epoch(self) -> None:
+        """Save once every process has read all its figures, and found them finite or stopped."""
+        self._note(self._unread.read())
+        gather_rows(torch.zeros(1, device=self._device))  # a process that stopped does not come here: the others wait
+        if self._plan.world.is_first:
+            self._save()
+
+    def _save(self, measured: dict[str, Any] | None = None) -> None:
+        at, plan = self._at, self._plan
+        self._writer.save(
+            Checkpoint(
+                settings=plan.settings,
+                fingerprint=plan.index.fingerprint,
+                rows=len(plan.samples),
+                processes=plan.world.size,
+                loader=self._loader.state_dict(),
+                epoch=at.epoch,
+                epoch_step=at.epoch_step,
+                step=at.step,
+                epoch_sums=at.sums,
+                best=None,
+                model=self._model.state_dict(),
+                memory=self._objective.memory_state(),
+                optimizer=self._step.optimizer.state_dict(),
+                schedule=self._schedule.state_dict(),
+                scaler=self._step.precision.scaler.state_dict(),
+            ),
+            measured,
+        )
+
+    def _restore(self, checkpoint: Checkpoint) -> None:
+        load_optimizer(self._step.optimizer, checkpoint.optimizer)
+        self._schedule.load_state_dict(checkpoint.schedule)
+        self._step.precision.scaler.load_state_dict(checkpoint.scaler)
+        self._loader.load_state_dict(checkpoint.loader)
+        self._at = RunPosition(checkpoint.epoch, checkpoint.epoch_step, checkpoint.step, checkpoint.epoch_sums)

@@ -1,0 +1,100 @@
+"""torch.compile where it wins: the backbone eager, compiled, or compiled into CUDA graphs.
+
+The module is compiled in place, so weights keep their names and checkpoints do not know of it.
+"""
+
+import copy
+import logging
+import time
+from typing import Literal
+
+import torch
+
+from pclkd.sharding.common.errors import InputError
+from pclkd.training.compute.precision import Precision
+from pclkd.training.models.pcl_model import PclModel
+
+__all__ = ["Compile", "compile_backbone"]
+
+Compile = Literal["auto", "off", "on", "cuda-graphs"]
+
+_MODES: dict[str, str] = {"on": "default", "cuda-graphs": "reduce-overhead"}
+_TURNS = 5
+_log = logging.getLogger(__name__)
+
+
+def compile_backbone(
+    model: PclModel, how: Compile, clips: torch.Tensor, precision: Precision, *, trained: bool = True
+) -> str:
+    """Compile a model's backbone as asked.
+
+    Args:
+        model: on its device; its backbone is compiled in place. One that is not trained is in eval mode.
+        how: "auto" races eager, compiled and CUDA graphs on a GPU and keeps the fastest; on the CPU it stays eager,
+            because compiling takes longer than it saves in a short run.
+        clips: [N, 3, T, H, W] on the device, of the shape that training has.
+        precision: of the run.
+        trained: whether it gets gradients. A teacher is asked in inference mode; it never gets CUDA graphs ("on" takes
+            their place), because what it says has to outlast the student's next graph.
+
+    Returns:
+        What is used: "off", "on" or "cuda-graphs".
+
+    Raises:
+        InputError: compiling fails although it was asked for, or CUDA graphs without a GPU.
+    """
+    if how == "cuda-graphs" and not trained:
+        how = "on"
+    if how == "cuda-graphs" and clips.device.type != "cuda":
+        raise InputError("compile=cuda-graphs needs a GPU, and this process has none", remedy="--set compile=auto")
+    if how == "off" or (how == "auto" and clips.device.type != "cuda"):
+        return "off"
+    if how != "auto":
+        try:
+            _trial(model, how, clips, precision, turns=1, trained=trained)
+        except Exception as error:
+            raise InputError(
+                f"compile={how} fails here: {_reason(error)}",
+                remedy="--set compile=off, or install a C++ compiler that torch can use",
+            ) from error
+        _compile(model, how)
+        return how
+    times = {}
+    for candidate in ("off", "on", "cuda-graphs") if trained else ("off", "on"):
+        try:
+            times[candidate] = _trial(model, candidate, clips, precision, turns=_TURNS, trained=trained)
+        except Exception as error:  # whatever a compiler stumbles over, eager goes on
+            _log.warning("compile=%s fails here: %s", candidate, _reason(error))
+    chosen = min(times, key=lambda name: times[name])
+    told = ", ".join(f"{name} {1000 * seconds:.1f} ms" for name, seconds in times.items())
+    _log.info("compile=auto of %s: %s; using %s", "the student" if trained else "a teacher", told, chosen)
+    if chosen != "off":
+        _compile(model, chosen)
+    return chosen
+
+
+def _compile(model: PclModel, how: str) -> None:
+    model.base_network.compile(mode=_MODES[how])
+
+
+def _trial(model: PclModel, how: str, clips: torch.Tensor, precision: Precision, *, turns: int, trained: bool) -> float:
+    """Seconds that forward (and backward, if trained) of a copy take, the least of `turns` after two to warm up."""
+    trial = copy.deepcopy(model)  # batch norm and gradients of the real one stay as they are
+    if how != "off":
+        _compile(trial, how)
+    best = float("inf")
+    for turn in range(turns + 2):
+        began = time.perf_counter()
+        with torch.inference_mode(not trained), precision.autocast():
+            features = trial.base_network(clips)
+        if trained:
+            features.float().square().mean().backward()
+        if clips.device.type == "cuda":
+            torch.cuda.synchronize(clips.device)
+        if turn >= 2:
+            best = min(best, time.perf_counter() - began)
+    return best
+
+
+def _reason(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

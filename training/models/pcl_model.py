@@ -1,0 +1,100 @@
+"""A backbone with the two heads of Pretext-Contrastive Learning.
+
+Source: PCL, arXiv 2010.15464. Module names and shapes are those of its published checkpoints.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple, cast
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from pclkd.training.models.base import Backbone
+from pclkd.training.models.memory_layout import arranged
+
+__all__ = ["PclModel", "PclOutput"]
+
+VIEWS = 3
+
+
+class PclOutput(NamedTuple):
+    """What the network says about B samples. All float32, whatever autocast does.
+
+    A tuple of tensors, so that DistributedDataParallel finds them.
+    """
+
+    features: torch.Tensor
+    """[B, V, F], of the backbone."""
+    pretext_logits: torch.Tensor
+    """[B, pretext classes]."""
+    first: torch.Tensor
+    """[B, D], L2-normalised embedding of the first clip."""
+    third: torch.Tensor
+    """[B, D], L2-normalised embedding of the third clip."""
+    adapted: tuple[torch.Tensor, ...] = ()
+    """[B, V, F_t] for each teacher whose features are to be matched."""
+
+
+class _Projector(nn.Module):
+    """Linear, ReLU, Linear, then L2."""
+
+    def __init__(self, before: int, after: int) -> None:
+        super().__init__()
+        self.mlp = nn.Sequential(nn.Linear(before, before), nn.ReLU(inplace=True), nn.Linear(before, after))
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        projected = cast(torch.Tensor, self.mlp(features))
+        with torch.autocast(features.device.type, enabled=False):
+            return F.normalize(projected.float(), dim=-1)
+
+
+class PclModel(nn.Module):
+    """Backbone, pretext classifier over the three clips' features, projector for the first and third clip.
+
+    Args:
+        backbone: gives F features a clip.
+        pretext_classes: classes of the pretext task; 0 builds no classifier.
+        embedding_dim: length D of an embedding.
+        adapter_dims: feature length F_t of each teacher whose features are to be matched; a linear map for each.
+    """
+
+    def __init__(
+        self, backbone: Backbone, pretext_classes: int = 5, embedding_dim: int = 128, adapter_dims: Sequence[int] = ()
+    ) -> None:
+        super().__init__()
+        self.pretext_classes = pretext_classes
+        self.embedding_dim = embedding_dim
+        self.base_network = backbone
+        self.fc = nn.Linear(VIEWS * backbone.feature_dim, pretext_classes) if pretext_classes else None
+        self.projector = _Projector(backbone.feature_dim, embedding_dim)
+        # Without teachers there is no such module, and so no such key in a checkpoint.
+        self.adapters = nn.ModuleList(nn.Linear(backbone.feature_dim, dim) for dim in adapter_dims)
+
+    def features(self, clips: torch.Tensor) -> torch.Tensor:
+        """One pass of the backbone over all clips of all samples: [B, V, C, T, H, W], any V -> [B, V, F]."""
+        stacked = arranged(clips, self.base_network).flatten(0, 1)
+        features: torch.Tensor = self.base_network(stacked)
+        return features.reshape(*clips.shape[:2], -1)
+
+    def forward(self, clips: torch.Tensor) -> PclOutput:
+        """One pass of the backbone over all clips of all samples.
+
+        Args:
+            clips: [B, V, C, T, H, W] with V = 3, normalised.
+
+        Raises:
+            ValueError: another number of dimensions or views.
+        """
+        if clips.ndim != 6 or clips.shape[1] != VIEWS:
+            raise ValueError(f"clips must be [B, {VIEWS}, C, T, H, W], not {list(clips.shape)}")
+        features = self.features(clips)
+        return PclOutput(
+            features=features.float(),
+            pretext_logits=features.new_zeros(len(clips), 0)
+            if self.fc is None
+            else self.fc(features.flatten(1)).float(),
+            first=self.projector(features[:, 0]),
+            third=self.projector(features[:, 2]),
+            adapted=tuple(adapter(features) for adapter in self.adapters),
+        )

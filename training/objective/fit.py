@@ -1,0 +1,65 @@
+"""Whether student, teachers and settings fit each other."""
+
+from collections.abc import Sequence
+
+from torch import nn
+
+from pclkd.sharding.common.errors import InputError
+from pclkd.training.models.pcl_model import PclModel
+from pclkd.training.objective.settings import KdSettings, PclSettings
+
+__all__ = ["adapter_dims", "check_fit", "inner_model"]
+
+
+def check_fit(
+    student: PclModel, teachers: Sequence[PclModel], rows: int, settings: PclSettings, kd: KdSettings
+) -> None:
+    """Refuse what cannot learn together.
+
+    Args:
+        student: to be trained.
+        teachers: to be imitated.
+        rows: training videos.
+        settings: of PCL.
+        kd: of the distillation.
+
+    Raises:
+        InputError: fewer than two videos, or a teacher that does not fit this run.
+        ValueError: the student's embeddings or adapters do not have the lengths that the settings and teachers ask.
+    """
+    if rows < 2:
+        raise InputError(f"{rows} training video(s)", remedy="contrastive training needs at least 2")
+    if student.embedding_dim != settings.embedding_dim:
+        raise ValueError(
+            f"the student's embeddings have {student.embedding_dim} numbers, the settings say {settings.embedding_dim}"
+        )
+    if teachers and kd.contrast_weight > 0 and settings.contrast == "none":
+        raise InputError(
+            "pcl.contrast=none leaves nothing to compare with, and kd.contrast_weight is not 0",
+            remedy="--set kd.contrast_weight=0, or another pcl.contrast",
+        )
+    for teacher in teachers:
+        if student.pretext_classes and kd.pretext_weight > 0 and teacher.pretext_classes != student.pretext_classes:
+            raise InputError(
+                f"the teacher knows {teacher.pretext_classes} pretext classes, the student {student.pretext_classes}",
+                remedy="take a teacher of the same pretext task, or set kd.pretext_weight=0",
+            )
+    wanted = adapter_dims(teachers, kd)
+    found = [adapter.out_features for adapter in student.adapters if isinstance(adapter, nn.Linear)]
+    if found != wanted:
+        raise ValueError(f"the student's adapters give {found} numbers, the teachers' features have {wanted}")
+
+
+def adapter_dims(teachers: Sequence[PclModel], kd: KdSettings) -> list[int]:
+    """The maps that a student of these teachers needs: the length of each one's features, or none at all."""
+    if kd.feature_weight > 0 or kd.relation_weight > 0:
+        return [teacher.base_network.feature_dim for teacher in teachers]
+    return []
+
+
+def inner_model(student: nn.Module) -> PclModel:
+    """The PclModel itself, out of its DistributedDataParallel wrapper."""
+    inner = getattr(student, "module", student)
+    if not isinstance(inner, PclModel):
+        raise TypeError(f"the student is a {type(inner).__name__}, not a PclModel")
+    return inner

@@ -1,0 +1,65 @@
+"""Settings of what is learned: PCL, and distillation on top of it."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from pclkd.sharding.common.settings import Settings
+
+__all__ = ["KdSettings", "PclSettings"]
+
+_Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+_Temperature = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class PclSettings(Settings):
+    """Settings of Pretext-Contrastive Learning; the defaults are the published ones."""
+
+    contrast: Literal["bank", "queue", "in_batch", "none"] = "bank"
+    """What clips are compared with: a memory bank of all training videos (published), a queue of a momentum encoder's
+    latest keys (for data sets whose bank would be too large), the batch of all processes, or nothing."""
+    negatives: int = Field(default=1024, ge=1, le=2**20)
+    """Other videos that each clip is compared with, K (bank)."""
+    nce_temperature: _Temperature = 0.07
+    """Temperature of the contrastive softmax."""
+    bank_momentum: float = Field(default=0.5, ge=0, lt=1)
+    """Share of the old row when a memory bank is updated (bank)."""
+    queue_size: int = Field(default=16384, ge=1, le=2**24)
+    """Keys that each clip is compared with (queue)."""
+    key_momentum: float = Field(default=0.999, ge=0, lt=1)
+    """Share of the old value when the momentum encoder follows the student, each step (queue)."""
+    pretext_weight: _Weight = 1.0
+    """Weight of the pretext cross-entropy; 0 leaves it out."""
+    contrast_weight: _Weight = 0.5
+    """Weight of NCE_1 + NCE_3; 0 leaves them out."""
+    embedding_dim: int = Field(default=128, ge=1)
+    """Length of an embedding and of a memory-bank row."""
+
+
+class KdSettings(Settings):
+    """Settings of distillation from frozen teachers, on top of PCL."""
+
+    pretext_weight: _Weight = 1.0
+    """Weight of the relative entropy between the pretext distributions; 0 leaves it out."""
+    pretext_temperature: _Temperature = 4.0
+    """Temperature that softens the pretext distributions."""
+    contrast_weight: _Weight = 1.0
+    """Weight of the relative entropy between the contrastive distributions; 0 leaves it out."""
+    contrast_temperature: _Temperature = 1.0
+    """Temperature that softens them, on top of nce_temperature; 1 distils the contrastive softmax as it is."""
+    feature_weight: _Weight = 0.0
+    """Weight of the distance between the directions of the features, through a learned map; 0 leaves it out."""
+    relation_weight: _Weight = 0.0
+    """Weight of the relative entropy between similarities to a queue of the teacher's features; 0 leaves it out."""
+    relation_queue: int = Field(default=4096, ge=1, le=2**24)
+    """Features in that queue."""
+    relation_teacher_temperature: _Temperature = 0.04
+    """Softens the teacher's similarities; lower is sharper."""
+    relation_student_temperature: _Temperature = 0.2
+    """Softens the student's similarities."""
+    warmup_epochs: int = Field(default=0, ge=0)
+    """Epochs over which the weights of distillation rise from 0, linearly."""
+    teacher_every: int = Field(default=1, ge=1)
+    """Steps from one question to the teachers to the next; the steps between learn from PCL alone."""
+    combine: Literal["average", "each"] = "average"
+    """Several teachers: imitate the mean of their softened distributions, or each of them (the mean of the losses)."""

@@ -1,0 +1,70 @@
+"""What a network's embeddings are compared with: a memory bank, a queue, or the batch itself.
+
+Each source gives logits whose column 0 is the clip's own partner. Two networks with sources of the same kind, asked
+about the same batches, have the same videos in the same columns: that is what makes their distributions comparable,
+whatever the architectures.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+
+import torch
+from torch import nn
+
+from pclkd.pipeline.batch import ClipBatch
+from pclkd.sharding.common.errors import InputError
+from pclkd.training.models.pcl_model import PclOutput
+from pclkd.training.objective.terms import Logits
+
+__all__ = ["ContrastSource", "load_tensors"]
+
+
+class ContrastSource(nn.Module, ABC):
+    """One network's source of positives and negatives."""
+
+    def draw(self, batch: ClipBatch) -> torch.Tensor | None:
+        """What is drawn for a batch, once for all networks of a step: the same for every source of this kind."""
+
+    @abstractmethod
+    def compare(self, said: PclOutput, keys: PclOutput, batch: ClipBatch, drawn: torch.Tensor | None) -> Logits:
+        """Read, then remember the batch.
+
+        Args:
+            said: what the network says; its gradient flows.
+            keys: what is remembered of the batch: said itself, or what the network's momentum encoder says.
+            batch: the batch.
+            drawn: what `draw` gave for the batch.
+        """
+
+    @abstractmethod
+    def state(self) -> dict[str, torch.Tensor]:
+        """What a checkpoint has to keep; not copies."""
+
+    def load(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Take over what `state()` gave.
+
+        Raises:
+            InputError: something is missing or has another shape.
+        """
+        load_tensors(self.state(), state)
+
+
+def load_tensors(own: Mapping[str, torch.Tensor], state: Mapping[str, torch.Tensor]) -> None:
+    """Copy tensors of the same names and shapes into `own`.
+
+    Raises:
+        InputError: one is missing or has another shape; nothing is changed then.
+    """
+    for name, value in own.items():
+        if name not in state:
+            raise InputError(
+                f"contrast memory {name!r} is missing; the state holds {sorted(state)}",
+                remedy="load the checkpoint of a run with the same pcl.contrast",
+            )
+        if state[name].shape != value.shape:
+            raise InputError(
+                f"contrast memory {name!r} is {list(state[name].shape)}, this run needs {list(value.shape)}",
+                remedy="use the shards, split, embedding_dim and queue size that the checkpoint was trained with",
+            )
+    for name, value in own.items():
+        value.copy_(state[name])

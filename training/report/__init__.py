@@ -1,0 +1,1 @@
+"""What came out: run folders in; curves, tables and one page out."""

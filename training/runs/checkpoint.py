@@ -1,0 +1,148 @@
+"""Checkpoints: everything a run needs to go on, in one file that is whole or not there."""
+
+import io
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pclkd.sharding.common.errors import InputError
+from pclkd.sharding.common.files import write_bytes
+from pclkd.training.models.pcl_model import PclModel
+from pclkd.training.runs.build_model import build_model
+from pclkd.training.settings import RunSettings
+
+__all__ = [
+    "CHECKPOINT_NAME",
+    "Checkpoint",
+    "ForeignCheckpointError",
+    "load_checkpoint",
+    "load_model",
+    "save_checkpoint",
+]
+
+CHECKPOINT_NAME = "last.pt"
+"""The checkpoint's name in a run folder."""
+_FORMAT = 2
+
+
+class ForeignCheckpointError(InputError):
+    """A file that torch can read, and that this project did not write."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The state of a run between two steps.
+
+    Attributes:
+        settings: of the run.
+        fingerprint: of the shard set it was trained on.
+        rows: training videos, rows of the memory banks.
+        processes: that trained it.
+        loader: the loader's state: the place in the epoch's order.
+        epoch: the epoch under way, or the next one.
+        epoch_step: steps of it that are done.
+        step: steps done in all.
+        epoch_sums: by figure, its sum over those steps of the epoch and how many of them had it.
+        best: highest measured figure so far, where one is watched.
+        model: weights.
+        memory: what student and teachers compare with, by owner, then by name.
+        optimizer, schedule, scaler: their states.
+    """
+
+    settings: RunSettings
+    fingerprint: str
+    rows: int
+    processes: int
+    loader: dict[str, Any]
+    epoch: int
+    epoch_step: int
+    step: int
+    epoch_sums: dict[str, list[float]]
+    best: float | None
+    model: dict[str, torch.Tensor]
+    memory: dict[str, dict[str, torch.Tensor]]
+    optimizer: dict[str, Any]
+    schedule: dict[str, Any]
+    scaler: dict[str, Any]
+
+
+def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+    """Write a checkpoint: to a temporary name, synced, renamed."""
+    content = {**checkpoint.__dict__, "settings": checkpoint.settings.model_dump_json(), "format": _FORMAT}
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    write_bytes(path, buffer.getvalue())
+
+
+def load_checkpoint(path: Path | str) -> Checkpoint:
+    """Read a checkpoint to the CPU. Only tensors and plain values are unpickled.
+
+    Args:
+        path: a run folder or a checkpoint file.
+
+    Raises:
+        ForeignCheckpointError: not a checkpoint of this project.
+        InputError: nothing there, damaged, or of another format.
+    """
+    path = Path(path)
+    file = path / CHECKPOINT_NAME if path.is_dir() else path
+    if not file.is_file():
+        raise InputError(
+            f"no checkpoint at {file}",
+            remedy="give the folder of a run that has saved one (train-kd pretrain or distill), or a checkpoint file",
+        )
+    try:
+        content = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch's reader raises whatever a damaged file leads it to
+        raise _unreadable(file, error) from None
+    if not isinstance(content, dict) or "format" not in content or "settings" not in content:
+        raise ForeignCheckpointError(f"{file} is not a checkpoint of train-kd", remedy="give a run folder of train-kd")
+    found = content.pop("format")
+    if found != _FORMAT:
+        raise InputError(
+            f"{file} has checkpoint format {found}, this version reads {_FORMAT}",
+            remedy="use the version of pclkd that wrote it",
+        )
+    try:
+        content["settings"] = RunSettings.model_validate(json.loads(content["settings"]))
+        return Checkpoint(**content)
+    except (ValueError, TypeError) as error:
+        raise _unreadable(file, error) from None
+
+
+def _unreadable(file: Path, error: Exception) -> InputError:
+    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return InputError(
+        f"{file} cannot be read as a checkpoint ({reason})", remedy="train again, or take another copy of the file"
+    )
+
+
+def load_model(checkpoint: Checkpoint, source: Path | str) -> PclModel:
+    """The network of a checkpoint, with its heads.
+
+    Args:
+        checkpoint: the checkpoint.
+        source: where it came from, for messages.
+
+    Raises:
+        InputError: the weights do not fit the network that its settings name; missing and unexpected keys are listed.
+    """
+    settings = checkpoint.settings
+    # Which teachers' features a student was to match stands in no setting: the weights tell.
+    weights = checkpoint.model
+    adapters = sum(re.fullmatch(r"adapters\.\d+\.weight", key) is not None for key in weights)
+    model = build_model(settings, [weights[f"adapters.{number}.weight"].shape[0] for number in range(adapters)])
+    try:
+        model.load_state_dict(checkpoint.model)
+    except RuntimeError as error:
+        details = "; ".join(line.strip() for line in str(error).splitlines()[1:4])
+        network = f"{settings.backbone.name} of width {settings.backbone.width}"
+        raise InputError(
+            f"{source}: the weights do not fit a {network} ({details})",
+            remedy="give a checkpoint that train-kd wrote",
+        ) from None
+    return model

@@ -1,0 +1,139 @@
+r"""A run folder: what a run writes while it trains, and how a report reads it.
+
+    RUN/settings.json           the settings, nested
+    RUN/env.json                machine and versions
+    RUN/metrics.jsonl           one JSON object a line, "kind" is "step" or "epoch"
+    RUN/eval-<protocol>.json    one evaluation each
+
+A run may be killed and resumed at any moment, so metrics.jsonl may hold a line that was cut short, and lines that were
+written twice: of the lines with one (kind, epoch, step) the last one counts.
+"""
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pclkd.sharding.common.errors import InputError
+
+__all__ = ["METRICS_NAME", "SETTINGS_NAME", "RunRecord", "append_metrics", "find_runs", "read_run"]
+
+SETTINGS_NAME = "settings.json"
+METRICS_NAME = "metrics.jsonl"
+_ENVIRONMENT_NAME = "env.json"
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """A run as its folder tells it.
+
+    Attributes:
+        path: the folder.
+        settings: of the run, nested.
+        environment: machine and versions; empty where the run recorded none.
+        epochs: the "epoch" lines, ascending by finished epochs; line 0 is the untrained network.
+        steps: the "step" lines, ascending.
+        evals: the evaluations, by protocol.
+    """
+
+    path: Path
+    settings: dict[str, Any]
+    environment: dict[str, Any]
+    epochs: list[dict[str, Any]]
+    steps: list[dict[str, Any]]
+    evals: dict[str, dict[str, Any]]
+
+    @property
+    def name(self) -> str:
+        """Name of the folder."""
+        return self.path.name
+
+
+def read_run(path: str | Path) -> RunRecord:
+    """Read a run folder.
+
+    Raises:
+        InputError: no settings.json, or a file of the folder that is not a JSON object.
+    """
+    path = Path(path).resolve()
+    if not (path / SETTINGS_NAME).is_file():
+        raise InputError(
+            f"{path} is not a run folder: it holds no {SETTINGS_NAME}",
+            remedy="give the folder that train-kd wrote with --out",
+        )
+    lines = _read_metrics(path / METRICS_NAME)
+    environment = path / _ENVIRONMENT_NAME
+    return RunRecord(
+        path=path,
+        settings=_read_object(path / SETTINGS_NAME),
+        environment=_read_object(environment) if environment.exists() else {},
+        epochs=[line for line in lines if line["kind"] == "epoch"],
+        steps=[line for line in lines if line["kind"] == "step"],
+        evals={file.stem.removeprefix("eval-"): _read_object(file) for file in sorted(path.glob("eval-*.json"))},
+    )
+
+
+def find_runs(directory: str | Path) -> list[RunRecord]:
+    """Read the run that `directory` is, or else the runs that stand directly in it, by name.
+
+    Raises:
+        InputError: no such folder, no run in it, or a damaged one.
+    """
+    directory = Path(directory)
+    if not directory.is_dir():
+        raise InputError(f"no folder {directory}", remedy="give a run folder, or a folder that holds run folders")
+    if (directory / SETTINGS_NAME).is_file():
+        return [read_run(directory)]
+    found = sorted(entry.parent for entry in directory.glob(f"*/{SETTINGS_NAME}"))
+    if not found:
+        raise InputError(
+            f"{directory} holds no run: neither it nor a folder in it has a {SETTINGS_NAME}",
+            remedy="give the folder that train-kd wrote with --out, or the one above it",
+        )
+    return [read_run(path) for path in found]
+
+
+def append_metrics(path: Path, record: Mapping[str, Any]) -> None:
+    """Append `record` to `path` as one line of JSON; numbers that are not finite become null.
+
+    The line reaches the file in one write. Where a killed run left half a line, the record starts a new one.
+    """
+    finite = {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in record.items()
+    }
+    line = json.dumps(finite, allow_nan=False) + "\n"
+    with path.open("ab+") as file:
+        if file.seek(0, os.SEEK_END) > 0:
+            file.seek(-1, os.SEEK_END)
+            if file.read(1) != b"\n":
+                line = "\n" + line
+        file.write(line.encode())
+
+
+def _read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The lines that count, ascending by epoch, then step; none where the run has not written any yet."""
+    lines: dict[tuple[str, int, int], dict[str, Any]] = {}
+    text = path.read_bytes().decode(errors="replace") if path.exists() else ""
+    for line in text.split("\n"):
+        try:
+            record = json.loads(line)
+            key = (str(record["kind"]), int(record["epoch"]), int(record["step"]))
+        except (ValueError, TypeError, KeyError):  # half a line, where the run was killed
+            continue
+        lines[key] = record
+    return [lines[key] for key in sorted(lines, key=lambda key: key[1:])]
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{path} cannot be read as JSON ({error})", remedy="restore the file or remove the run folder"
+        ) from None
+    if not isinstance(content, dict):
+        raise InputError(f"{path} is not a JSON object", remedy="restore the file or remove the run folder")
+    return content
