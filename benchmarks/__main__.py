@@ -5,7 +5,7 @@ python -m pclkd.benchmarks PARENT COMMAND ...
 
 import sys
 
-from pclkd.sharding.common.parent_death import die_with
+from pclkd.sharding.common.processes import die_with
 
 __all__ = ["main"]
 

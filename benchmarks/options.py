@@ -12,8 +12,7 @@ import click
 from pclkd.benchmarks.measuring.session import Session
 
 if TYPE_CHECKING:
-    from pclkd.benchmarks.loading.case import RecipeName
-    from pclkd.benchmarks.loading.clip_shape import ClipShape
+    from pclkd.benchmarks.loading.case import ClipShape, RecipeName
     from pclkd.benchmarks.steps.case import StepNetworks
 
 __all__ = ["COUNTS", "PATH", "Loaded", "Trained", "has_gpu", "loading", "measuring", "training"]
@@ -64,8 +63,7 @@ class Trained:
 
     def networks(self, teacher: str | None) -> "StepNetworks":
         """By default of the published size where there is a GPU, and of the demo's where there is none."""
-        from pclkd.benchmarks.steps.case import StepNetworks
-        from pclkd.benchmarks.steps.step_options import StepOptions
+        from pclkd.benchmarks.steps.case import StepNetworks, StepOptions
 
         width = (1.0 if has_gpu() else 0.25) if self.width is None else self.width
         # Channels-last is what the trainer takes on a GPU, and the demo everywhere.
@@ -73,7 +71,7 @@ class Trained:
 
     def shape(self) -> "ClipShape":
         """By default the published one where there is a GPU, and the demo's where there is none."""
-        from pclkd.benchmarks.loading.clip_shape import ClipShape
+        from pclkd.benchmarks.loading.case import ClipShape
 
         batch_size, frames, crop = (16, 16, 112) if has_gpu() else (8, 8, 48)
         return ClipShape(self.batch_size or batch_size, frames if self.frames is None else self.frames, self.crop, crop)
@@ -125,7 +123,7 @@ class Loaded:
 
     def shape(self) -> "ClipShape":
         """Of a batch."""
-        from pclkd.benchmarks.loading.clip_shape import ClipShape
+        from pclkd.benchmarks.loading.case import ClipShape
 
         return ClipShape(self.batch_size, self.frames, self.crop)
 

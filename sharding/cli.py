@@ -1,16 +1,23 @@
-"""The command line `shard-ucf101`: one module a command.
+"""The command line `shard-ucf101`.
 
 Heavy imports stay inside the commands, so that `--help` answers at once.
 """
 
+import dataclasses
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
 import click
 
 from pclkd.sharding.common.console import CleanGroup
-from pclkd.sharding.info_command import info
-from pclkd.sharding.pack_command import pack
-from pclkd.sharding.preview_command import preview
-from pclkd.sharding.synth_command import synth
-from pclkd.sharding.verify_command import verify
+from pclkd.sharding.inspection.text import print_summary, summarise
+from pclkd.sharding.options import FOLDER, SIZE, dataset_options, engine_options, frame_options
+
+if TYPE_CHECKING:
+    from pclkd.sharding.inspection.quality import QualityTable
+    from pclkd.sharding.packing.pack import PackPlan, PackReport
+    from pclkd.sharding.shards.index import ShardIndex
 
 __all__ = ["main"]
 
@@ -21,5 +28,198 @@ def main() -> None:
     """Turn action videos into shards that a training run reads at full speed."""
 
 
-for _command in (synth, pack, verify, info, preview):
-    main.add_command(_command)
+_QUARANTINED = 3
+
+
+@main.command()
+@click.argument("videos")
+@click.argument("out")
+@dataset_options
+@frame_options
+@engine_options
+@click.option("--strict", is_flag=True, help="Refuse videos that are missing or that no list names.")
+@click.option("--overwrite", is_flag=True, help="Replace a finished set in OUT; what would not change is kept.")
+@click.option("--json", "as_json", is_flag=True, help="Summary as JSON.")
+@click.pass_context
+def pack(
+    ctx: click.Context,
+    videos: str,
+    out: str,
+    strict: bool,
+    overwrite: bool,
+    as_json: bool,
+    source: dict[str, Any],
+    frames: dict[str, Any],
+    work: dict[str, Any],
+) -> None:
+    """Pack the videos in VIDEOS (a folder of class folders or clips, or a table .csv of paths) into shards in OUT.
+
+    Both may be s3:// or gs:// URLs. A run that was stopped goes on when the command is given again.
+
+    Exit code 0: all packed. 3: packed, but some videos could not be decoded; they are named. 2: wrong input, or the
+    run had to stop; OUT holds no finished set, or the one that it held.
+    """
+    from pclkd.sharding.common.console import show_progress
+    from pclkd.sharding.packing.pack import pack_videos, plan_packing
+
+    plan = plan_packing(videos, **source, **frames, strict=strict)
+    if not as_json:
+        for note in plan.dataset.notes:
+            click.echo(f"note: {note}")
+    with show_progress("packing", len(plan.dataset.videos), "videos") as step:
+        report = pack_videos(plan, out, **work, overwrite=overwrite, step=step)
+    if as_json:
+        click.echo(json.dumps({**summarise(report.manifest), **_run_figures(plan, report)}, indent=1))
+    else:
+        print_summary(report.manifest)
+        click.echo(_told(report, out))
+    if report.manifest.quarantined:
+        ctx.exit(_QUARANTINED)
+
+
+def _run_figures(plan: "PackPlan", report: "PackReport") -> dict[str, Any]:
+    return {
+        "notes": plan.dataset.notes,
+        "complete_already": report.complete,
+        "shards_kept": report.kept,
+        "shards_made": report.made,
+        "retried": report.retried,
+        "seconds": round(report.seconds, 3),
+    }
+
+
+def _told(report: "PackReport", out: str) -> str:
+    if report.complete:
+        return f"already complete, checked in {report.seconds:.1f} s: {out}"
+    kept = f", {report.kept} of {report.kept + report.made} shards were there already" if report.kept else ""
+    return f"packed in {report.seconds:.1f} s into {out}{kept}"
+
+
+_VIDEOS = 64  # looked at for the table of qualities
+
+
+@main.command()
+@click.argument("out")
+@click.option("--quality", metavar="VIDEOS", help="Measure what JPEG costs, on the originals: what was packed.")
+@click.option("--json", "as_json", is_flag=True, help="Figures as JSON.")
+def info(out: str, quality: str | None, as_json: bool) -> None:
+    """Tell what the shard set in OUT holds.
+
+    Class balance, lengths, bytes a frame, frame sizes and rates, splits, and why videos were left out.
+
+    With --quality also PSNR, SSIM and bytes of the stored frames, and of other qualities and chroma samplings, against
+    the scaled originals.
+    """
+    from pclkd.sharding.inspection.statistics import measure_set
+    from pclkd.sharding.inspection.text import print_quality, print_statistics
+    from pclkd.sharding.shards.index import ShardIndex
+
+    index = ShardIndex.open(out, check_shards=False)
+    statistics = measure_set(index)
+    table = _measured(index, quality) if quality is not None else None
+    if as_json:
+        told = {**summarise(index.manifest), "statistics": dataclasses.asdict(statistics)}
+        click.echo(json.dumps({**told, "quality": dataclasses.asdict(table)} if table else told, indent=1))
+        return
+    print_summary(index.manifest)
+    print_statistics(statistics)
+    if table:
+        click.echo()
+        print_quality(table)
+
+
+def _measured(index: "ShardIndex", originals: str) -> "QualityTable":
+    from pclkd.sharding.common.console import show_progress
+    from pclkd.sharding.inspection.quality import measure_quality
+
+    with show_progress("comparing", min(_VIDEOS, len(index)), "videos") as step:
+        return measure_quality(index, originals, videos=_VIDEOS, step=step)
+
+
+@main.command()
+@click.argument("shards", metavar="OUT")
+@click.option("--video", metavar="KEY", help="Which video, by its key.  [default: one frame of every class]")
+@click.option("--out", type=FOLDER, default=".", show_default="this folder", help="Folder for the pictures.")
+@click.option("--frames", type=click.IntRange(1, 400), default=12, show_default=True, help="Frames on a video's sheet.")
+def preview(shards: str, video: str | None, out: Path, frames: int) -> None:
+    """Make pictures of the shard set in OUT.
+
+    Of a video: a sheet of its frames, <KEY>.png, and <KEY>.gif, which plays at the stored speed.
+    """
+    from pclkd.sharding.inspection.preview import LONGEST_GIF, preview_classes, preview_video
+    from pclkd.sharding.shards.index import ShardIndex
+    from pclkd.sharding.shards.samples import find_sample
+
+    index = ShardIndex.open(shards)
+    if video is None:
+        click.echo(f"wrote {preview_classes(index, out)}")
+        return
+    for path in preview_video(index, video, out, frames=frames):
+        click.echo(f"wrote {path}")
+    count = index.frame_count(find_sample(index, video))
+    if count > LONGEST_GIF:
+        click.echo(f"the GIF holds the first {LONGEST_GIF} of {count} frames")
+
+
+_DAMAGED = 1
+
+
+@main.command()
+@click.argument("out")
+@click.option("--json", "as_json", is_flag=True, help="Findings as JSON.")
+@click.pass_context
+def verify(ctx: click.Context, out: str, as_json: bool) -> None:
+    """Re-read the shard set in OUT against its checksums; name each damaged video.
+
+    Exit code 0: sound. 1: damaged. 2: no shard set, or its manifest cannot be read.
+    """
+    from dataclasses import asdict
+
+    from pclkd.sharding.common.console import show_progress
+    from pclkd.sharding.shards.manifest import Manifest
+    from pclkd.sharding.shards.verify import verify_shards
+
+    with show_progress("verifying", len(Manifest.read(out).shards), "shards") as step:
+        report = verify_shards(out, step=step)
+    if as_json:
+        click.echo(json.dumps({**asdict(report), "damaged_videos": report.damaged_videos}, indent=1))
+    else:
+        for damage in report.damage:
+            click.echo(f"damaged: {damage}")
+        verdict = f"{len(report.damaged_videos)} videos damaged" if report.damage else "all sound"
+        click.echo(f"{report.shards} shards, {report.videos} videos, {report.frames} frames: {verdict}")
+    if report.damage:
+        ctx.exit(_DAMAGED)
+
+
+@main.command()
+@click.argument("out", type=FOLDER)
+@click.option("--classes", default=8, show_default=True, help="Actions, 2 to 10.")
+@click.option("--groups", default=12, show_default=True, help="Landscapes and objects, 3 to 99.")
+@click.option("--clips", default=4, show_default=True, help="Videos per class and group.")
+@click.option("--frames", type=int, help="Frames of every video.  [default: 96 to 120, drawn]")
+@click.option("--seed", default=0, show_default=True, help="The same seed gives the same bytes.")
+@click.option("--size", type=SIZE, default="240x320", show_default=True, help="Pixels.")
+@click.option("--workers", type=click.IntRange(min=1), help="Processes.  [default: one a processor]")
+def synth(
+    out: Path,
+    classes: int,
+    groups: int,
+    clips: int,
+    frames: int | None,
+    seed: int,
+    size: tuple[int, int],
+    workers: int | None,
+) -> None:
+    """Render the embedded data set into OUT/UCF-101 and OUT/ucfTrainTestlist.
+
+    Ten actions that only their motion tells apart, in the folder layout and with the split lists of UCF101.
+    """
+    from pclkd.sharding.common.console import show_progress
+    from pclkd.sharding.synth.dataset import LISTS_FOLDER, VIDEOS_FOLDER, SynthSettings, render_dataset
+
+    settings = SynthSettings(classes, groups, clips, frames, seed, *size)
+    with show_progress("rendering", classes * groups * clips, "videos") as step:
+        count = render_dataset(out, settings, workers=workers, step=step)
+    place = f"{out / VIDEOS_FOLDER}, lists in {out / LISTS_FOLDER}"
+    click.echo(f"rendered {count} videos of {classes} classes into {place}")

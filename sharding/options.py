@@ -1,11 +1,150 @@
 """Option types that several commands share."""
 
+from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
 import click
 
-__all__ = ["FOLDER", "SIZE"]
+__all__ = ["FOLDER", "SIZE", "dataset_options", "engine_options", "frame_options"]
+
+
+# `pclkd.sharding.datasets.registry` says the same to type checkers, but loading it takes long.
+_LAYOUTS = ("auto", "ucf101", "hmdb51", "kinetics", "folder", "csv")
+
+
+def dataset_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give `command` the options, and call it with `source`: keyword arguments of `plan_packing`."""
+
+    @wraps(command)
+    def collect(*args: Any, splits: str | None, dataset: str, test_share: float, **rest: Any) -> None:
+        command(*args, source={"splits": splits, "dataset": dataset, "test_share": test_share}, **rest)
+
+    for option in (
+        click.option(
+            "--test-share",
+            type=float,
+            default=0.0,
+            help="Share of the groups or videos to hold out as the test part, where no list tells one.  [default: 0]",
+        ),
+        click.option(
+            "--dataset",
+            type=click.Choice(_LAYOUTS),
+            default="auto",
+            show_default=True,
+            help="Layout of the lists; auto tells what it found.",
+        ),
+        click.option("--splits", type=str, help="Folder of the lists, or a table (.csv); path or URL."),
+    ):
+        collect = option(collect)
+    return collect
+
+
+_CHROMA = {"420": "4:2:0", "444": "4:4:4"}
+
+
+class _StoredSize(click.ParamType[tuple[int, int, int]]):
+    """HEIGHTxWIDTH, or the short side alone, in pixels."""
+
+    name = "HxW|N"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int, int]:
+        """Take "128x171" or "256" apart: height, width, short side."""
+        if isinstance(value, tuple):
+            return value
+        if str(value).isdecimal():
+            return 0, 0, int(value)
+        height, _, width = str(value).partition("x")
+        if not (height.isdecimal() and width.isdecimal()):
+            self.fail(f"{value!r} is neither HEIGHTxWIDTH, such as 128x171, nor a short side, such as 128", param, ctx)
+        return int(height), int(width), 0
+
+
+def frame_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give `command` the options, and call it with `frames`: the fields of `PackSettings` that they set."""
+
+    @wraps(command)
+    def collect(
+        *args: Any,
+        size: tuple[int, int, int],
+        fps: float,
+        max_frames: int,
+        quality: int,
+        chroma: str,
+        **rest: Any,
+    ) -> None:
+        frames = {
+            **dict(zip(("height", "width", "short_side"), size, strict=True)),
+            "fps": fps,
+            "max_frames": max_frames,
+            "quality": quality,
+            "chroma": _CHROMA[chroma],
+        }
+        command(*args, frames=frames, **rest)
+
+    for option in (
+        click.option(
+            "--chroma",
+            type=click.Choice(list(_CHROMA)),
+            default="420",
+            show_default=True,
+            help="Colour at half the pixels each way, or at all.",
+        ),
+        click.option("--quality", type=int, default=90, show_default=True, help="JPEG quality, 1 to 95."),
+        click.option("--max-frames", type=int, default=0, help="Keep the first so many frames.  [default: all]"),
+        click.option(
+            "--fps",
+            type=float,
+            default=0.0,
+            help="Frames a second to keep, dropped or repeated.  [default: as they are]",
+        ),
+        click.option(
+            "--size",
+            type=_StoredSize(),
+            default="128x171",
+            show_default=True,
+            help="Stored frame size in pixels, or of the short side alone, the aspect kept.",
+        ),
+    ):
+        collect = option(collect)
+    return collect
+
+
+def engine_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give `command` the options, and call it with `work`: keyword arguments of `pack_videos`."""
+
+    @wraps(command)
+    def collect(
+        *args: Any, workers: int | None, engine: str, ray_address: str | None, file_timeout: float, **rest: Any
+    ) -> None:
+        from pclkd.sharding.packing.supervise import Limits
+
+        limits = Limits(file_seconds=file_timeout)
+        work = {"workers": workers, "engine": engine, "ray_address": ray_address, "limits": limits}
+        command(*args, work=work, **rest)
+
+    for option in (
+        click.option(
+            "--file-timeout",
+            type=float,
+            default=600.0,
+            show_default=True,
+            help="Seconds without a further frame after which a video is given up.",
+        ),
+        click.option("--ray-address", help="Ray cluster to join.  [default: $RAY_ADDRESS, else one on this machine]"),
+        click.option(
+            "--engine",
+            type=click.Choice(["local", "ray"]),
+            default="local",
+            show_default=True,
+            help="Processes of this machine, or a Ray cluster.",
+        ),
+        click.option("--workers", type=click.IntRange(min=1), help="Processes.  [default: one a processor]"),
+    ):
+        collect = option(collect)
+    return collect
+
 
 FOLDER = click.Path(path_type=Path)
 

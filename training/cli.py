@@ -6,20 +6,17 @@ Two nodes:              torchrun --nnodes 2 --nproc-per-node 8 --rdzv-backend c1
                             -m pclkd.training.cli pretrain --data SHARDS --out RUN
 """
 
+import json
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import click
 
 from pclkd.sharding.common.console import CleanGroup
-from pclkd.training.export_command import export
-from pclkd.training.models_command import models
-from pclkd.training.preview_command import preview
 
 __all__ = ["main"]
-
-_PROTOCOLS = ["pretext", "linear", "knn", "retrieval", "finetune"]
 
 
 @click.group(cls=CleanGroup, context_settings={"help_option_names": ["-h", "--help"]})
@@ -34,15 +31,82 @@ _PROTOCOLS = ["pretext", "linear", "knn", "retrieval", "finetune"]
 def main(modules: tuple[str, ...]) -> None:
     """Learn video features without labels (PCL), and hand them on to other networks (PCL+KD)."""
     if modules:
-        from pclkd.training.models.user_modules import import_user_module
+        from pclkd.training.models.registry import import_user_module
 
         for module in modules:
             import_user_module(module)
 
 
-for _command in (export, models):
-    main.add_command(_command)
-main.add_command(preview)
+@main.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option("--onnx", is_flag=True, help="Write ONNX too and check it on clips of --data.")
+@click.option("--data", type=click.Path(path_type=Path), default=None, help="Shard set, for the check of --onnx.")
+def export(run: Path, out: Path, onnx: bool, data: Path | None) -> None:
+    """Write the backbone of RUN into the folder OUT: safetensors, a card, and ONNX where asked for."""
+    from pclkd.training.exchange.export import export_backbone, export_onnx
+
+    if onnx and data is None:
+        raise click.UsageError("Missing option '--data': --onnx is checked on real clips.")
+    card = export_backbone(run, out)
+    size = card["backbone"]
+    click.echo(f"{size['name']} x{size['width']:g}, {size['parameters']:,} parameters, in {out}")
+    if onnx and data is not None:
+        difference = export_onnx(run, out, data)
+        click.echo(f"ONNX: its features differ from PyTorch's by {difference:.1e} of the largest")
+
+
+@main.command()
+@click.option("--width", type=float, default=1.0, show_default=True, help="Factor on all channel counts.")
+@click.option("--frames", type=click.IntRange(min=1), default=16, show_default=True, help="Frames a clip.")
+@click.option("--crop", type=click.IntRange(min=16), default=112, show_default=True, help="Pixels a side.")
+@click.option("--batch-size", type=click.IntRange(min=1), default=1, show_default=True, help="Clips a forward pass.")
+@click.option("--no-speed", is_flag=True, help="Count only: answers at once.")
+@click.option("--json", "as_json", is_flag=True, help="Figures as JSON.")
+def models(width: float, frames: int, crop: int, batch_size: int, no_speed: bool, as_json: bool) -> None:
+    """List the backbones: parameters, multiply-adds a clip, forward passes a second on this machine."""
+    from pclkd.pipeline.world import World
+    from pclkd.training.compute.distributed import choose_device
+    from pclkd.training.models.registry import backbone_names
+    from pclkd.training.models.table import measure_backbone, show_figures
+    from pclkd.training.models.torchvision import TORCHVISION_NAMES
+
+    device = choose_device(World())
+    names = [name for name in backbone_names() if width == 1 or name not in TORCHVISION_NAMES]
+    figures = [
+        measure_backbone(name, width, (frames, crop), batch=batch_size, device=device, timed=not no_speed)
+        for name in names
+    ]
+    if as_json:
+        click.echo(json.dumps([asdict(row) for row in figures], indent=1))
+        return
+    click.echo(show_figures(figures))
+    where = "a GPU" if device.type == "cuda" else f"the CPU, {World().cores} cores"
+    note = "" if no_speed else f"; clips/s: forward passes, batch {batch_size}, on {where}"
+    click.echo(f"\nclips of 3 x {frames} x {crop} x {crop}, width {width:g}{note}")
+
+
+@main.command()
+@click.option("--data", required=True, help="Shard set of shard-ucf101 pack, a folder or a URL.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for the pictures.")
+@click.option("--preset", default="pcl", show_default=True, help="pcl: as published; demo: small and quick.")
+@click.option("--set", "assignments", multiple=True, metavar="NAME=VALUE", help="Change any setting.")
+@click.option("--samples", type=click.IntRange(min=1), default=5, show_default=True, help="Sheets and GIFs to make.")
+@click.option("--compare", is_flag=True, help="Show the stored frames as well, with the window that is cut out.")
+def preview(data: str, out: Path, preset: str, assignments: tuple[str, ...], samples: int, compare: bool) -> None:
+    """Make pictures of what the network is fed: augmented tuples with their pretext class and parameters.
+
+    Writes overview.png, with every pretext class, and a sheet and a GIF of each of some samples.
+    """
+    from pclkd.training import settings as all_settings
+    from pclkd.training.preview.preview import write_previews
+
+    settings = all_settings.override(all_settings.preset(preset), assignments)
+    for path in write_previews(data, out, settings, samples=samples, compare=compare):
+        click.echo(f"wrote {path}")
+
+
+_PROTOCOLS = ["pretext", "linear", "knn", "retrieval", "finetune"]
 
 
 def _run_options(command: Callable[..., None]) -> Callable[..., None]:

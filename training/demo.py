@@ -8,10 +8,10 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from pclkd.pipeline.loader.order_part import shuffled_steps
+from pclkd.pipeline.loader.order import shuffled_steps
 from pclkd.pipeline.world import World
+from pclkd.sharding.common.console import show_progress
 from pclkd.sharding.common.errors import InputError
-from pclkd.sharding.common.progress import show_progress
 from pclkd.sharding.packing.pack import pack_videos, plan_packing
 from pclkd.sharding.shards.index import ShardIndex
 from pclkd.sharding.shards.manifest import MANIFEST_NAME

@@ -13,14 +13,24 @@ from pclkd.pipeline.loader.loader import LoaderSettings
 from pclkd.pipeline.pretext.registry import PretextSettings
 from pclkd.sharding.common.errors import InputError
 from pclkd.sharding.common.settings import Settings
-from pclkd.training.checkpoint_settings import CheckpointSettings
 from pclkd.training.compute.optimizers import OptimizerSettings
 from pclkd.training.loop.guards import GuardSettings
 from pclkd.training.models.compilation import Compile
 from pclkd.training.models.memory_layout import Layout
 from pclkd.training.objective.settings import KdSettings, PclSettings
 
-__all__ = ["PRESETS", "BackboneSettings", "RunSettings", "describe", "override", "preset"]
+__all__ = ["PRESETS", "BackboneSettings", "CheckpointSettings", "RunSettings", "describe", "override", "preset"]
+
+
+class CheckpointSettings(Settings):
+    """What is saved beside last.pt, which every finished epoch replaces."""
+
+    keep: int = Field(default=0, ge=0)
+    """Checkpoints of the latest finished epochs to keep beside last.pt, as epoch-NNNN.pt."""
+    best: Literal["", "val/pretext_top1_pct", "val/linear_top1_pct", "val/retrieval_r1_pct"] = ""
+    """Measured figure whose highest value is kept as best.pt; empty: none."""
+    every_steps: int = Field(default=0, ge=0)
+    """Steps between further saves of last.pt within an epoch; 0: none."""
 
 
 class BackboneSettings(Settings):

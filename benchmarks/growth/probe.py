@@ -31,7 +31,7 @@ def main() -> None:
 
     import torch
 
-    from pclkd.benchmarks.loading.clip_shape import ClipShape
+    from pclkd.benchmarks.loading.case import ClipShape
     from pclkd.pipeline.clips.recipe import TupleRecipe
     from pclkd.pipeline.loader.loader import ClipLoader, LoaderSettings
 

@@ -4,22 +4,66 @@ The passes are all alike, so after the warm-up the shards are in the page cache:
 """
 
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from pclkd.benchmarks.loading.case import LoadCase, RecipeName
-from pclkd.benchmarks.loading.clip_shape import ClipShape, synchronise
-from pclkd.benchmarks.loading.load_bounds import decode_only, in_memory, range_reads
+import numpy as np
+
+from pclkd.benchmarks.loading.case import ClipShape, LoadCase, RecipeName, synchronise
+from pclkd.benchmarks.loading.graphs import WindowDecoder
 from pclkd.benchmarks.measuring.bounds import tell_bounds
 from pclkd.benchmarks.measuring.result import BenchmarkResult, make_result
 from pclkd.benchmarks.measuring.rounds import Work
 from pclkd.benchmarks.measuring.session import Session
-from pclkd.pipeline.loader.prepare import PreparedBatch
+from pclkd.pipeline.loader.order import sequential_positions
+from pclkd.pipeline.loader.prepare import BatchPreparer, PreparedBatch
 from pclkd.pipeline.pixels.dali import Colours, FrameDecoder
+from pclkd.pipeline.world import World
 
-__all__ = ["LoadBenchmark"]
+__all__ = ["LoadBenchmark", "decode_only", "in_memory", "range_reads"]
+
+
+def in_memory(case: LoadCase) -> list[PreparedBatch]:
+    """The batches of a pass, read and not decoded."""
+    with closing(_preparer(case)) as preparer:
+        positions = sequential_positions(len(case.samples), case.shape.batch_size, World())
+        return [preparer.read(rows, 0) for rows in positions]
+
+
+def decode_only(case: LoadCase, batches: Sequence[PreparedBatch]) -> Work:
+    """Decodes the windows of frames that lie in memory as JPEGs; the pixels are dropped."""
+    graph = case.graph("none")
+    decoder = WindowDecoder(graph.frames, case.shape.side, graph.decode, graph.threads)
+
+    def work() -> float:
+        for batch in batches:
+            corners = np.stack([batch.plan.augment.top, batch.plan.augment.left], axis=-1).reshape(-1, 2)
+            decoder.decode(batch.jpegs, np.repeat(corners, case.shape.frames, axis=0))
+        synchronise(case.device)
+        return float(case.shape.views * len(case.samples))
+
+    return work
+
+
+def range_reads(stack: ExitStack, case: LoadCase) -> Work:
+    """Plans, reads and checks the bytes, a thread a worker, and decodes nothing."""
+    preparer = stack.enter_context(closing(_preparer(case)))
+    pool = stack.enter_context(ThreadPoolExecutor(case.workers))
+    positions = sequential_positions(len(case.samples), case.shape.batch_size, World())
+
+    def work() -> float:
+        prepared = pool.map(lambda batch: preparer.read(batch, 0), positions)
+        return float(sum(batch.valid * case.recipe.views for batch in prepared))
+
+    return work
+
+
+def _preparer(case: LoadCase) -> BatchPreparer:
+    return BatchPreparer(case.index, case.samples, case.recipe, case.shape.side, 0, case.shape.batch_size, replace=True)
+
 
 _NOTES = (
     "range_reads plans, reads and checks the bytes, and decodes nothing",

@@ -97,7 +97,6 @@ class Session:
         if self.json_file is not None:
             write_result(result, self.json_file)
         if self.chart_file is not None:
-            from pclkd.benchmarks.measuring.charts import write_chart
-            from pclkd.benchmarks.measuring.growth_chart import tells_growth, write_growth_chart
+            from pclkd.benchmarks.measuring.charts import tells_growth, write_chart, write_growth_chart
 
             (write_growth_chart if tells_growth(result) else write_chart)(result, self.chart_file)

@@ -20,7 +20,7 @@ from torchvision.transforms.v2 import functional
 from pclkd.pipeline.clips.augment import ClipAugment, centre_crop
 from pclkd.pipeline.pixels.colours import MEAN, STD, blur_window
 from pclkd.pipeline.pixels.dali import Colours, FrameDecoder, FrameGraph
-from pclkd.pipeline.pixels.residual import residual
+from pclkd.pipeline.pixels.finish import residual
 
 __all__ = ["OPERATORS", "ClipJpegs", "Operator", "Parity", "decoded", "measure", "reference"]
 

@@ -20,7 +20,7 @@ from torchvision.transforms.v2 import functional
 from pclkd.pipeline.clips.augment import ClipAugment
 from pclkd.pipeline.clips.recipe import ClipPlan, Recipe
 from pclkd.pipeline.pixels.colours import MEAN, STD, blur_window
-from pclkd.pipeline.pixels.residual import residual
+from pclkd.pipeline.pixels.finish import residual
 from pclkd.sharding.shards.index import ShardIndex
 
 __all__ = ["ClipMaker", "Frames", "PeerWork", "Sample", "torch_loader"]

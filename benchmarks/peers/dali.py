@@ -20,7 +20,7 @@ from pclkd.benchmarks.loading.graphs import StreamReader
 from pclkd.benchmarks.peers.shards import frame_bounds
 from pclkd.pipeline.clips.recipe import ClipPlan, Recipe
 from pclkd.pipeline.pixels.dali import FrameDecoder, FrameGraph
-from pclkd.pipeline.pixels.residual import residual
+from pclkd.pipeline.pixels.finish import residual
 from pclkd.sharding.shards.index import ShardIndex
 
 __all__ = ["DaliShards"]

@@ -13,7 +13,7 @@ import sys
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, TextIO
 
-from pclkd.sharding.common.parent_death import die_with
+from pclkd.sharding.common.processes import die_with
 
 if TYPE_CHECKING:
     import torch
@@ -76,8 +76,8 @@ def main() -> None:
 
 
 def _serve(plan: JobPlan, line: TextIO) -> None:
-    from pclkd.benchmarks.loading.clip_shape import synchronise
-    from pclkd.benchmarks.measuring.collective_bytes import CollectiveBytes
+    from pclkd.benchmarks.loading.case import synchronise
+    from pclkd.benchmarks.measuring.counters import CollectiveBytes
     from pclkd.pipeline.world import World
     from pclkd.training.compute.distributed import choose_device, joined
     from pclkd.training.compute.precision import Precision, check_conv3d
@@ -108,7 +108,7 @@ def _serve(plan: JobPlan, line: TextIO) -> None:
 def _loader(plan: JobPlan, world: "World", device: "torch.device") -> "ClipLoader":
     import numpy as np
 
-    from pclkd.benchmarks.loading.clip_shape import ClipShape
+    from pclkd.benchmarks.loading.case import ClipShape
     from pclkd.pipeline.clips.recipe import TupleRecipe
     from pclkd.pipeline.loader.loader import ClipLoader, LoaderSettings
     from pclkd.sharding.shards.index import ShardIndex

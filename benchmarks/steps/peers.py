@@ -7,8 +7,8 @@ from statistics import median
 
 import torch
 
-from pclkd.benchmarks.loading.clip_shape import ClipShape
-from pclkd.benchmarks.measuring.arithmetic import count_operations
+from pclkd.benchmarks.loading.case import ClipShape
+from pclkd.benchmarks.measuring.counters import count_operations
 from pclkd.benchmarks.measuring.result import BenchmarkResult, make_result
 from pclkd.benchmarks.measuring.rounds import Work, median_interval
 from pclkd.benchmarks.measuring.session import Session

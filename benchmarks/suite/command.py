@@ -59,9 +59,8 @@ def measure_all(
     if chart is not None:
         check_place(chart / "x.png" if chart.is_dir() else chart)
     from pclkd.benchmarks.measuring.result import show_result, write_result
-    from pclkd.benchmarks.suite.all_chart import write_charts
     from pclkd.benchmarks.suite.benchmark import AllBenchmark
-    from pclkd.benchmarks.suite.result import show_summary
+    from pclkd.benchmarks.suite.result import show_summary, write_charts
 
     parts: dict[str, BenchmarkResult] = {}
 

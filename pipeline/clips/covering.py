@@ -6,15 +6,72 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pclkd.pipeline.clips import augment, sampling
-from pclkd.pipeline.clips import covering_part as covering
 from pclkd.pipeline.clips.recipe import ClipPlan
-from pclkd.pipeline.clips.sampling import ShortVideos
+from pclkd.pipeline.clips.sampling import ShortVideos, pick
 from pclkd.pipeline.randomness import Purpose, uniform
 from pclkd.sharding.common.errors import InputError
 
-__all__ = ["DenseRecipe", "UniformRecipe"]
+__all__ = ["DenseRecipe", "UniformRecipe", "dense_counts", "dense_starts", "uniform_starts"]
+
 
 Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+
+def uniform_starts(frames: Ints, clips: int, reach: int, jitter: int = 0, draws: Floats | None = None) -> Ints:
+    """[B, clips] starts of uniformly spaced test clips, the first at frame 0, the last at the end (one: the middle).
+
+        frame 0                                            n
+              |--clip 0--|                                  |
+              |           |--clip 1--|                      |
+              |                       |--clip 2--|          |
+              |                                  |--clip 3--|
+                          '<->' jitter, each start for itself, within the video
+
+    Args:
+        frames: [B] frame counts.
+        clips: clips a video (the published test protocol takes 10).
+        reach: frames of the video that a clip reaches over.
+        jitter: frames at most that a start is moved to either side, uniformly over the places within the video.
+        draws: [B, clips] uniform numbers in [0, 1) for the jitter.
+
+    Raises:
+        ValueError: jitter without draws.
+    """
+    room = np.maximum(frames - reach, 0)[:, None]
+    starts = room // 2 if clips == 1 else (room * np.arange(clips)[None, :]) // (clips - 1)
+    if not jitter:
+        return starts
+    if draws is None:
+        raise ValueError(f"a jitter of {jitter} frames needs draws")
+    low, high = np.maximum(starts - jitter, 0), np.minimum(starts + jitter, room)
+    return low + pick(draws, high - low + 1)
+
+
+def dense_counts(frames: Ints, every: int, reach: int) -> Ints:
+    """[B] windows of a dense walk: one at every `every`-th frame where a whole clip fits, and at least one."""
+    return np.maximum(frames - reach, 0) // every + 1
+
+
+def dense_starts(frames: Ints, every: int, reach: int, first: int, clips: int) -> Ints:
+    """[B, clips] starts of the windows `first`, `first` + 1, ... of a dense walk over each video.
+
+        frame 0  every                                      n
+              |----0----|                                    |
+              |   |----1----|                                |
+              |       |----2----|                            |
+              |                    ...  |--last--|           |     past the last window it is repeated
+                                                  '< every --'
+
+    Args:
+        frames: [B] frame counts.
+        every: frames from a window to the next.
+        reach: frames of the video that a clip reaches over.
+        first: number of the first window.
+        clips: how many.
+    """
+    last = dense_counts(frames, every, reach)[:, None] - 1
+    return np.minimum(first + np.arange(clips), last) * every
 
 
 @dataclass(frozen=True)
@@ -49,7 +106,7 @@ class UniformRecipe:
         """The same clips in every epoch, but for the jitter."""
         draws = uniform(self.seed, epoch, sample_ids, Purpose.CLIP_START, self.views) if self.jitter else None
         reach = sampling.reach(self.clip_frames, self.frame_stride)
-        starts = covering.uniform_starts(frames, self.views, reach, self.jitter, draws)
+        starts = uniform_starts(frames, self.views, reach, self.jitter, draws)
         return _plain_plan(self, starts, frames, sizes, crop)
 
 
@@ -86,7 +143,7 @@ class DenseRecipe:
 
     def windows(self, frames: Ints) -> Ints:
         """[B] windows of videos with [B] frames."""
-        return covering.dense_counts(frames, self.every, sampling.reach(self.clip_frames, self.frame_stride))
+        return dense_counts(frames, self.every, sampling.reach(self.clip_frames, self.frame_stride))
 
     def passes(self, frames: Ints) -> int:
         """Passes, as epochs, until the video with the most windows has shown them all."""
@@ -99,7 +156,7 @@ class DenseRecipe:
     def plan(self, epoch: int, sample_ids: Ints, frames: Ints, sizes: Ints, crop: int) -> ClipPlan:  # noqa: ARG002
         """The windows of one pass."""
         reach = sampling.reach(self.clip_frames, self.frame_stride)
-        starts = covering.dense_starts(frames, self.every, reach, epoch * self.views, self.views)
+        starts = dense_starts(frames, self.every, reach, epoch * self.views, self.views)
         return _plain_plan(self, starts, frames, sizes, crop)
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pclkd.pipeline.batch import ClipBatch
 from pclkd.pipeline.clips.recipe import Recipe
 from pclkd.pipeline.config import LoaderSettings
-from pclkd.pipeline.loader import order_part as order
+from pclkd.pipeline.loader import order
 from pclkd.pipeline.loader.calibrate import Calibration, choose_decoder
 from pclkd.pipeline.loader.faults import Quarantine
 from pclkd.pipeline.loader.order import LoaderState, data_fingerprint

@@ -33,7 +33,7 @@ from pclkd.pipeline.loader.prepare import BatchPreparer, PreparedBatch
 from pclkd.pipeline.loader.threads import DaemonPool
 from pclkd.pipeline.pixels.dali import Decoding, FrameDecoder
 from pclkd.pipeline.pixels.finish import ClipFinish
-from pclkd.pipeline.pixels.undecodable import UndecodableFramesError
+from pclkd.pipeline.pixels.frame_graph import UndecodableFramesError
 from pclkd.pipeline.statistics import LoaderStatistics
 from pclkd.sharding.common.errors import InputError
 

@@ -25,9 +25,16 @@ from nvidia.dali import backend, fn, pipeline_def, types
 from pclkd.pipeline.clips.augment import ClipAugment
 from pclkd.pipeline.pixels.colours import MEAN, STD, blur_window
 from pclkd.pipeline.pixels.finish import ClipFinish
-from pclkd.pipeline.pixels.frame_graph import Colours, Decoding, FrameGraph, Inputs
+from pclkd.pipeline.pixels.frame_graph import (
+    Colours,
+    Decoding,
+    FrameGraph,
+    Inputs,
+    UndecodableFramesError,
+    failing,
+    reason,
+)
 from pclkd.pipeline.pixels.fused import FusedColours
-from pclkd.pipeline.pixels.undecodable import UndecodableFramesError, failing, reason
 
 __all__ = [
     "MEAN",

@@ -1,6 +1,6 @@
 """What a decoder of frames is asked for, and a batch that it was given."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -10,7 +10,51 @@ from numpy.typing import NDArray
 
 from pclkd.pipeline.clips.augment import ClipAugment
 
-__all__ = ["Colours", "Decoding", "FrameGraph", "Inputs"]
+__all__ = ["Colours", "Decoding", "FrameGraph", "Inputs", "UndecodableFramesError", "failing", "reason"]
+
+
+class UndecodableFramesError(Exception):
+    """JPEGs that cannot be decoded although their bytes are those that were packed.
+
+    Attributes:
+        frames: their positions in the batch, ascending.
+    """
+
+    def __init__(self, frames: Sequence[int], reason: str) -> None:
+        self.frames = tuple(frames)
+        super().__init__(
+            f"{len(frames)} frames of the batch cannot be decoded, the first is number {frames[0]}: {reason}"
+        )
+
+
+def failing(count: int, attempt: Callable[[range], object]) -> list[int]:
+    """Which of `count` frames fail, ascending, by halving what fails; a single bad one takes about 2 log2(count) tries.
+
+    Args:
+        count: frames.
+        attempt: raises RuntimeError where a frame of the range fails.
+    """
+    found, parts = [], [range(count)] if count else []
+    while parts:
+        part = parts.pop()
+        try:
+            attempt(part)
+        except RuntimeError:
+            if len(part) == 1:
+                found.append(part.start)
+            else:
+                middle = len(part) // 2
+                parts += [part[middle:], part[:middle]]
+    return sorted(found)
+
+
+def reason(error: RuntimeError) -> str:
+    """What happened, out of the many lines of an error of DALI's."""
+    text = str(error).rpartition("encountered:")[2]
+    for end in ("C++ context:", "Current pipeline object"):
+        text = text.partition(end)[0]
+    return " ".join(text.split())
+
 
 Colours = Literal["none", "graph", "fused"]
 Inputs = Mapping[str, NDArray[Any]]

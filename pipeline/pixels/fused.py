@@ -16,6 +16,8 @@ change, and by the half level that the graph rounds away behind a blur (see `col
 """
 
 import itertools
+import weakref
+from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -26,11 +28,43 @@ import torch
 from numpy.typing import NDArray
 
 from pclkd.pipeline.clips.augment import ClipAugment
-from pclkd.pipeline.pixels.buffers import BufferPool
 from pclkd.pipeline.pixels.colours import blur_window, colour_maps, normalised
 from pclkd.pipeline.pixels.finish import ClipFinish
 
-__all__ = ["FusedColours"]
+__all__ = ["BufferPool", "FusedColours"]
+
+
+class BufferPool:
+    """Hands out float32 arrays; safe to use from several threads.
+
+    Who takes an array owns it alone, and need not give it back: when neither it nor a tensor that was made of it is
+    left, its memory is kept for the next one of that size. Make tensors of it (`torch.from_numpy`), not further arrays:
+    numpy's views hold on to the memory alone, and would find another batch in it.
+
+    Args:
+        spare: unused buffers that are kept; others go back to the system.
+    """
+
+    def __init__(self, spare: int = 2) -> None:
+        self._free: deque[NDArray[np.float32]] = deque(maxlen=spare)
+
+    def take(self, shape: tuple[int, ...]) -> NDArray[np.float32]:
+        """An array of that shape, filled with anything."""
+        try:
+            memory = self._free.pop()
+        except IndexError:
+            memory = np.empty(shape, np.float32)
+        if memory.shape != shape:
+            memory = np.empty(shape, np.float32)
+        lent = memory.view()
+        back = weakref.finalize(lent, self._free.append, memory)
+        back.atexit = False  # the program's memory goes as a whole
+        return lent
+
+    def clear(self) -> None:
+        """Give unused buffers back to the system."""
+        self._free.clear()
+
 
 Levels = NDArray[np.uint8]
 Floats = NDArray[np.float32]

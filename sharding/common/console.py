@@ -2,13 +2,140 @@
 
 import errno
 import os
-from typing import Any
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol
 
 import click
 
 from pclkd.sharding.common.errors import InputError
 
-__all__ = ["CleanGroup"]
+__all__ = ["CleanGroup", "Step", "show_progress"]
+
+
+_SECONDS_BETWEEN_LINES = 5.0
+_LONGEST_BETWEEN_LINES = 60.0
+_WINDOW_SECONDS = 30.0
+
+
+class Step(Protocol):
+    """What is called with the name of each thing done, and whether it failed."""
+
+    def __call__(self, name: str, failed: bool = False, /) -> None:
+        """Tell that one more is through."""
+
+
+@contextmanager
+def show_progress(verb: str, total: int, unit: str, *, failed_as: str = "quarantined") -> Iterator[Step]:
+    """Give a function to call with the name of each thing done, from any thread.
+
+    Args:
+        verb: what is going on.
+        total: how many things there are to do.
+        unit: what they are.
+        failed_as: the word for those that failed; their number is shown once there are any.
+    """
+    if sys.stderr.isatty():
+        with _bar(verb, total, unit, failed_as) as step:
+            yield step
+    else:
+        yield _Lines(verb, total, unit, failed_as)
+
+
+class _Rate:
+    """Things a second over the last half minute: what a resumed run finds finished must not count for long."""
+
+    def __init__(self) -> None:
+        self.marks = deque([(time.monotonic(), 0)])
+
+    def mark(self, done: int) -> float:
+        now = time.monotonic()
+        self.marks.append((now, done))
+        while self.marks[0][0] < now - _WINDOW_SECONDS and len(self.marks) > 2:
+            self.marks.popleft()
+        since, before = self.marks[0]
+        return (done - before) / max(now - since, 1e-6)
+
+
+class _Lines:
+    def __init__(self, verb: str, total: int, unit: str, failed_as: str) -> None:
+        self.verb = verb
+        self.total = total
+        self.unit = unit
+        self.failed_as = failed_as
+        self.done = self.failed = 0
+        self.rate = _Rate()
+        self.started = self.said = time.monotonic()
+        self.lock = threading.Lock()
+
+    def __call__(self, _: str, failed: bool = False, /) -> None:
+        with self.lock:
+            self.done += 1
+            self.failed += failed
+            rate = self.rate.mark(self.done)
+            now = time.monotonic()
+            # The longer it runs, the rarer the lines: a log of a day need not have 17,000 of them.
+            pause = _SECONDS_BETWEEN_LINES * max(1.0, min((now - self.started) / 100, _LONGEST_BETWEEN_LINES / 5))
+            if now - self.said >= pause:
+                self.said = now
+                self._say(rate)
+
+    def _say(self, rate: float) -> None:
+        failed = f", {self.failed} {self.failed_as}" if self.failed else ""
+        left = _duration((self.total - self.done) / rate) if rate else "? s"
+        print(
+            f"{self.verb}: {self.done}/{self.total} {self.unit}, {rate:.1f} {self.unit}/s, {left} left{failed}",
+            file=sys.stderr,
+            flush=True,
+        )
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+@contextmanager
+def _bar(verb: str, total: int, unit: str, failed_as: str) -> Iterator[Step]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn(verb),
+        BarColumn(bar_width=None),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[failed]}", style="bold red"),
+        TextColumn("{task.fields[item]}", style="dim", markup=False),
+    )
+    done = failures = 0
+    rate = _Rate()
+    lock = threading.Lock()
+    with Progress(*columns, console=Console(stderr=True), expand=True) as progress:
+        task = progress.add_task(verb, total=total, rate=unit, failed="", item="")
+
+        def step(name: str, failed: bool = False, /) -> None:
+            nonlocal done, failures
+            with lock:
+                done += 1
+                failures += failed
+                speed = f"{rate.mark(done):.1f} {unit}/s"
+                told = f"{failures} {failed_as}" if failures else ""
+                progress.update(task, advance=1, rate=speed, failed=told, item=_shortened(name))
+
+        yield step
+
+
+def _shortened(name: str) -> str:
+    return name if len(name) <= 32 else f"...{name[-29:]}"
+
 
 # Conditions of the machine that the user can mend, with the remedy for each.
 _MENDABLE = {

@@ -20,7 +20,7 @@ from typing import Any, Protocol, TypeVar
 
 from pclkd.sharding.common.errors import InputError
 
-__all__ = ["Worker", "available_cpus", "run_tasks", "serve"]
+__all__ = ["Worker", "available_cpus", "die_with", "run_tasks", "serve"]
 
 
 class _Named(Protocol):
@@ -96,7 +96,7 @@ def serve(connection: Connection, parent: int) -> None:
     """Life of a worker: take a task, answer, until the other side hangs up."""
     # Ctrl-C reaches the whole group; the parent alone decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _die_with(parent)
+    die_with(parent)
     work = connection.recv()
     lock = threading.Lock()
 
@@ -117,8 +117,12 @@ def serve(connection: Connection, parent: int) -> None:
             answer("result", result)
 
 
-def _die_with(parent: int) -> None:
-    """Have the kernel end this process with its parent: an orphan would write beside the next run."""
+def die_with(parent: int) -> None:
+    """Have the kernel end this process with its parent: an orphan would write beside the next run.
+
+    Args:
+        parent: number of the process that started this one; where that has ended already, so does this one.
+    """
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:

@@ -6,13 +6,15 @@ object store shows an object only when its upload is complete, so a finished loc
 
 import errno
 import os
+import stat
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from pclkd.sharding.common import files as atomic
+from pclkd.sharding.common import storage
 from pclkd.sharding.common.errors import InputError
 
 __all__ = [
@@ -20,6 +22,7 @@ __all__ = [
     "fetch",
     "filesystem",
     "find",
+    "identify",
     "is_remote",
     "join",
     "listing",
@@ -32,6 +35,45 @@ __all__ = [
     "sizes",
     "write_bytes",
 ]
+
+
+# What object stores say of a version, the surest first.
+_VERSIONS = ("ETag", "etag", "md5Hash", "mtime", "LastModified", "last_modified", "created")
+
+
+def identify(paths: Iterable[str]) -> list[str]:
+    """Return for each path or URL its size and version (ETag or time of the last change).
+
+    An empty string stands for what cannot be told: no regular file. Behind URLs a folder is listed once.
+
+    Raises:
+        InputError: a store cannot be reached or refuses.
+    """
+    listings: dict[str, dict[str, str]] = {}
+    found = []
+    for path in paths:
+        if not storage.is_remote(path):
+            found.append(_local(path))
+            continue
+        folder, _, name = path.rpartition("/")
+        if folder not in listings:
+            listings[folder] = {entry: _version(about) for entry, about in storage.listing(folder).items()}
+        found.append(listings[folder].get(name, ""))
+    return found
+
+
+def _local(path: str) -> str:
+    try:
+        about = storage.local_path(path).stat()
+    except OSError:
+        return ""
+    return f"{about.st_size}:{about.st_mtime_ns}" if stat.S_ISREG(about.st_mode) else ""
+
+
+def _version(about: dict[str, object]) -> str:
+    version = next((about[name] for name in _VERSIONS if about.get(name)), None)
+    return f"{about['size']}:{version}" if version else ""
+
 
 _EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
 _OF_THIS_MACHINE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EMFILE, errno.EROFS})

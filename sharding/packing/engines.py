@@ -1,18 +1,130 @@
 """Where shards are made: in processes of this machine, or on a Ray cluster. The bytes are the same."""
 
 import importlib.util
+import logging
+import os
+import pickle
+import socket
+import sys
+import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Literal, Protocol
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Protocol
 
+from pclkd.sharding.common import storage
+from pclkd.sharding.common.console import Step
 from pclkd.sharding.common.errors import InputError
 from pclkd.sharding.common.processes import available_cpus
-from pclkd.sharding.common.progress import Step
+from pclkd.sharding.packing.journal import PLAN_NAME
+from pclkd.sharding.packing.reuse import CheckTask
 from pclkd.sharding.packing.supervise import Job, Limits, supervise
-from pclkd.sharding.packing.task import ShardResult
+from pclkd.sharding.packing.task import WORK_FOLDER, ShardResult
+from pclkd.sharding.shards.manifest import MANIFEST_NAME
 
-__all__ = ["Engine", "EngineName", "check_engine", "open_engine"]
+__all__ = ["Engine", "EngineName", "check_engine", "open_engine", "open_ray"]
+
+
+_OBJECT_STORE_BYTES = 100 << 20  # Ray's smallest is 75 MB; only what is known of finished shards goes through it
+_RETRIES = 3  # by Ray when a worker or a node dies, and as often again by us
+
+
+class _Cluster:
+    def __init__(self, ray: Any, limits: Limits) -> None:
+        self.ray = ray
+        self.limits = limits
+
+    def run(self, jobs: Sequence[Job], step: Step) -> list[ShardResult | None]:
+        do = self.ray.remote(num_cpus=1, max_retries=_RETRIES)(_do)
+        pending = {do.remote(job, self.limits): position for position, job in enumerate(jobs)}
+        failures = [0] * len(jobs)
+        results: dict[int, ShardResult | None] = {}
+        try:
+            while pending:
+                for reference in self.ray.wait(list(pending), num_returns=1)[0]:
+                    position = pending.pop(reference)
+                    try:
+                        result, steps = pickle.loads(self.ray.get(reference))
+                    except self.ray.exceptions.RayTaskError as error:
+                        raise error.cause if isinstance(error.cause, (InputError, OSError)) else error from None
+                    except self.ray.exceptions.RayError as error:
+                        failures[position] += 1
+                        if failures[position] > _RETRIES:
+                            raise InputError(
+                                f"the cluster lost {jobs[position].name} {failures[position]} times ({error})",
+                                remedy="check its nodes; run again to go on, finished shards are kept",
+                            ) from error
+                        pending[do.remote(jobs[position], self.limits)] = position
+                        continue
+                    results[position] = result
+                    for name, failed in steps:
+                        step(name, failed)
+        finally:
+            for reference in pending:
+                self.ray.cancel(reference, force=True)
+        return [results[position] for position in range(len(jobs))]
+
+
+@contextmanager
+def open_ray(address: str | None, workers: int, limits: Limits) -> Iterator[_Cluster]:
+    """Join the cluster at `address` or `RAY_ADDRESS`, else start one of `workers` processors on this machine.
+
+    Raises:
+        InputError: there is no such cluster.
+    """
+    import ray
+
+    ours = not ray.is_initialized()
+    if ours:
+        joined = address or os.environ.get("RAY_ADDRESS")
+        own = {"num_cpus": workers, "include_dashboard": False, "object_store_memory": _OBJECT_STORE_BYTES}
+        try:
+            _check_address(joined or "")
+            ray.init(**({"address": joined} if joined else own), logging_level=logging.ERROR, log_to_driver=False)
+        except (OSError, ValueError, RuntimeError) as error:
+            remedy = "start it with 'ray start --head' and give the address that it tells"
+            raise InputError(f"no Ray cluster at {joined or 'this machine'} ({error})", remedy=remedy) from error
+    try:
+        # Ray prints its warnings to standard output, where a summary as JSON may go.
+        with redirect_stdout(sys.stderr):
+            yield _Cluster(ray, limits)
+    finally:
+        if ours:
+            ray.shutdown()
+
+
+def _check_address(address: str) -> None:
+    """Refuse an address where nothing listens: Ray would try for minutes."""
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+
+
+def _do(job: Job, limits: Limits) -> bytes:
+    """Do one job on a node; give the result and the steps, pickled so that they do not stay in Ray's object store."""
+    task = job.task if isinstance(job, CheckTask) else job
+    mark = MANIFEST_NAME if isinstance(job, CheckTask) else f"{WORK_FOLDER}/{PLAN_NAME}"
+    _check_sight(task.out, mark, [video.path for video, told in zip(task.videos, task.identities, strict=True) if told])
+    # A node that was given up may still be at it: it must not write into the same unfinished file.
+    task = replace(task, run=f"{task.run}-{uuid.uuid4().hex[:8]}")
+    steps: list[tuple[str, bool]] = []
+    (result,) = supervise(
+        [replace(job, task=task) if isinstance(job, CheckTask) else task],
+        1,
+        limits,
+        lambda name, failed=False: steps.append((name, failed)),
+    )
+    return pickle.dumps((result, steps))
+
+
+def _check_sight(out: str, mark: str, sources: list[str]) -> None:
+    remedy = "use a folder that all nodes share, or s3:// or gs:// URLs"
+    if not storage.is_remote(out) and not (storage.local_path(out) / mark).is_file():
+        raise InputError(f"node {socket.gethostname()} does not see the folder {out}", remedy=remedy)
+    local = [path for path in sources if not storage.is_remote(path)]
+    if local and not any(storage.local_path(path).exists() for path in local):
+        raise InputError(f"node {socket.gethostname()} does not see the video {local[0]}", remedy=remedy)
+
 
 EngineName = Literal["local", "ray"]
 
@@ -68,7 +180,5 @@ def open_engine(
     if name == "local":
         yield _Local(workers or available_cpus(), limits, held)
     else:
-        from pclkd.sharding.packing.ray_engine import open_ray
-
         with open_ray(ray_address, workers or available_cpus(), limits) as engine:
             yield engine

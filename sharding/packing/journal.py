@@ -93,7 +93,7 @@ def read_record(task: ShardTask) -> Recorded | None:
 
 def stored_version(task: ShardTask) -> str:
     """Return what a store tells of a tar's version, "" on a local file system, where tars are read to be checked."""
-    from pclkd.sharding.common.identity import identify
+    from pclkd.sharding.common.storage import identify
 
     return identify([storage.join(task.out, task.name)])[0] if storage.is_remote(task.out) else ""
 

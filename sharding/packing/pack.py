@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from pclkd.sharding.common import storage
+from pclkd.sharding.common.console import Step
 from pclkd.sharding.common.errors import InputError
-from pclkd.sharding.common.progress import Step
 from pclkd.sharding.datasets.dataset import Dataset
 from pclkd.sharding.datasets.registry import DatasetChoice, read_dataset
 from pclkd.sharding.packing.engines import EngineName, check_engine, open_engine

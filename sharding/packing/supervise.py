@@ -15,12 +15,11 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
+from pclkd.sharding.common.console import Step
 from pclkd.sharding.common.errors import InputError
 from pclkd.sharding.common.processes import Worker
-from pclkd.sharding.common.progress import Step
 from pclkd.sharding.packing.journal import remove_record, write_record
-from pclkd.sharding.packing.kept import keep_shard
-from pclkd.sharding.packing.reuse import CheckTask, check_finished
+from pclkd.sharding.packing.reuse import CheckTask, check_finished, keep_shard
 from pclkd.sharding.packing.shard import FileLostError, Outcome, Tell, make_shard
 from pclkd.sharding.packing.task import ShardResult, ShardTask
 from pclkd.sharding.shards.manifest import Quarantined

@@ -1,6 +1,7 @@
 """A video as a stream of frames as a shard stores them: upright, at the stored size and rate, as JPEG or as pixels."""
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
@@ -9,13 +10,11 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 import av
+import simplejpeg  # type: ignore[import-untyped]
 
 from pclkd.sharding.shards.manifest import PackSettings
 from pclkd.sharding.video.decode import DecodedVideo, UnreadableVideoError, decode_video, telling
-from pclkd.sharding.video.jpeg import encode_planes
-from pclkd.sharding.video.orientation import orientation_of
-from pclkd.sharding.video.resample import keep
-from pclkd.sharding.video.scale import RGB, YUV_420, YUV_444, Plane, Scaler
+from pclkd.sharding.video.scale import RGB, YUV_420, YUV_444, Plane, Scaler, orientation_of
 from pclkd.sharding.video.settings import stored_size
 
 __all__ = [
@@ -23,10 +22,56 @@ __all__ = [
     "PlanarVideo",
     "ScaledVideo",
     "UnreadableVideoError",
+    "copies_of",
+    "encode_planes",
+    "keep",
     "open_pixels",
     "open_planes",
     "open_video",
 ]
+
+
+ItemT = TypeVar("ItemT")
+
+
+def copies_of(index: int, source_rate: Fraction, rate: Fraction) -> int:
+    """Return how often the frame at `index` is kept: 0 or 1 going down in rate, 1 or more going up.
+
+    Over the first n frames these add up to ceil(n * rate / source_rate), and frame 0 is always kept.
+    """
+    step = rate / source_rate
+    return math.ceil((index + 1) * step) - math.ceil(index * step)
+
+
+def keep(items: Iterable[ItemT], source_rate: Fraction, rate: Fraction, limit: int) -> Iterator[tuple[ItemT, int]]:
+    """Give the frames to keep, each with its number of copies, `limit` at most in all (0: no limit).
+
+    `rate` 0 keeps every frame once, and `source_rate` is not looked at. Nothing is asked of `items` once the limit is
+    reached.
+    """
+    kept = 0
+    for index, item in enumerate(items):
+        copies = copies_of(index, source_rate, rate) if rate else 1
+        if limit:
+            copies = min(copies, limit - kept)
+        if copies:
+            yield item, copies
+            kept += copies
+        if limit and kept == limit:
+            return
+
+
+def encode_planes(planes: Sequence[Plane], quality: int) -> bytes:
+    """Encode one frame.
+
+    Args:
+        planes: Y, Cb and Cr in the full range, uint8; the sizes of Cb and Cr beside Y's choose the chroma sampling.
+        quality: 1 to 95.
+    """
+    luma, blue, red = planes
+    jpeg: bytes = simplejpeg.encode_jpeg_yuv_planes(luma, blue, red, quality=quality)
+    return jpeg
+
 
 # What a video may say of its rate when another one is asked for; absurd rates would repeat a frame without end.
 _SLOWEST = Fraction(1, 10)

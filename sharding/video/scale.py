@@ -8,20 +8,117 @@ that darken (two levels, where the matrix changes). What stays: FFmpeg takes chr
 zero is 128, so chroma comes out half a level low on average.
 """
 
+import struct
 from collections.abc import Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 
 import av
 import numpy as np
 import numpy.typing as npt
+from av.buffer import Buffer
 from av.filter import Graph
 from av.video.plane import VideoPlane
 
-from pclkd.sharding.video.chroma import jpeg_places, source_places
-from pclkd.sharding.video.colour import colour_of
-from pclkd.sharding.video.orientation import UPRIGHT, Orientation, orientation_of
+__all__ = [
+    "RGB",
+    "UPRIGHT",
+    "YUV_420",
+    "YUV_444",
+    "Orientation",
+    "Plane",
+    "Scaler",
+    "colour_of",
+    "jpeg_places",
+    "orientation_of",
+    "source_places",
+]
 
-__all__ = ["RGB", "YUV_420", "YUV_444", "Plane", "Scaler"]
+
+_BETWEEN = 128
+_ODD = 128
+# Formats of MPEG-1's time and JPEG; what came later has chroma in the left column unless it says so, which PyAV hides.
+_MPEG_1 = frozenset({"flv", "h261", "h263", "mjpeg", "mpeg1video"})
+
+
+def source_places(frame: av.VideoFrame, codec: str) -> str:
+    """Return the scale filter's arguments for frames like `frame` that came from `codec`, by FFmpeg's name.
+
+    Nothing for an axis on which chroma is not halved.
+    """
+    left = _BETWEEN if codec in _MPEG_1 else 0
+    across = f":in_h_chr_pos={left + _ODD * (frame.width % 2)}" if frame.format.chroma_width(64) == 32 else ""
+    down = f":in_v_chr_pos={_BETWEEN + _ODD * (frame.height % 2)}" if frame.format.chroma_height(64) == 32 else ""
+    return across + down
+
+
+def jpeg_places(height: int, width: int) -> str:
+    """Return the scale filter's arguments for a result of this size, pixels, with halved chroma as JPEG places it."""
+    return f":out_h_chr_pos={_BETWEEN + _ODD * (width % 2)}:out_v_chr_pos={_BETWEEN + _ODD * (height % 2)}"
+
+
+# Numbers of H.273, as FFmpeg has them, and the names that its scale filter knows.
+_MATRICES = {1: "bt709", 4: "fcc", 5: "bt601", 6: "bt601", 7: "smpte240m", 9: "bt2020", 10: "bt2020"}
+_UNTAGGED = 2
+_FULL = 2
+
+
+def colour_of(frame: av.VideoFrame) -> tuple[str, str]:
+    """Return (matrix, range) of a frame in the words of FFmpeg's scale filter.
+
+    Untagged video is taken as mpv takes it: BT.709 if it is wider than 1279 or higher than 576 pixels, BT.601 else, in
+    the limited range unless the pixel format says otherwise.
+    """
+    pixels = frame.format
+    if pixels.is_rgb or len(pixels.components) < 3:
+        return "auto", "auto"
+    matrix = _MATRICES.get(frame.colorspace, "auto")
+    if frame.colorspace == _UNTAGGED:
+        matrix = "bt709" if frame.width >= 1280 or frame.height > 576 else "bt601"
+    full = frame.color_range == _FULL or pixels.name.startswith("yuvj")
+    return matrix, "full" if full else "limited"
+
+
+@dataclass(frozen=True)
+class Orientation:
+    """Swap rows and columns first, then mirror left-right, then top-bottom. The eight of them are all there are."""
+
+    transpose: bool
+    mirror: bool
+    flip: bool
+
+    @property
+    def filters(self) -> tuple[tuple[str, str], ...]:
+        """FFmpeg's filters that do so, with their arguments."""
+        steps = [(self.transpose, "transpose", "cclock_flip"), (self.mirror, "hflip", ""), (self.flip, "vflip", "")]
+        return tuple((name, arguments) for wanted, name, arguments in steps if wanted)
+
+
+UPRIGHT = Orientation(transpose=False, mirror=False, flip=False)
+_TURNED_LEFT = (
+    UPRIGHT,
+    Orientation(transpose=True, mirror=False, flip=True),
+    Orientation(transpose=False, mirror=True, flip=True),
+    Orientation(transpose=True, mirror=True, flip=False),
+)
+
+
+def orientation_of(frame: av.VideoFrame) -> Orientation:
+    """Return how to turn `frame`; an angle between right angles goes to the nearest one."""
+    try:
+        matrix = frame.side_data.get("DISPLAYMATRIX")
+    except ValueError:
+        # A frame with data of a kind that PyAV does not know (EXIF, in a camera's MJPEG) shows none of it. The angle
+        # can be had, mirrors cannot.
+        return _TURNED_LEFT[round(frame.rotation / 90) % 4]
+    if not isinstance(matrix, Buffer):
+        return UPRIGHT
+    # Row vectors: x' = a x + c y, y' = b x + d y. Only signs and the larger diagonal matter for right angles.
+    a, b, _, c, d = struct.unpack_from("=5i", bytes(matrix))
+    if abs(a) + abs(d) >= abs(b) + abs(c):
+        return Orientation(transpose=False, mirror=a < 0, flip=d < 0)
+    return Orientation(transpose=True, mirror=c < 0, flip=b < 0)
+
 
 Plane = npt.NDArray[np.uint8]
 

@@ -18,7 +18,7 @@ def test_every_public_name_is_there_is_documented_and_says_where_it_lives(name: 
 
 
 def test_a_name_that_is_not_there_is_refused() -> None:
-    with pytest.raises(AttributeError, match="No pclkd.pipeline attribute ClipLoadre"):
+    with pytest.raises(AttributeError, match=r"No pclkd\.pipeline attribute ClipLoadre"):
         package.ClipLoadre  # noqa: B018
 
 

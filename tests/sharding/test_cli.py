@@ -214,7 +214,7 @@ def test_killed_run_leaves_no_half_file_under_a_final_name_and_can_be_repeated(s
 
 
 def test_progress_off_a_terminal_is_lines_not_a_bar(synthetic_videos, tmp_path: Path, monkeypatch, capsys) -> None:
-    from pclkd.sharding.common import progress
+    from pclkd.sharding.common import console as progress
 
     monkeypatch.setattr(progress, "_SECONDS_BETWEEN_LINES", 0.0)
     with progress.show_progress("packing", 4, "videos") as step:

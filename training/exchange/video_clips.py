@@ -6,10 +6,10 @@ from typing import Literal
 import numpy as np
 import torch
 
-from pclkd.pipeline.clips.covering_part import uniform_starts
+from pclkd.pipeline.clips.covering import uniform_starts
 from pclkd.pipeline.clips.sampling import clip_frames
 from pclkd.pipeline.pixels.dali import MEAN, STD
-from pclkd.pipeline.pixels.residual import residual
+from pclkd.pipeline.pixels.finish import residual
 from pclkd.sharding.common.errors import InputError
 from pclkd.sharding.shards.manifest import PackSettings
 from pclkd.sharding.video.frames import UnreadableVideoError, open_pixels

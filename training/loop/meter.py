@@ -6,7 +6,7 @@ import torch
 
 from pclkd.pipeline.loader.loader import ClipLoader
 from pclkd.pipeline.statistics import StageReport
-from pclkd.training.compute.collective import gather_rows, is_alone
+from pclkd.training.compute.distributed import gather_rows, is_alone
 
 __all__ = ["LoaderMeter"]
 

@@ -23,8 +23,7 @@ from pclkd.training.models.memory_layout import placed
 from pclkd.training.models.pcl_model import PclModel
 from pclkd.training.models.registry import build_backbone
 from pclkd.training.objective.objective import Objective, adapter_dims
-from pclkd.training.runs.build_model import build_model
-from pclkd.training.runs.checkpoint import CHECKPOINT_NAME, Checkpoint, load_checkpoint, load_model
+from pclkd.training.runs.checkpoint import CHECKPOINT_NAME, Checkpoint, build_model, load_checkpoint, load_model
 from pclkd.training.runs.teachers import Teacher, check_data, load_teacher
 from pclkd.training.settings import RunSettings
 

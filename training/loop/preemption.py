@@ -12,7 +12,7 @@ from types import FrameType
 import torch
 import torch.distributed as dist
 
-from pclkd.training.loop.host_copy import HostCopy
+from pclkd.training.loop.figures import HostCopy
 
 __all__ = ["EXIT_PREEMPTED", "PreemptedError", "StopRequest", "listening"]
 

@@ -18,20 +18,19 @@ from pclkd.pipeline.loader.loader import ClipLoader
 from pclkd.sharding.common.errors import InputError
 from pclkd.sharding.common.files import write_text
 from pclkd.training.compute import distributed
-from pclkd.training.compute.collective import gather_rows
+from pclkd.training.compute.distributed import gather_rows
 from pclkd.training.compute.fused_optimizer import load_optimizer
 from pclkd.training.compute.precision import Precision, check_conv3d
 from pclkd.training.compute.schedules import Schedule
 from pclkd.training.compute.step import TrainStep
 from pclkd.training.evaluation.evaluate import Evaluator
-from pclkd.training.loop.figures import DeferredFigures, StepFigures
+from pclkd.training.loop.figures import DeferredFigures, RunPosition, StepFigures
 from pclkd.training.loop.guards import name_samples, non_finite, save_bundle, signs_of_collapse
 from pclkd.training.loop.meter import LoaderMeter
 from pclkd.training.loop.metrics_log import MetricsLog
 from pclkd.training.loop.plan import RunPlan
 from pclkd.training.loop.preemption import PreemptedError, StopRequest, listening
 from pclkd.training.loop.progress import TrainingProgress, say
-from pclkd.training.loop.run_position import RunPosition
 from pclkd.training.models.compilation import compile_backbone
 from pclkd.training.models.memory_layout import layout_of, placed
 from pclkd.training.runs.checkpoint import Checkpoint

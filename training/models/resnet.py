@@ -5,7 +5,7 @@ form that PCL (arXiv 2010.15464) trains. The module names are those of its publi
 """
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, cast
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +13,8 @@ from torch import nn
 
 from pclkd.training.models.base import Backbone, initialise, scaled
 
-__all__ = ["Convolution", "ResidualNetwork", "Triple"]
+__all__ = ["R3D", "Convolution", "R2Plus1D", "ResidualNetwork", "Triple", "channels_between"]
+
 
 Triple = tuple[int, int, int]
 
@@ -90,3 +91,67 @@ class ResidualNetwork(Backbone):
         for stage in (self.conv2, self.conv3, self.conv4, self.conv5):
             x = stage(x)
         return x.mean(dim=(2, 3, 4))
+
+
+class _WholeConvolution(nn.Module):
+    """One convolution over space and time. The wrapper gives the weight its published name."""
+
+    def __init__(self, before: int, after: int, kernel: Triple, stride: Triple, padding: Triple) -> None:
+        super().__init__()
+        self.temporal_spatial_conv = nn.Conv3d(before, after, kernel, stride, padding, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return cast(torch.Tensor, self.temporal_spatial_conv(x))
+
+
+class R3D(ResidualNetwork):
+    """R3D.
+
+    Args:
+        width: factor on every channel count; 1.0 has 14,361,792 parameters with one block a stage.
+        depths: blocks in each of the four stages.
+    """
+
+    def __init__(self, width: float = 1.0, depths: Sequence[int] = (1, 1, 1, 1)) -> None:
+        super().__init__(_WholeConvolution, depths, width)
+
+
+def channels_between(before: int, after: int, kernel: Triple) -> int:
+    """Channels M between the two parts, so that they have about the parameters of the whole convolution.
+
+    M = floor(k_t k_h k_w C_in C_out / (k_h k_w C_in + k_t C_out)), at least 1.
+    """
+    t, h, w = kernel
+    return max(1, t * h * w * before * after // (h * w * before + t * after))
+
+
+class _FactorisedConvolution(nn.Module):
+    """1 x k x k convolution, BN, ReLU, k x 1 x 1 convolution."""
+
+    def __init__(self, before: int, after: int, kernel: Triple, stride: Triple, padding: Triple) -> None:
+        super().__init__()
+        between = channels_between(before, after, kernel)
+        self.spatial_conv = nn.Conv3d(
+            before, between, (1, *kernel[1:]), (1, *stride[1:]), (0, *padding[1:]), bias=False
+        )
+        self.bn = nn.BatchNorm3d(between)
+        self.temporal_conv = nn.Conv3d(
+            between, after, (kernel[0], 1, 1), (stride[0], 1, 1), (padding[0], 0, 0), bias=False
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = F.relu(self.bn(self.spatial_conv(x)), inplace=True)
+        return cast(torch.Tensor, self.temporal_conv(x))
+
+
+class R2Plus1D(ResidualNetwork):
+    """R(2+1)D.
+
+    Args:
+        width: factor on the channel counts; 1.0 has 14,365,303 parameters with one block a stage. The channels
+            between the parts of a convolution follow from the scaled ones.
+        depths: blocks in each of the four stages.
+    """
+
+    def __init__(self, width: float = 1.0, depths: Sequence[int] = (1, 1, 1, 1)) -> None:
+        super().__init__(_FactorisedConvolution, depths, width)

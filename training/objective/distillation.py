@@ -4,12 +4,246 @@ Source: Hinton et al., "Distilling the Knowledge in a Neural Network", arXiv 150
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
+from torch import nn
 
-__all__ = ["imitate", "soft_kl", "soft_kl_to_mean"]
+from pclkd.sharding.common.errors import InputError
+from pclkd.training.compute.distributed import gather_rows_together
+from pclkd.training.objective.bank import nce_loss
+from pclkd.training.objective.queue import EmbeddingQueue
+from pclkd.training.objective.source import ContrastSource, load_tensors
+from pclkd.training.objective.terms import Seen, Term
+
+__all__ = [
+    "ContrastTerm",
+    "KdContrastTerm",
+    "KdFeatureTerm",
+    "KdPretextTerm",
+    "KdRelationTerm",
+    "PretextTerm",
+    "imitate",
+    "load_owner",
+    "soft_kl",
+    "soft_kl_to_mean",
+    "teacher_owner",
+]
+
+
+class PretextTerm(Term):
+    """Cross-entropy of the pretext classes, nats."""
+
+    def __init__(self, weight: float) -> None:
+        super().__init__("pretext", weight)
+
+    def forward(self, seen: Seen) -> torch.Tensor:
+        """Mean over the batch."""
+        return F.cross_entropy(seen.student.pretext_logits, seen.batch.pretext_label)
+
+
+class KdPretextTerm(Term):
+    """T^2 KL(teacher || student) over the pretext classes, nats.
+
+    Args:
+        weight: of the term.
+        temperature: T.
+        averaged: with several teachers: one KL to the mean of their softened distributions, or else the mean of the
+            KLs to each.
+    """
+
+    asks_teachers = True
+
+    def __init__(self, weight: float, temperature: float, *, averaged: bool) -> None:
+        super().__init__("kd_pretext", weight)
+        self.temperature = temperature
+        self.averaged = averaged
+
+    def forward(self, seen: Seen) -> torch.Tensor:
+        """Mean over the batch."""
+        return imitate(
+            seen.student.pretext_logits, [t.pretext_logits for t in seen.teachers], self.temperature, self.averaged
+        )
+
+
+def teacher_owner(number: int) -> str:
+    """Under which name a checkpoint keeps the memory of teacher `number`."""
+    return "teacher" if number == 0 else f"teacher{number + 1}"
+
+
+class ContrastTerm(Term):
+    """NCE_1 + NCE_3: softmax cross-entropy of the first clip and of the third clip, nats."""
+
+    asks_contrast = True
+
+    def __init__(self, weight: float) -> None:
+        super().__init__("contrast", weight)
+
+    def forward(self, seen: Seen) -> torch.Tensor:
+        """Mean over the batch."""
+        assert seen.contrast is not None
+        first, third = seen.contrast
+        return nce_loss(first) + nce_loss(third)
+
+
+class KdContrastTerm(Term):
+    """(KL_1 + KL_3) / 2, T^2 KL(teacher || student) of the contrastive distributions, nats.
+
+    Each network compares with its OWN memory, at the SAME videos, so neither the architecture nor the length of an
+    embedding has to agree.
+
+    Args:
+        weight: of the term.
+        temperature: T, on top of the contrastive softmax's own.
+        sources: one of each teacher, of the student's kind.
+        averaged: as in KdPretextTerm.
+    """
+
+    asks_teachers = True
+    asks_contrast = True
+
+    def __init__(self, weight: float, temperature: float, sources: Sequence[ContrastSource], *, averaged: bool) -> None:
+        super().__init__("kd_contrast", weight)
+        self.temperature = temperature
+        self.averaged = averaged
+        self.sources = nn.ModuleList(sources)
+
+    def forward(self, seen: Seen) -> torch.Tensor:
+        """Mean over the batch and over the two clips."""
+        assert seen.contrast is not None
+        taught = []
+        for source, said in zip(self.sources, seen.teachers, strict=True):
+            assert isinstance(source, ContrastSource)
+            taught.append(source.compare(said, said, seen.batch, seen.drawn))
+        clips = [
+            imitate(own, [logits[clip] for logits in taught], self.temperature, self.averaged)
+            for clip, own in enumerate(seen.contrast)
+        ]
+        return 0.5 * (clips[0] + clips[1])
+
+    def memory(self) -> dict[str, dict[str, torch.Tensor]]:
+        """The teachers' memories, by teacher."""
+        return {
+            teacher_owner(number): source.state()
+            for number, source in enumerate(self.sources)
+            if isinstance(source, ContrastSource)
+        }
+
+    def load_memory(self, state: Mapping[str, Mapping[str, torch.Tensor]]) -> None:
+        """As in Term."""
+        for number, source in enumerate(self.sources):
+            assert isinstance(source, ContrastSource)
+            load_owner(source, state, teacher_owner(number))
+
+
+def load_owner(source: ContrastSource, state: Mapping[str, Mapping[str, torch.Tensor]], owner: str) -> None:
+    """Load one owner's part of a checkpoint's memories.
+
+    Raises:
+        InputError: the checkpoint has none of this owner, or it does not fit.
+    """
+    if owner not in state:
+        raise InputError(
+            f"the checkpoint has no memory banks of the {owner}; it has those of {sorted(state)}",
+            remedy="resume with the command that the run was started with",
+        )
+    source.load(state[owner])
+
+
+_FIRST_QUEUE = 100  # numbers far above those of the contrast sources, so that no two memories start alike
+
+
+class KdFeatureTerm(Term):
+    """Squared distance between the unit vectors of student and teacher, 0 to 4; mean over clips and teachers."""
+
+    asks_teachers = True
+
+    def __init__(self, weight: float) -> None:
+        super().__init__("kd_feature", weight)
+
+    def forward(self, seen: Seen) -> torch.Tensor:
+        """Mean over all clips of the batch."""
+        distances = [
+            # |a - b|^2 = 2 - 2 cos
+            2 - 2 * F.cosine_similarity(own.float(), said.features.detach().float(), dim=-1).mean()
+            for own, said in zip(seen.student.adapted, seen.teachers, strict=True)
+        ]
+        return torch.stack(distances).mean()
+
+
+class KdRelationTerm(Term):
+    """Relative entropy between the similarities of teacher and student to a queue of the teacher's vectors, nats.
+
+    For each video (mean of its clips' features) the teacher gives softmax(cos(teacher, queue) / T_t) and the student
+    softmax(cos(adapted student, queue) / T_s); the teacher's own vector of that video stands first in the queue.
+
+    Args:
+        weight: of the term.
+        teacher_dims: feature length of each teacher.
+        size: vectors in a queue.
+        teacher_temperature: T_t.
+        student_temperature: T_s.
+        seed: the run's seed.
+    """
+
+    asks_teachers = True
+
+    def __init__(
+        self,
+        weight: float,
+        teacher_dims: Sequence[int],
+        *,
+        size: int,
+        teacher_temperature: float,
+        student_temperature: float,
+        seed: int,
+    ) -> None:
+        super().__init__("kd_relation", weight)
+        self.teacher_temperature, self.student_temperature = teacher_temperature, student_temperature
+        self.queues = nn.ModuleList(
+            EmbeddingQueue(size, dim, seed, which=_FIRST_QUEUE + number) for number, dim in enumerate(teacher_dims)
+        )
+
+    def forward(self, seen: Seen) -> torch.Tensor:
+        """Mean over the batch and over the teachers; every rank's vectors are remembered."""
+        values = []
+        for queue, own, said in zip(self.queues, seen.student.adapted, seen.teachers, strict=True):
+            assert isinstance(queue, EmbeddingQueue)
+            student = F.normalize(own.float().mean(1), dim=1)
+            teacher = F.normalize(said.features.detach().float().mean(1), dim=1)
+            remembered = queue.rows.clone()  # written to below, before the backward pass needs these values
+            mine, theirs = (
+                # b = sample, q = place in the queue
+                torch.cat([torch.einsum("bd,bd->b", vectors, teacher)[:, None], vectors @ remembered.T], dim=1)
+                for vectors in (student, teacher)
+            )
+            values.append(
+                F.kl_div(
+                    F.log_softmax(mine / self.student_temperature, dim=1),
+                    F.log_softmax(theirs / self.teacher_temperature, dim=1),
+                    reduction="batchmean",
+                    log_target=True,
+                )
+            )
+            queue.push(*gather_rows_together(teacher, seen.batch.sample_index))
+        return torch.stack(values).mean()
+
+    def memory(self) -> dict[str, dict[str, torch.Tensor]]:
+        """The queues, under "relation"."""
+        return {"relation": self._state()}
+
+    def load_memory(self, state: Mapping[str, Mapping[str, torch.Tensor]]) -> None:
+        """As in Term."""
+        load_tensors(self._state(), state.get("relation", {}))
+
+    def _state(self) -> dict[str, torch.Tensor]:
+        return {
+            f"{name}{number}": value
+            for number, queue in enumerate(self.queues)
+            if isinstance(queue, EmbeddingQueue)
+            for name, value in queue.state().items()
+        }
 
 
 def soft_kl(student_logits: torch.Tensor, teacher_logits: torch.Tensor, temperature: float) -> torch.Tensor:

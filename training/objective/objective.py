@@ -22,15 +22,20 @@ from pclkd.sharding.common.errors import InputError
 from pclkd.training.models.memory_layout import arranged
 from pclkd.training.models.pcl_model import PclModel, PclOutput
 from pclkd.training.objective.bank import BankContrast
-from pclkd.training.objective.contrast_terms import ContrastTerm, KdContrastTerm, load_owner, teacher_owner
-from pclkd.training.objective.feature_terms import KdFeatureTerm, KdRelationTerm
+from pclkd.training.objective.distillation import (
+    ContrastTerm,
+    KdContrastTerm,
+    KdFeatureTerm,
+    KdPretextTerm,
+    KdRelationTerm,
+    PretextTerm,
+    load_owner,
+    teacher_owner,
+)
 from pclkd.training.objective.fit import adapter_dims, check_fit, inner_model
-from pclkd.training.objective.in_batch_contrast import InBatchContrast
-from pclkd.training.objective.key_encoder import KeyEncoder
-from pclkd.training.objective.pretext_terms import KdPretextTerm, PretextTerm
-from pclkd.training.objective.queue import QueueContrast
+from pclkd.training.objective.queue import KeyEncoder, QueueContrast
 from pclkd.training.objective.settings import KdSettings, PclSettings
-from pclkd.training.objective.source import ContrastSource
+from pclkd.training.objective.source import ContrastSource, InBatchContrast
 from pclkd.training.objective.terms import Logits, Seen, Term
 
 __all__ = ["KdSettings", "Objective", "PclSettings", "adapter_dims"]

@@ -4,17 +4,55 @@ Source: He et al., "Momentum Contrast for Unsupervised Visual Representation Lea
 small where a memory bank grows with the data set.
 """
 
+import copy
+from collections.abc import Mapping
+
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from pclkd.pipeline.batch import ClipBatch
 from pclkd.pipeline.randomness import Purpose, uniform
-from pclkd.training.compute.collective import gather_rows_together
-from pclkd.training.models.pcl_model import PclOutput
-from pclkd.training.objective.source import ContrastSource
+from pclkd.training.compute.distributed import gather_rows_together
+from pclkd.training.models.pcl_model import PclModel, PclOutput
+from pclkd.training.objective.source import ContrastSource, load_tensors
 from pclkd.training.objective.terms import Logits
 
-__all__ = ["EmbeddingQueue", "QueueContrast"]
+__all__ = ["EmbeddingQueue", "KeyEncoder", "QueueContrast"]
+
+
+class KeyEncoder(nn.Module):
+    """Parameters are a running mean of the student's; batch-norm statistics are its own, from its own clips.
+
+    Args:
+        student: the network it follows.
+        momentum: share of the old value in a step, 0 <= momentum < 1.
+    """
+
+    def __init__(self, student: PclModel, momentum: float) -> None:
+        super().__init__()
+        self.momentum = momentum
+        self.model = copy.deepcopy(student).requires_grad_(False)
+
+    @torch.no_grad()
+    def forward(self, student: PclModel, clips: torch.Tensor) -> PclOutput:
+        """Follow the student by one step, then say what the keys of these clips are."""
+        # All parameters in one operator: on a GPU that is one launch instead of one each.
+        torch._foreach_lerp_(list(self.model.parameters()), list(student.parameters()), 1 - self.momentum)
+        said: PclOutput = self.model(clips)
+        return said
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """All its numbers, not copies."""
+        return dict(self.model.state_dict())
+
+    def load(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Take over what `state()` gave.
+
+        Raises:
+            InputError: something is missing or has another shape.
+        """
+        load_tensors(self.state(), state)
 
 
 class EmbeddingQueue(torch.nn.Module):

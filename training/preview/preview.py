@@ -15,8 +15,7 @@ from pclkd.sharding.common.errors import InputError
 from pclkd.sharding.common.pictures import write_gif, write_png
 from pclkd.sharding.shards.index import ShardIndex
 from pclkd.sharding.shards.samples import read_frames, read_notes
-from pclkd.training.preview.preview_captions import shown_views
-from pclkd.training.preview.sheets import Frame, ShownTuple, draw_moving, draw_overview, draw_sheet
+from pclkd.training.preview.sheets import Frame, ShownTuple, draw_moving, draw_overview, draw_sheet, shown_views
 from pclkd.training.settings import RunSettings
 
 __all__ = ["choose_samples", "write_previews"]

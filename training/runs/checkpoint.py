@@ -3,6 +3,7 @@
 import io
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,17 +13,38 @@ import torch
 from pclkd.sharding.common.errors import InputError
 from pclkd.sharding.common.files import write_bytes
 from pclkd.training.models.pcl_model import PclModel
-from pclkd.training.runs.build_model import build_model
+from pclkd.training.models.registry import build_backbone
 from pclkd.training.settings import RunSettings
 
 __all__ = [
     "CHECKPOINT_NAME",
     "Checkpoint",
     "ForeignCheckpointError",
+    "build_model",
     "load_checkpoint",
     "load_model",
     "save_checkpoint",
 ]
+
+
+def build_model(settings: RunSettings, adapter_dims: Sequence[int] = ()) -> PclModel:
+    """A network with fresh weights, drawn from torch's generator.
+
+    Args:
+        settings: of the run: backbone, pretext task, embedding.
+        adapter_dims: feature length of each teacher whose features are to be matched.
+
+    Raises:
+        InputError: an unknown backbone, or a pretext task that cannot be.
+    """
+    task = settings.pretext.build()
+    return PclModel(
+        build_backbone(settings.backbone.name, settings.backbone.width),
+        pretext_classes=0 if task is None else len(task.classes),
+        embedding_dim=settings.pcl.embedding_dim,
+        adapter_dims=adapter_dims,
+    )
+
 
 CHECKPOINT_NAME = "last.pt"
 """The checkpoint's name in a run folder."""

@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
-from pclkd.training.checkpoint_settings import CheckpointSettings
 from pclkd.training.runs.checkpoint import CHECKPOINT_NAME, Checkpoint, save_checkpoint
+from pclkd.training.settings import CheckpointSettings
 
 __all__ = ["BEST_NAME", "CheckpointWriter"]
 

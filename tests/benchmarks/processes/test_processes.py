@@ -14,7 +14,7 @@ import torch
 from click.testing import CliRunner
 
 from pclkd.benchmarks.cli import main
-from pclkd.benchmarks.measuring.collective_bytes import CollectiveBytes
+from pclkd.benchmarks.measuring.counters import CollectiveBytes
 from pclkd.benchmarks.measuring.result import BenchmarkResult, read_result
 from pclkd.benchmarks.processes.benchmark import usual_processes
 from pclkd.benchmarks.processes.job import JobFailedError, TrainingJob

@@ -6,12 +6,11 @@ from typing import Any
 import pytest
 import torch
 
-from pclkd.benchmarks.loading.clip_shape import ClipShape
+from pclkd.benchmarks.loading.case import ClipShape
 from pclkd.benchmarks.measuring.session import Session
 from pclkd.benchmarks.steps.benchmark import StepBenchmark
-from pclkd.benchmarks.steps.case import StepNetworks, random_batch
+from pclkd.benchmarks.steps.case import ClipByClipModel, StepNetworks, StepOptions, random_batch
 from pclkd.benchmarks.steps.lines import step_lines
-from pclkd.benchmarks.steps.step_options import ClipByClipModel, StepOptions
 from pclkd.pipeline.batch import ClipBatch
 from pclkd.training.models.memory_layout import Layout, placed
 from pclkd.training.models.pcl_model import PclModel

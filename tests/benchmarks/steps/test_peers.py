@@ -9,12 +9,11 @@ from click.testing import CliRunner
 from torch import nn
 
 from pclkd.benchmarks.cli import main
-from pclkd.benchmarks.loading.clip_shape import ClipShape
-from pclkd.benchmarks.measuring.arithmetic import count_operations
-from pclkd.benchmarks.steps.case import StepNetworks, random_batch
+from pclkd.benchmarks.loading.case import ClipShape
+from pclkd.benchmarks.measuring.counters import count_operations
+from pclkd.benchmarks.steps.case import StepNetworks, StepOptions, random_batch
 from pclkd.benchmarks.steps.peers import plain_clips
 from pclkd.benchmarks.steps.plain_loop import NEGATIVES, PlainBank, PlainLoop, PlainNetwork
-from pclkd.benchmarks.steps.step_options import StepOptions
 from pclkd.pipeline.batch import ClipBatch
 from pclkd.training.compute.optimizers import OptimizerSettings
 from pclkd.training.compute.precision import Precision
@@ -22,7 +21,7 @@ from pclkd.training.compute.step import TrainStep
 from pclkd.training.models.pcl_model import PclModel
 from pclkd.training.models.registry import build_backbone
 from pclkd.training.models.torchvision import TorchvisionBackbone
-from pclkd.training.objective.contrast import nce_indices
+from pclkd.training.objective.bank import nce_indices
 from pclkd.training.objective.objective import Objective, PclSettings
 
 CPU = torch.device("cpu")

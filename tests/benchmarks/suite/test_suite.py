@@ -14,8 +14,7 @@ from PIL import Image
 
 from pclkd.benchmarks.cli import main
 from pclkd.benchmarks.measuring.result import BenchmarkResult, make_result, read_result, write_result
-from pclkd.benchmarks.suite.all_chart import write_charts
-from pclkd.benchmarks.suite.result import joined_result, show_summary
+from pclkd.benchmarks.suite.result import joined_result, show_summary, write_charts
 from pclkd.benchmarks.suite.run import SectionFailedError, run_section
 from pclkd.benchmarks.suite.sections import SECTIONS, Material
 from pclkd.sharding.packing.pack import pack_videos, plan_packing

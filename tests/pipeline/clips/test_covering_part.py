@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pclkd.pipeline.clips.covering_part import dense_counts, dense_starts, uniform_starts
+from pclkd.pipeline.clips.covering import dense_counts, dense_starts, uniform_starts
 
 
 @given(frames=st.integers(1, 300), clips=st.integers(1, 12), length=st.integers(1, 32))

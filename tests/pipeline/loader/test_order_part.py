@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pclkd.pipeline.loader.order_part import sequential_positions, sequential_steps, shuffled_positions, shuffled_steps
+from pclkd.pipeline.loader.order import sequential_positions, sequential_steps, shuffled_positions, shuffled_steps
 from pclkd.pipeline.world import World
 from pclkd.sharding.common.errors import InputError
 

@@ -13,7 +13,7 @@ import torch
 from pclkd.pipeline import clip_loader
 from pclkd.pipeline.clips.recipe import TupleRecipe
 from pclkd.pipeline.clips.sampling import TupleSettings
-from pclkd.pipeline.loader.order_part import sequential_positions
+from pclkd.pipeline.loader.order import sequential_positions
 from pclkd.pipeline.loader.prepare import BatchPreparer
 from pclkd.pipeline.reading.reader import FrameReader, ReadTimes
 from pclkd.pipeline.reading.source import LocalShards

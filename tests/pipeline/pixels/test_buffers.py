@@ -6,7 +6,7 @@ import threading
 import numpy as np
 import torch
 
-from pclkd.pipeline.pixels.buffers import BufferPool
+from pclkd.pipeline.pixels.fused import BufferPool
 
 SHAPE = (4, 5)
 

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from pclkd.pipeline.pixels.finish import ClipFinish
-from pclkd.pipeline.pixels.residual import residual
+from pclkd.pipeline.pixels.finish import ClipFinish, residual
 from pclkd.pipeline.pretext.base import Facts, Pretext, PretextDraw
 from pclkd.pipeline.pretext.clip_order import ClipOrder
 from pclkd.pipeline.pretext.rotation import Rotation

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from pclkd.pipeline.pixels.residual import residual, residual_
+from pclkd.pipeline.pixels.finish import residual, residual_
 
 
 @pytest.mark.parametrize("frames", [1, 2, 5])

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from pclkd.sharding.common import progress
+from pclkd.sharding.common import console as progress
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ def test_steps_come_from_any_thread(every_line, capsys) -> None:
 
 def test_a_terminal_gets_a_bar() -> None:
     code = (
-        "from pclkd.sharding.common.progress import show_progress\n"
+        "from pclkd.sharding.common.console import show_progress\n"
         "with show_progress('packing', 3, 'videos') as step:\n"
         "    step('Class/one.avi'); step('Class/[bold]two.avi', True); step('x' * 60)\n"
     )

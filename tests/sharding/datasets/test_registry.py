@@ -12,9 +12,9 @@ from click.testing import CliRunner
 
 from pclkd.sharding import InputError, ShardIndex
 from pclkd.sharding.cli import main
-from pclkd.sharding.dataset_options import _LAYOUTS
 from pclkd.sharding.datasets.names import group_number
 from pclkd.sharding.datasets.registry import DATASETS, read_dataset
+from pclkd.sharding.options import _LAYOUTS
 
 UCF_LISTS = {"classInd.txt": "1 run\n", "trainlist01.txt": "run/1.avi 1\n", "testlist01.txt": "run/2.avi\n"}
 HMDB_LISTS = {"run_test_split1.txt": "1.avi 1\n2.avi 2\n"}

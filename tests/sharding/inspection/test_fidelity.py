@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from pclkd.sharding.inspection.fidelity import luma, psnr, ssim
+from pclkd.sharding.inspection.quality import luma, psnr, ssim
 
 
 def pictures(seed: int, *shape: int) -> tuple[np.ndarray, np.ndarray]:

@@ -18,8 +18,7 @@ import simplejpeg
 from PIL import Image
 
 from pclkd.sharding.shards.manifest import PackSettings
-from pclkd.sharding.video.frames import UnreadableVideoError, open_pixels, open_planes, open_video
-from pclkd.sharding.video.jpeg import encode_planes
+from pclkd.sharding.video.frames import UnreadableVideoError, encode_planes, open_pixels, open_planes, open_video
 
 SMALL = PackSettings(32, 40)
 

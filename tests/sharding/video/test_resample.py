@@ -4,7 +4,7 @@ from math import ceil
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pclkd.sharding.video.resample import copies_of, keep
+from pclkd.sharding.video.frames import copies_of, keep
 
 rates = st.fractions(min_value=Fraction(1, 10), max_value=240, max_denominator=1001)
 

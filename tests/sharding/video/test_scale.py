@@ -10,7 +10,7 @@ import simplejpeg
 from PIL import Image
 
 from pclkd.sharding.video.decode import decode_video
-from pclkd.sharding.video.jpeg import encode_planes
+from pclkd.sharding.video.frames import encode_planes
 from pclkd.sharding.video.scale import RGB, YUV_420, YUV_444, Scaler
 
 LOSSLESS = {"qp": "0", "preset": "ultrafast"}

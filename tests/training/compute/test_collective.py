@@ -7,7 +7,7 @@ import torch.multiprocessing as mp
 from torch.nn.parallel import DistributedDataParallel
 
 from pclkd.pipeline.batch import ClipBatch
-from pclkd.training.compute.collective import gather_rows, gather_rows_together
+from pclkd.training.compute.distributed import gather_rows, gather_rows_together
 from pclkd.training.models.pcl_model import PclModel
 from pclkd.training.models.registry import build_backbone
 from pclkd.training.objective.objective import KdSettings, Objective, PclSettings

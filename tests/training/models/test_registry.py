@@ -12,8 +12,8 @@ from pclkd.sharding.common.errors import InputError
 from pclkd.training.models import registry as backbones
 from pclkd.training.models.base import scaled
 from pclkd.training.models.pcl_model import PclModel
-from pclkd.training.models.r2plus1d import channels_between
 from pclkd.training.models.registry import BACKBONE_NAMES, build_backbone, register_backbone
+from pclkd.training.models.resnet import channels_between
 
 # Parameters and 10^9 multiply-adds for one clip of 3 x 16 x 112 x 112.
 PUBLISHED = {

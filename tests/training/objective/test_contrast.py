@@ -5,8 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pclkd.sharding.common.errors import InputError
-from pclkd.training.objective.contrast import nce_indices, nce_logits, nce_loss
-from pclkd.training.objective.memory_bank import MemoryBank
+from pclkd.training.objective.bank import MemoryBank, nce_indices, nce_logits, nce_loss
 
 
 @given(

@@ -4,7 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pclkd.training.objective.memory_bank import MemoryBank
+from pclkd.training.objective.bank import MemoryBank
 
 
 def unit(batch: int, dim: int, seed: int) -> torch.Tensor:

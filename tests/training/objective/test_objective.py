@@ -7,7 +7,7 @@ from pclkd.pipeline.batch import ClipBatch
 from pclkd.sharding.common.errors import InputError
 from pclkd.training.models.pcl_model import PclModel, PclOutput
 from pclkd.training.models.registry import build_backbone
-from pclkd.training.objective.contrast import nce_indices
+from pclkd.training.objective.bank import nce_indices
 from pclkd.training.objective.objective import KdSettings, Objective, PclSettings, _health
 
 ROWS, DIM, BATCH = 24, 16, 4

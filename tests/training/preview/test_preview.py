@@ -11,7 +11,7 @@ from pclkd.sharding.shards.index import ShardIndex
 from pclkd.sharding.shards.samples import read_frames
 from pclkd.training.cli import main
 from pclkd.training.preview.preview import choose_samples
-from pclkd.training.preview.preview_captions import describe_augment, describe_class, describe_frames, shown_views
+from pclkd.training.preview.sheets import describe_augment, describe_class, describe_frames, shown_views
 
 SMALL = ["--set", "loader.crop=48", "--set", "tuples.clip_frames=8", "--set", "tuples.clip_stride=12"]
 PLAIN = [

@@ -3,10 +3,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from pclkd.training.checkpoint_settings import CheckpointSettings
 from pclkd.training.runs.checkpoint import Checkpoint, load_checkpoint
 from pclkd.training.runs.checkpoint_writer import CheckpointWriter
-from pclkd.training.settings import RunSettings
+from pclkd.training.settings import CheckpointSettings, RunSettings
 
 
 def checkpoint(epoch: int, weight: torch.Tensor) -> Checkpoint:
