@@ -142,7 +142,7 @@ def shard(
 ) -> None:
     """Source frames a second and core on the way to JPEG: ours, the plain loop, each stage alone, and a whole run."""
     from pclkd.benchmarks.packing.benchmark import ShardBenchmark
-    from pclkd.sharding.shards.manifest import PackSettings
+    from pclkd.sharding.video.settings import PackSettings
 
     settings = PackSettings(*size, quality=quality)
     most, run_frames = most or (6 if session.quick else 24), 4_000 if session.quick else 40_000

@@ -71,5 +71,5 @@ def test_the_installed_version_answers(tmp_path: Path) -> None:
 
 
 def test_rooms_are_small() -> None:
-    long = {path.name: count for path in SOURCES if (count := len(path.read_text().splitlines())) > 300}
+    long = {path.name: count for path in SOURCES if (count := len(path.read_text().splitlines())) > 350}
     assert not {name: count for name, count in long.items() if not name.startswith("test_")}

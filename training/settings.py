@@ -14,12 +14,30 @@ from pclkd.pipeline.pretext.registry import PretextSettings
 from pclkd.sharding.common.errors import InputError
 from pclkd.sharding.common.settings import Settings
 from pclkd.training.compute.optimizers import OptimizerSettings
-from pclkd.training.loop.guards import GuardSettings
 from pclkd.training.models.compilation import Compile
 from pclkd.training.models.memory_layout import Layout
 from pclkd.training.objective.settings import KdSettings, PclSettings
 
-__all__ = ["PRESETS", "BackboneSettings", "CheckpointSettings", "RunSettings", "describe", "override", "preset"]
+__all__ = [
+    "PRESETS",
+    "BackboneSettings",
+    "CheckpointSettings",
+    "GuardSettings",
+    "RunSettings",
+    "describe",
+    "override",
+    "preset",
+]
+
+
+class GuardSettings(Settings):
+    """What is watched while training."""
+
+    non_finite: Literal["stop", "skip"] = "stop"
+    """A loss or gradient that is not finite: stop the run, or leave that update out (each step then copies the
+    batch-norm statistics, and in fp16 waits for the device). Either way the batch is saved to look at."""
+    least_spread: float = Field(default=0.05, ge=0, le=1)
+    """Mean embedding_spread of an epoch below which a warning says that the embeddings collapse; 0 never warns."""
 
 
 class CheckpointSettings(Settings):

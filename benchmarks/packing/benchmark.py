@@ -24,8 +24,8 @@ from pclkd.sharding.common.errors import InputError
 from pclkd.sharding.common.processes import available_cpus
 from pclkd.sharding.datasets.dataset import Video
 from pclkd.sharding.packing.pack import PackPlan, pack_videos, plan_packing
-from pclkd.sharding.shards.manifest import PackSettings
 from pclkd.sharding.video.frames import UnreadableVideoError, open_video
+from pclkd.sharding.video.settings import PackSettings
 
 __all__ = ["ShardBenchmark"]
 

@@ -16,8 +16,8 @@ import simplejpeg  # type: ignore[import-untyped]
 from av.filter import Graph
 from PIL import Image
 
-from pclkd.sharding.shards.manifest import PackSettings
 from pclkd.sharding.video.frames import open_planes
+from pclkd.sharding.video.settings import PackSettings
 
 __all__ = ["ReadyFrames", "decode_only", "decode_scale", "plain_frames", "plain_loop"]
 

@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BeforeValidator, Field, ValidationInfo
 
+from pclkd.pipeline.pretext.base import FASTEST
 from pclkd.sharding.common.settings import Settings
 
 __all__ = [
-    "FASTEST",
     "ClipSettings",
     "ShortVideos",
     "TuplePositions",
@@ -41,8 +41,6 @@ ShortVideos = Literal["loop", "edge"]
 
 _GAP = 8
 _PUBLISHED_STRIDE = 11
-FASTEST = 8
-"""Largest frame stride of a clip, and largest speed of a class."""
 
 
 class ClipSettings(Settings):

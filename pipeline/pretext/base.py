@@ -13,31 +13,21 @@ and the third stay clean for contrast, and a sample of a single clip has that on
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from pclkd.sharding.common.errors import InputError
 
-__all__ = [
-    "Changed",
-    "Facts",
-    "Pretext",
-    "PretextDraw",
-    "array_module",
-    "change_rows",
-    "frames_of",
-    "middle",
-    "need_views",
-    "quarter_turned",
-]
+__all__ = ["FASTEST", "Changed", "Facts", "Pretext", "PretextDraw", "middle", "need_views"]
 
-_TURNS = {1: cv2.ROTATE_90_COUNTERCLOCKWISE, 2: cv2.ROTATE_180, 3: cv2.ROTATE_90_CLOCKWISE}
+
+FASTEST = 8
+"""Largest frame stride of a clip, and largest speed of a class."""
+
 
 Ints = NDArray[np.int64]
 
@@ -194,63 +184,3 @@ def need_views(name: str, views: int, wanted: int) -> None:
             f"pretext.task {name} asks about {wanted} clips a sample, the recipe has {views}",
             remedy="use a TupleRecipe, or pretext.task rotation or speed",
         )
-
-
-def change_rows(rows: torch.Tensor, kind: Ints, change: Callable[[Any, int], Any]) -> None:
-    """Change rows in place.
-
-    On a GPU those of one kind together: as many steps as kinds, whatever the batch size. On a CPU one by one and by
-    numpy: a row fits the cache, asks for no new pages, and torch's threads would wait for those that decode.
-
-    Args:
-        rows: [B, ...].
-        kind: [B] what is to be done with each row; below 0: nothing.
-        change: ([N, ...], kind) -> [N, ...], a tensor, or an array for an array; see `array_module`. May change its
-            argument, and return it.
-    """
-    if rows.device.type == "cpu" and rows.dtype is not torch.bfloat16:  # numpy has no bfloat16
-        array = rows.numpy()
-        for row in np.flatnonzero(kind >= 0).tolist():
-            part = array[row : row + 1]
-            changed = change(part, int(kind[row]))
-            if changed is not part:
-                part[:] = changed
-        return
-    order = np.argsort(kind, kind="stable")
-    order = order[kind[order] >= 0]
-    if not len(order):
-        return
-    index = torch.from_numpy(order)
-    if rows.is_cuda:
-        index = index.pin_memory().to(rows.device, non_blocking=True)
-    sorted_kind = kind[order]
-    starts = np.flatnonzero(np.diff(sorted_kind, prepend=-1)).tolist()
-    for start, end in zip(starts, [*starts[1:], len(order)], strict=True):
-        group = index[start:end]
-        rows.index_copy_(0, group, change(rows.index_select(0, group), int(sorted_kind[start])))
-
-
-def quarter_turned(rows: Any, turns: int) -> Any:
-    """[..., C, T, H, W] with all frames turned counter-clockwise, as `rot90` does it; in place where that is faster."""
-    if (frames := frames_of(rows)) is None:
-        return array_module(rows).rot90(rows, turns, (-2, -1))
-    if turns % 4:
-        for frame in frames:
-            frame[:] = cv2.rotate(frame, _TURNS[turns % 4])  # several times as fast as numpy
-    return rows
-
-
-def frames_of(rows: Any) -> NDArray[Any] | None:
-    """[N, H, W, 3], views of all frames of an array [..., C, T, H, W] whose channels lie together, as a loader's do.
-
-    What is changed frame by frame stays in the core's cache and asks for no new pages. None for whatever else.
-    """
-    if not isinstance(rows, np.ndarray) or rows.shape[-4] != 3 or rows.dtype not in (np.float32, np.uint8):
-        return None
-    frames = np.moveaxis(rows, -4, -1)
-    return frames.reshape(-1, *frames.shape[-3:]) if frames.flags.c_contiguous else None
-
-
-def array_module(rows: Any) -> Any:
-    """Numpy for its arrays, else torch: `rot90`, `roll`, `stack`, `concatenate` take the same positional arguments."""
-    return np if isinstance(rows, np.ndarray) else torch

@@ -19,7 +19,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pclkd.pipeline.pretext.base import Facts, Pretext, PretextDraw, array_module, change_rows, need_views
+from pclkd.pipeline.pretext.base import Facts, Pretext, PretextDraw, need_views
+from pclkd.pipeline.pretext.rows import array_module, change_rows
 from pclkd.pipeline.randomness import Purpose, integers
 
 __all__ = ["ORDERS", "ClipOrder", "ClipOrderDraw"]

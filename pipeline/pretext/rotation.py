@@ -17,7 +17,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pclkd.pipeline.pretext.base import Changed, Facts, Pretext, PretextDraw, change_rows, middle, quarter_turned
+from pclkd.pipeline.pretext.base import Changed, Facts, Pretext, PretextDraw, middle
+from pclkd.pipeline.pretext.rows import change_rows, quarter_turned
 from pclkd.pipeline.randomness import Purpose, integers
 
 __all__ = ["Rotation", "RotationDraw"]

@@ -20,8 +20,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from pclkd.pipeline.clips.sampling import FASTEST
-from pclkd.pipeline.pretext.base import Changed, Facts, Pretext, PretextDraw, middle
+from pclkd.pipeline.pretext.base import FASTEST, Changed, Facts, Pretext, PretextDraw, middle
 from pclkd.pipeline.randomness import Purpose, words
 from pclkd.sharding.common.errors import InputError
 

@@ -20,17 +20,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pclkd.pipeline.pretext.base import (
-    Facts,
-    Pretext,
-    PretextDraw,
-    array_module,
-    change_rows,
-    frames_of,
-    middle,
-    need_views,
-    quarter_turned,
-)
+from pclkd.pipeline.pretext.base import Facts, Pretext, PretextDraw, middle, need_views
+from pclkd.pipeline.pretext.rows import array_module, change_rows, frames_of, quarter_turned
 from pclkd.pipeline.randomness import Purpose, words
 from pclkd.sharding.common.errors import InputError
 

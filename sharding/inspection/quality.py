@@ -15,9 +15,9 @@ from pclkd.sharding.common.errors import InputError
 from pclkd.sharding.common.storage import join, local_copy
 from pclkd.sharding.datasets.names import unprintable
 from pclkd.sharding.shards.index import ShardIndex
-from pclkd.sharding.shards.manifest import CHROMAS
 from pclkd.sharding.shards.samples import decode_jpeg, read_jpegs, read_notes
 from pclkd.sharding.video.frames import UnreadableVideoError, encode_planes, open_pixels, open_planes
+from pclkd.sharding.video.settings import CHROMAS
 
 __all__ = ["QUALITIES", "QualityRow", "QualityTable", "luma", "measure_quality", "psnr", "ssim"]
 

@@ -10,7 +10,8 @@ import click
 
 from pclkd.sharding.inspection.quality import QualityTable
 from pclkd.sharding.inspection.statistics import Spread, Statistics
-from pclkd.sharding.shards.manifest import Manifest, PackSettings
+from pclkd.sharding.shards.manifest import Manifest
+from pclkd.sharding.video.settings import PackSettings
 
 __all__ = ["print_quality", "print_statistics", "print_summary", "summarise"]
 

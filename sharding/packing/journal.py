@@ -16,7 +16,8 @@ import numpy.typing as npt
 
 from pclkd.sharding.common import storage
 from pclkd.sharding.packing.task import WORK_FOLDER, PackedVideo, ShardResult, ShardTask
-from pclkd.sharding.shards.manifest import FORMAT_VERSION, PackSettings, Quarantined, ShardRecord
+from pclkd.sharding.shards.manifest import FORMAT_VERSION, Quarantined, ShardRecord
+from pclkd.sharding.video.settings import PackSettings
 
 __all__ = ["PLAN_NAME", "Recorded", "read_record", "record_name", "remove_record", "write_plan", "write_record"]
 

@@ -15,8 +15,9 @@ from pclkd.sharding.packing.lock import locked
 from pclkd.sharding.packing.run import PackRun
 from pclkd.sharding.packing.supervise import Limits
 from pclkd.sharding.packing.task import Opener
-from pclkd.sharding.shards.manifest import Manifest, PackSettings
+from pclkd.sharding.shards.manifest import Manifest
 from pclkd.sharding.video.frames import open_video
+from pclkd.sharding.video.settings import PackSettings
 
 __all__ = ["PackPlan", "PackReport", "pack_videos", "plan_packing"]
 

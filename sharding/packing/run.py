@@ -20,14 +20,8 @@ from pclkd.sharding.packing.reuse import CheckTask, finished_shards
 from pclkd.sharding.packing.task import Opener, ShardResult, ShardTask
 from pclkd.sharding.shards.columns import Column, check_columns, column_sums, write_columns
 from pclkd.sharding.shards.index import ShardIndex
-from pclkd.sharding.shards.manifest import (
-    FORMAT_VERSION,
-    MANIFEST_NAME,
-    Manifest,
-    PackSettings,
-    Quarantined,
-    SplitCount,
-)
+from pclkd.sharding.shards.manifest import FORMAT_VERSION, MANIFEST_NAME, Manifest, Quarantined, SplitCount
+from pclkd.sharding.video.settings import PackSettings
 
 __all__ = ["PackRun", "index_columns", "shard_manifest"]
 

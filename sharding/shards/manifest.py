@@ -9,70 +9,13 @@ from typing import Any
 
 from pclkd.sharding.common import storage
 from pclkd.sharding.common.errors import InputError
+from pclkd.sharding.video.settings import PackSettings
 
-__all__ = [
-    "CHROMAS",
-    "FORMAT_VERSION",
-    "MANIFEST_NAME",
-    "Manifest",
-    "PackSettings",
-    "Quarantined",
-    "ShardRecord",
-    "SplitCount",
-]
+__all__ = ["FORMAT_VERSION", "MANIFEST_NAME", "Manifest", "Quarantined", "ShardRecord", "SplitCount"]
 
 FORMAT_VERSION = 2
-CHROMAS = ("4:2:0", "4:4:4")
 MANIFEST_NAME = "manifest.json"
 _PACK_AGAIN = "pack the videos again with 'shard-ucf101 pack'"
-
-
-@dataclass(frozen=True)
-class PackSettings:
-    """How frames are stored. The bytes of a shard depend on these and on its videos alone.
-
-    Attributes:
-        height: pixels; 0 with `short_side`.
-        width: pixels; 0 with `short_side`.
-        short_side: pixels of the shorter side, where each video keeps its aspect; 0: exactly `height` x `width`.
-        fps: frames a second to keep; 0: all.
-        max_frames: frames to keep at most, from the start; 0: all.
-        quality: JPEG quality, 1 to 95.
-        chroma: "4:2:0" or "4:4:4".
-        videos_per_shard: videos in a shard.
-
-    Raises:
-        InputError: a value out of range.
-    """
-
-    height: int = 128
-    width: int = 171
-    short_side: int = 0
-    fps: float = 0.0
-    max_frames: int = 0
-    quality: int = 90
-    chroma: str = "4:2:0"
-    videos_per_shard: int = 128
-
-    def __post_init__(self) -> None:
-        if self.short_side:
-            if self.height or self.width:
-                raise InputError(
-                    f"a frame size of {self.height}x{self.width} and a short side of {self.short_side} pixels",
-                    remedy="give one of the two",
-                )
-            if not 16 <= self.short_side <= 4096:
-                raise InputError(f"a short side of {self.short_side} pixels", remedy="use 16 to 4096")
-        elif min(self.height, self.width) < 16 or max(self.height, self.width) > 4096:
-            raise InputError(f"a frame size of {self.height}x{self.width} pixels", remedy="use 16 to 4096 a side")
-        if not 0 <= self.fps <= 1000:
-            raise InputError(f"{self.fps} frames a second", remedy="use up to 1000, or 0 to keep every frame")
-        if self.max_frames < 0:
-            raise InputError(f"at most {self.max_frames} frames", remedy="use 1 or more, or 0 to keep all")
-        if not 1 <= self.quality <= 95:
-            raise InputError(f"a JPEG quality of {self.quality}", remedy="use 1 to 95")
-        if self.chroma not in CHROMAS:
-            raise InputError(f"a chroma sampling of {self.chroma!r}", remedy=f"use {' or '.join(CHROMAS)}")
 
 
 @dataclass(frozen=True)

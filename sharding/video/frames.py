@@ -12,10 +12,9 @@ from typing import Generic, TypeVar
 import av
 import simplejpeg  # type: ignore[import-untyped]
 
-from pclkd.sharding.shards.manifest import PackSettings
 from pclkd.sharding.video.decode import DecodedVideo, UnreadableVideoError, decode_video, telling
 from pclkd.sharding.video.scale import RGB, YUV_420, YUV_444, Plane, Scaler, orientation_of
-from pclkd.sharding.video.settings import stored_size
+from pclkd.sharding.video.settings import PackSettings, stored_size
 
 __all__ = [
     "EncodedVideo",

@@ -11,8 +11,8 @@ from pclkd.pipeline.clips.sampling import clip_frames
 from pclkd.pipeline.pixels.dali import MEAN, STD
 from pclkd.pipeline.pixels.finish import residual
 from pclkd.sharding.common.errors import InputError
-from pclkd.sharding.shards.manifest import PackSettings
 from pclkd.sharding.video.frames import UnreadableVideoError, open_pixels
+from pclkd.sharding.video.settings import PackSettings
 
 __all__ = ["video_clips"]
 

@@ -3,28 +3,15 @@
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
 
 import torch
-from pydantic import Field
 
 from pclkd.pipeline.batch import ClipBatch
 from pclkd.sharding.common.files import atomic_write
-from pclkd.sharding.common.settings import Settings
 
-__all__ = ["GuardSettings", "name_samples", "non_finite", "save_bundle", "signs_of_collapse"]
+__all__ = ["name_samples", "non_finite", "save_bundle", "signs_of_collapse"]
 
 _TOLD_AT_MOST = 8
-
-
-class GuardSettings(Settings):
-    """What is watched while training."""
-
-    non_finite: Literal["stop", "skip"] = "stop"
-    """A loss or gradient that is not finite: stop the run, or leave that update out (each step then copies the
-    batch-norm statistics, and in fp16 waits for the device). Either way the batch is saved to look at."""
-    least_spread: float = Field(default=0.05, ge=0, le=1)
-    """Mean embedding_spread of an epoch below which a warning says that the embeddings collapse; 0 never warns."""
 
 
 def non_finite(figures: Mapping[str, float]) -> list[str]:

@@ -9,8 +9,8 @@ from PIL import Image
 
 from pclkd.benchmarks.cli import main
 from pclkd.benchmarks.packing.stages import ReadyFrames, decode_only, decode_scale, plain_frames, plain_loop
-from pclkd.sharding.shards.manifest import PackSettings
 from pclkd.sharding.video.frames import open_video
+from pclkd.sharding.video.settings import PackSettings
 
 SETTINGS = PackSettings(64, 86)
 

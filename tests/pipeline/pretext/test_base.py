@@ -9,10 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from pclkd.pipeline.pretext.base import Facts, Pretext, PretextDraw, change_rows
+from pclkd.pipeline.pretext.base import Facts, Pretext, PretextDraw
 from pclkd.pipeline.pretext.clip_order import ORDERS, ClipOrder, ClipOrderDraw
 from pclkd.pipeline.pretext.registry import PretextSettings
 from pclkd.pipeline.pretext.rotation import Rotation, RotationDraw
+from pclkd.pipeline.pretext.rows import change_rows
 from pclkd.pipeline.pretext.speed import Speed, SpeedDraw
 from pclkd.pipeline.pretext.vcp import Vcp
 from pclkd.sharding.common.errors import InputError

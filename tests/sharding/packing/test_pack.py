@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 
 from pclkd.sharding import InputError, Manifest, ShardIndex, pack_videos, plan_packing
-from pclkd.sharding.shards.manifest import PackSettings
 from pclkd.sharding.video.frames import open_video
+from pclkd.sharding.video.settings import PackSettings
 
 SMALL = {"height": 32, "width": 43, "quality": 50}
 

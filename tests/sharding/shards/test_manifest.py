@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from pclkd.sharding import InputError, Manifest
-from pclkd.sharding.shards.manifest import MANIFEST_NAME, PackSettings, Quarantined, ShardRecord, SplitCount
+from pclkd.sharding.shards.manifest import MANIFEST_NAME, Quarantined, ShardRecord, SplitCount
+from pclkd.sharding.video.settings import PackSettings
 
 
 def example() -> Manifest:

@@ -6,9 +6,9 @@ import av
 import numpy as np
 import pytest
 
-from pclkd.sharding.shards.manifest import PackSettings
 from pclkd.sharding.video.completeness import bytes_missing
 from pclkd.sharding.video.frames import UnreadableVideoError, open_video
+from pclkd.sharding.video.settings import PackSettings
 
 FRAMES = 60
 

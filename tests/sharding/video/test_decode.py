@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from av.video.reformatter import Interpolation
 
-from pclkd.sharding.shards.manifest import PackSettings
 from pclkd.sharding.video.frames import UnreadableVideoError, open_pixels
+from pclkd.sharding.video.settings import PackSettings
 
 ACCURATE = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
 

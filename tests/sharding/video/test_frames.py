@@ -17,8 +17,8 @@ import pytest
 import simplejpeg
 from PIL import Image
 
-from pclkd.sharding.shards.manifest import PackSettings
 from pclkd.sharding.video.frames import UnreadableVideoError, encode_planes, open_pixels, open_planes, open_video
+from pclkd.sharding.video.settings import PackSettings
 
 SMALL = PackSettings(32, 40)
 

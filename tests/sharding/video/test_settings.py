@@ -4,8 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pclkd.sharding.shards.manifest import PackSettings
-from pclkd.sharding.video.settings import stored_size
+from pclkd.sharding.video.settings import PackSettings, stored_size
 
 SQUARE = Fraction(1)
 
