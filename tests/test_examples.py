@@ -1,0 +1,54 @@
+"""The examples: a user's own parts from a module of their own, through public names alone."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from pclkd.pipeline.pretext.base import Facts
+from pclkd.training.runs.checkpoint import load_checkpoint
+
+EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
+SMALL = ("tuples.clip_frames=8", "tuples.clip_stride=12", "loader.crop=48", "loader.batch_size=4", "pcl.negatives=8")
+
+
+def program(*words: object) -> str:
+    done = subprocess.run([sys.executable, *map(str, words)], capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_a_network_of_ones_own_trains_and_teaches(synthetic_shards: Path, tmp_path: Path) -> None:
+    command = ["-m", "pclkd.training.cli", "--import", EXAMPLES / "own_backbone.py"]
+    common = ["--data", synthetic_shards, "--max-steps=2", "--set=evaluation.every=0", *(f"--set={s}" for s in SMALL)]
+    teacher, student = tmp_path / "teacher", tmp_path / "student"
+    program(*command, "pretrain", "--out", teacher, "--backbone", "frame_average", *common)
+    program(
+        *command,
+        *("distill", "--out", student, "--backbone", "r3d", "--set=backbone.width=0.125", "--teacher", teacher),
+        *common,
+    )
+    assert load_checkpoint(teacher).settings.backbone.name == "frame_average"
+    assert load_checkpoint(student).step == 2
+
+
+def test_a_pretext_task_of_ones_own_reaches_the_clips(synthetic_shards: Path) -> None:
+    told = program(EXAMPLES / "own_pretext_task.py", synthetic_shards)
+    assert told.startswith("clips [4, 3, 3, 16, 48, 48], labels [")
+
+
+def test_the_arrow_of_time_reverses_what_it_says(monkeypatch) -> None:
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    from own_pretext_task import ArrowOfTime
+
+    ids = np.arange(64)
+    draw = ArrowOfTime().draw(3, 1, ids, Facts(np.ones(64, np.bool_), np.full((64, 3), 8)))
+    assert 16 < draw.label.sum() < 48
+    clips = torch.arange(64 * 3 * 1 * 5 * 2 * 2, dtype=torch.float32).reshape(64, 3, 1, 5, 2, 2)
+    changed = draw.apply(clips.clone())
+    for sample, label in enumerate(draw.label):
+        expected = clips[sample].clone()
+        expected[1] = expected[1][:, range(4, -1, -1)] if label else expected[1]
+        assert torch.equal(changed[sample], expected)
