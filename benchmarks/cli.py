@@ -254,8 +254,8 @@ def compare(ctx: click.Context, before: Path, after: Path) -> None:
         ctx.exit(_SLOWER)
 
 
+main.add_command(measure_all)
+
+
 if __name__ == "__main__":
     main()
-
-
-main.add_command(measure_all)

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pclkd.sharding.common.console import CleanGroup
-from pclkd.sharding.inspection.text import print_summary, summarise
 from pclkd.sharding.options import FOLDER, SIZE, dataset_options, engine_options, frame_options
 
 if TYPE_CHECKING:
@@ -60,6 +59,7 @@ def pack(
     run had to stop; OUT holds no finished set, or the one that it held.
     """
     from pclkd.sharding.common.console import show_progress
+    from pclkd.sharding.inspection.text import print_summary, summarise
     from pclkd.sharding.packing.pack import pack_videos, plan_packing
 
     plan = plan_packing(videos, **source, **frames, strict=strict)
@@ -111,7 +111,7 @@ def info(out: str, quality: str | None, as_json: bool) -> None:
     the scaled originals.
     """
     from pclkd.sharding.inspection.statistics import measure_set
-    from pclkd.sharding.inspection.text import print_quality, print_statistics
+    from pclkd.sharding.inspection.text import print_quality, print_statistics, print_summary, summarise
     from pclkd.sharding.shards.index import ShardIndex
 
     index = ShardIndex.open(out, check_shards=False)

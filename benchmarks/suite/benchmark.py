@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pclkd.benchmarks.measuring.result import BenchmarkResult
+from pclkd.benchmarks.suite.material import gather_material
 from pclkd.benchmarks.suite.result import joined_result
 from pclkd.benchmarks.suite.run import SectionFailedError, run_section
-from pclkd.benchmarks.suite.sections import SECTIONS, Material, Section, gather_material
+from pclkd.benchmarks.suite.sections import SECTIONS, Material, Section
 from pclkd.sharding.common.errors import InputError
 
 __all__ = ["AllBenchmark"]

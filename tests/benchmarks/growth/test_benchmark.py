@@ -19,7 +19,7 @@ from pclkd.sharding.common.errors import InputError
 from pclkd.sharding.packing.pack import pack_videos, plan_packing
 from pclkd.sharding.shards.index import ShardIndex
 from pclkd.sharding.shards.tar import BLOCK
-from pclkd.sharding.synth.dataset.dataset import LISTS_FOLDER, VIDEOS_FOLDER, SynthSettings, render_dataset
+from pclkd.sharding.synth.dataset import LISTS_FOLDER, VIDEOS_FOLDER, SynthSettings, render_dataset
 
 MILLION = 1_000_000
 

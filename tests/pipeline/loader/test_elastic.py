@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from pclkd.pipeline import clip_loader
 from pclkd.pipeline.batch import ClipBatch
 from pclkd.pipeline.clips.sampling import TupleSettings
-from pclkd.pipeline.loader.loader.loader import ClipLoader
-from pclkd.pipeline.loader.loader.order_part import (
+from pclkd.pipeline.loader.loader import ClipLoader
+from pclkd.pipeline.loader.order import (
     sequential_positions,
     sequential_steps,
     shuffled_positions,

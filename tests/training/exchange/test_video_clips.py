@@ -8,8 +8,7 @@ from pclkd.pipeline.clips.covering import UniformRecipe
 from pclkd.pipeline.loader.loader import ClipLoader, LoaderSettings
 from pclkd.sharding.common.errors import InputError
 from pclkd.sharding.shards.index import ShardIndex
-from pclkd.training import load_backbone
-from pclkd.training.exchange import video_clips
+from pclkd.training import load_backbone, video_clips
 from pclkd.training.models.registry import build_backbone
 
 
