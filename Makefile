@@ -1,5 +1,6 @@
 # make demo   the whole story: rendered (or real) videos -> shards -> teacher -> students -> report in runs/demo
 # make test   the test suite, against the installed wheel
+# make golden renews tests/golden.json; in a commit that says why its change is meant to change numbers
 # make check  lint, types, import rules
 
 PYTHON ?= python3
@@ -14,7 +15,7 @@ DEMO_OPTIONS := $(if $(UCF101),--videos '$(UCF101)') $(if $(SPLITS),--splits '$(
 # pytest's workers; each test of several processes or threads stays small
 WORKERS ?= 2
 
-.PHONY: demo test check clean
+.PHONY: demo test golden check clean
 
 # The package is rebuilt into the environment on every call, so that what runs is what is in the checkout.
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check
@@ -40,6 +41,10 @@ demo: $(VENV)/.dependencies
 test: $(VENV)/.dependencies
 	$(install_wheel)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+
+golden: $(VENV)/.dependencies
+	$(install_wheel)
+	PCLKD_RENEW_GOLDEN=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/test_golden.py
 
 check: $(VENV)/.dependencies
 	$(install_wheel)
