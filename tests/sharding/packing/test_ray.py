@@ -27,13 +27,24 @@ OPENER = """
     from pclkd.sharding.video.frames import EncodedVideo, open_video
 
 
+    def first_of_all(mark):
+        try:
+            (mark.parent / "held").mkdir()
+        except FileExistsError:
+            return False
+        (mark.parent / "held" / mark.name).touch()
+        return True
+
+
     @contextmanager
-    def slow(path, settings):
-        (Path(os.environ["PCLKD_TEST_MARKS"]) / f"{path.stem}.{os.getpid()}").touch()
+    def the_first_waits_to_be_killed(path, settings):
+        mark = Path(os.environ["PCLKD_TEST_MARKS"]) / f"{path.stem}.{os.getpid()}"
+        mark.touch()
         with open_video(path, settings) as video:
             def frames():
-                for frame in video.frames:
-                    time.sleep(0.1)
+                for number, frame in enumerate(video.frames):
+                    if number == 3 and first_of_all(mark):
+                        time.sleep(10_000)
                     yield frame
             yield EncodedVideo(video.fps, video.height, video.width, frames())
 
@@ -81,16 +92,23 @@ def contents(root: Path) -> dict[str, bytes]:
     return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
 
 
-def wait_until_decoding(node: Any) -> None:
-    """Wait until a process of this node has a video in hand."""
-    raylet = psutil.Process(node.all_processes["raylet"][0].process.pid)
-    deadline = time.monotonic() + 60
-    while True:
-        inside = {str(process.pid) for process in raylet.children(recursive=True)}
-        if inside & {mark.name.rpartition(".")[2] for mark in Path(os.environ["PCLKD_TEST_MARKS"]).iterdir()}:
-            return
+def wait_until_held() -> tuple[str, int]:
+    """Wait until a process has a video in hand that it will not let go of; return the video and the process."""
+    held = Path(os.environ["PCLKD_TEST_MARKS"]) / "held"
+    deadline = time.monotonic() + 120
+    while not (held.exists() and any(held.iterdir())):
         assert time.monotonic() < deadline
         time.sleep(0.05)
+    (mark,) = held.iterdir()
+    video, _, process = mark.name.rpartition(".")
+    return video, int(process)
+
+
+def node_of(process: int, nodes: list[Any]) -> Any:
+    """The node that a process belongs to."""
+    parents = {parent.pid for parent in psutil.Process(process).parents()}
+    (node,) = [node for node in nodes if node.all_processes["raylet"][0].process.pid in parents]
+    return node
 
 
 def test_a_cluster_makes_the_same_bytes_though_one_worker_is_killed(
@@ -100,26 +118,33 @@ def test_a_cluster_makes_the_same_bytes_though_one_worker_is_killed(
 
     plan = plan_packing(synthetic_videos.videos, synthetic_videos.splits, **SMALL)
     local = pack_videos(plan, tmp_path / "local", workers=2)
-    victims = list(cluster.worker_nodes)
-    assert len(victims) == 2
+    nodes = list(cluster.worker_nodes)
+    assert len(nodes) == 2
     steps: list[str] = []
+    held: list[str] = []
 
     def step(name: str, _failed: bool = False, /) -> None:
         if not steps:
-            wait_until_decoding(victims[0])
-            cluster.remove_node(victims[0], allow_graceful=False)
+            video, process = wait_until_held()
+            cluster.remove_node(node_of(process, nodes), allow_graceful=False)
+            held.append(video)
         steps.append(name)
 
     report = pack_videos(
-        plan, tmp_path / "ray", engine="ray", ray_address=cluster.address, step=step, opener=opener.slow
+        plan,
+        tmp_path / "ray",
+        engine="ray",
+        ray_address=cluster.address,
+        step=step,
+        opener=opener.the_first_waits_to_be_killed,
     )
     assert not ray.is_initialized()
     assert report.manifest == local.manifest
     assert report.made == local.made > 4
     assert contents(tmp_path / "ray") == contents(tmp_path / "local")
     assert sorted(steps) == sorted(video.relative for video in plan.dataset.videos)
-    marks = list(Path(os.environ["PCLKD_TEST_MARKS"]).iterdir())
-    assert len(marks) > len(steps), "the killed worker had a video in hand that was begun again elsewhere"
+    begun = list(Path(os.environ["PCLKD_TEST_MARKS"]).glob(f"{held[0]}.*"))
+    assert len(begun) == 2, "the killed worker had a video in hand that was begun again elsewhere"
     again = pack_videos(plan, tmp_path / "ray", engine="ray", ray_address=cluster.address)
     assert again.complete
 
