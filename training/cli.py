@@ -15,6 +15,7 @@ from typing import Any
 import click
 
 from pclkd.sharding.common.console import CleanGroup
+from pclkd.training.runs.files import PROTOCOLS
 
 __all__ = ["main"]
 
@@ -106,9 +107,6 @@ def preview(data: str, out: Path, preset: str, assignments: tuple[str, ...], sam
         click.echo(f"wrote {path}")
 
 
-_PROTOCOLS = ["pretext", "linear", "knn", "retrieval", "finetune"]
-
-
 def _run_options(command: Callable[..., None]) -> Callable[..., None]:
     """The options that pretrain and distill share."""
     options = [
@@ -192,7 +190,7 @@ def _train(
 @main.command()
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("--data", type=click.Path(path_type=Path), required=True, help="Shard set to measure on.")
-@click.option("--protocol", type=click.Choice(_PROTOCOLS), required=True, help="What to measure.")
+@click.option("--protocol", type=click.Choice(PROTOCOLS), required=True, help="What to measure.")
 @click.option("--split", "splits", type=int, multiple=True, help="Official split; again for the mean of several.")
 @click.option("--clips", type=click.IntRange(min=1), default=10, show_default=True, help="Clips a video.")
 @click.option("--epochs", type=click.IntRange(min=1), default=150, show_default=True, help="Of fine-tuning.")

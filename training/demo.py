@@ -16,12 +16,13 @@ from pclkd.sharding.packing.pack import pack_videos, plan_packing
 from pclkd.sharding.shards.index import ShardIndex
 from pclkd.sharding.shards.manifest import MANIFEST_NAME
 from pclkd.sharding.synth.dataset import LISTS_FOLDER, VIDEOS_FOLDER, SynthSettings, render_dataset
-from pclkd.training.evaluation.evaluate import Protocol, evaluate_run
+from pclkd.training.evaluation.evaluate import evaluate_run
 from pclkd.training.loop.plan import plan_run
 from pclkd.training.loop.progress import say
 from pclkd.training.loop.trainer import train
 from pclkd.training.report.report import write_report
 from pclkd.training.runs.checkpoint import CHECKPOINT_NAME, load_checkpoint
+from pclkd.training.runs.files import Protocol
 from pclkd.training.settings import RunSettings, override, preset
 
 __all__ = ["run_demo"]

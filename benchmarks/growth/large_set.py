@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pclkd.sharding.common.errors import InputError
+from pclkd.sharding.common.files import sha256_of
 from pclkd.sharding.shards.columns import COLUMNS
 from pclkd.sharding.shards.index import ShardIndex
 from pclkd.sharding.shards.manifest import ShardRecord, SplitCount
@@ -71,7 +72,7 @@ def grow_shard_set(small: ShardIndex, out: Path, videos: int, videos_per_shard: 
         videos=videos,
         frames=frames,
         shards=tuple(records),
-        columns={name: _sha256(out / "index" / f"{name}.npy") for name in COLUMNS},
+        columns={name: sha256_of(out / "index" / f"{name}.npy") for name in COLUMNS},
         quarantined=(),
         missing=(),
         unlisted=(),
@@ -160,8 +161,3 @@ def _parts(name: str, block: Block, size: int, frames_a_block: int) -> Iterator[
 
 def _name(number: int) -> str:
     return f"shard-{number:06d}.tar"
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,12 +1,15 @@
-"""Files that appear under their final name only when they are whole."""
+"""Files that appear under their final name only when they are whole, and the sum that tells whether they still are."""
 
+import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-__all__ = ["atomic_write", "sync_folder", "write_bytes", "write_text"]
+__all__ = ["atomic_write", "sha256_of", "sync_folder", "write_bytes", "write_text"]
+
+_CHUNK = 1 << 20
 
 
 @contextmanager
@@ -46,3 +49,13 @@ def write_bytes(path: Path, data: bytes) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write `text` as UTF-8 to `path`, whole or not at all."""
     write_bytes(path, text.encode())
+
+
+def sha256_of(path: Path, tick: Callable[[], None] = lambda: None) -> str:
+    """Return the SHA-256 of a file as hex, calling `tick` after every MiB."""
+    found = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            found.update(chunk)
+            tick()
+    return found.hexdigest()

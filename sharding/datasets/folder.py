@@ -4,7 +4,6 @@ The parts may be told by folders named train, val or test above the class folder
 groups: what is in `Jump/anna/` and in `Run/anna/` stays together when a test part is held out.
 """
 
-import re
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
@@ -12,13 +11,11 @@ from pclkd.sharding.common import storage
 from pclkd.sharding.common.errors import InputError
 from pclkd.sharding.datasets.class_folders import source_name
 from pclkd.sharding.datasets.dataset import Dataset, Video
-from pclkd.sharding.datasets.names import group_number, path_key, printable
+from pclkd.sharding.datasets.names import group_number, path_key, printable, ucf_group
 from pclkd.sharding.datasets.parts import assign_parts, part_word
 from pclkd.sharding.datasets.video_files import FoundVideo, find_videos
 
 __all__ = ["read_folder"]
-
-_UCF_GROUP = re.compile(r"_g(\d{1,9})_c\d+$", re.IGNORECASE)
 
 
 def read_folder(root: str | Path, test_share: float = 0.0, found: Sequence[FoundVideo] | None = None) -> Dataset:
@@ -71,7 +68,4 @@ def read_folder(root: str | Path, test_share: float = 0.0, found: Sequence[Found
 
 
 def _group(name: str, folders: list[str]) -> int:
-    if folders:
-        return group_number("/".join(folders))
-    match = _UCF_GROUP.search(name)
-    return int(match[1]) if match else -1
+    return group_number("/".join(folders)) if folders else ucf_group(name)

@@ -8,11 +8,12 @@ import os
 import re
 from pathlib import PurePosixPath
 
-__all__ = ["LONGEST_KEY", "group_number", "path_key", "printable", "sample_key", "unprintable"]
+__all__ = ["LONGEST_KEY", "group_number", "path_key", "printable", "sample_key", "ucf_group", "unprintable"]
 
 LONGEST_KEY = 93  # a USTAR name holds 100 bytes, ".mjpeg" takes 6 of them
 _UNSAFE = re.compile(r"[^A-Za-z0-9_-]")
 _ESCAPE = re.compile(rb"\\(?:x([0-9a-f]{2})|\\)")
+_UCF_GROUP = re.compile(r"_g(\d{1,9})_c\d+$", re.IGNORECASE)
 _LARGEST_GROUP = 2**31 - 1  # groups are stored as int32
 
 
@@ -70,3 +71,9 @@ def group_number(name: str) -> int:
     if name.isdecimal() and name.isascii() and int(name) <= _LARGEST_GROUP:
         return int(name)
     return int.from_bytes(hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest()[:4], "big") >> 1
+
+
+def ucf_group(stem: str) -> int:
+    """Return the group in a file name as UCF101 has it, 7 of `v_Archery_g07_c02` (without suffix), else -1."""
+    match = _UCF_GROUP.search(stem)
+    return int(match[1]) if match else -1

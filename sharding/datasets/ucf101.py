@@ -14,12 +14,12 @@ from pclkd.sharding.common.errors import InputError
 from pclkd.sharding.datasets.class_folders import match_lists
 from pclkd.sharding.datasets.dataset import Dataset, Part
 from pclkd.sharding.datasets.list_files import list_names, numbered_lines
+from pclkd.sharding.datasets.names import ucf_group
 
 __all__ = ["CLASS_LIST", "LIST_NAME", "SplitLists", "read_ucf101"]
 
 CLASS_LIST = "classInd.txt"
 LIST_NAME = re.compile(r"(train|test)list(\d+)\.txt")
-_GROUP = re.compile(r"_g(\d{1,9})_c\d+$", re.IGNORECASE)
 _GET_THEM = "use the folder that holds classInd.txt and the lists trainlist01.txt and testlist01.txt to 03"
 
 
@@ -30,12 +30,7 @@ def read_ucf101(root: str | Path, splits: str | Path) -> Dataset:
         InputError: anything wrong with the folder or the lists.
     """
     lists = SplitLists.read(splits)
-    return match_lists("ucf101", root, lists.classes, lists.numbers, lists.listed, _group)
-
-
-def _group(_: str, stem: str) -> int:
-    match = _GROUP.search(stem)
-    return int(match[1]) if match else -1
+    return match_lists("ucf101", root, lists.classes, lists.numbers, lists.listed, lambda _, stem: ucf_group(stem))
 
 
 @dataclass(frozen=True)

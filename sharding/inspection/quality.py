@@ -1,7 +1,6 @@
 """What JPEG takes from the frames: PSNR, SSIM and bytes at several qualities, measured on the originals of a set."""
 
 import dataclasses
-import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pclkd.sharding.common.errors import InputError
+from pclkd.sharding.common.files import sha256_of
 from pclkd.sharding.common.storage import join, local_copy
 from pclkd.sharding.datasets.names import unprintable
 from pclkd.sharding.shards.index import ShardIndex
@@ -176,9 +176,7 @@ def _original(index: ShardIndex, sample: int, originals: str | Path) -> Iterator
     url = join(folder, unprintable(notes["source"]))
     try:
         with local_copy(url) as path:
-            with path.open("rb") as file:
-                same = hashlib.file_digest(file, "sha256").hexdigest() == notes["source_sha256"]
-            if not same:
+            if sha256_of(path) != notes["source_sha256"]:
                 raise InputError(
                     f"{url} is not the file that video {index.key(sample)} in {index.root} was made from",
                     remedy="give the folder of videos that the set was packed from",

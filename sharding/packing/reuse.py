@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from pclkd.sharding.common import storage
+from pclkd.sharding.common.files import sha256_of
 from pclkd.sharding.datasets.dataset import Video
 from pclkd.sharding.packing.journal import read_record, stored_version
-from pclkd.sharding.packing.shard import sha256_of, write_index
+from pclkd.sharding.packing.shard import write_index
 from pclkd.sharding.packing.task import PackedVideo, ShardResult, ShardTask
 from pclkd.sharding.shards.columns import Column
 from pclkd.sharding.shards.index import ShardIndex

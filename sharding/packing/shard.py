@@ -23,7 +23,7 @@ from pclkd.sharding.shards.manifest import Quarantined, ShardRecord
 from pclkd.sharding.shards.tar import BLOCK, LARGEST_MEMBER, MemberTooLargeError, TarWriter, webdataset_index
 from pclkd.sharding.video.frames import UnreadableVideoError
 
-__all__ = ["FileLostError", "Outcome", "Tell", "make_shard", "sha256_of", "write_index"]
+__all__ = ["FileLostError", "Outcome", "Tell", "make_shard", "write_index"]
 
 Outcome = PackedVideo | Quarantined
 # What a worker says while it goes on: ("begin", position of the video), ("alive",), ("retry",), ("through", outcome),
@@ -83,16 +83,6 @@ def write_index(task: ShardTask, packed: Sequence[PackedVideo]) -> None:
         if storage.read_bytes(url) == content:
             return
     storage.write_bytes(url, content)
-
-
-def sha256_of(path: Path, tick: Callable[[], None] = lambda: None) -> str:
-    """Return the SHA-256 of a file as hex, calling `tick` as it goes on."""
-    found = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            found.update(chunk)
-            tick()
-    return found.hexdigest()
 
 
 def _end_of(outcomes: Sequence[Outcome]) -> int:
@@ -184,7 +174,7 @@ def _source(url: str, tick: Callable[[], None]) -> Iterator[Path]:
 
 def _hash_source(path: Path, tick: Callable[[], None]) -> str:
     try:
-        return sha256_of(path, tick)
+        return atomic.sha256_of(path, tick)
     except OSError as error:
         raise UnreadableVideoError(f"cannot be read ({error.strerror})") from error
 

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from pclkd.sharding.common import storage
 from pclkd.sharding.common.errors import InputError
+from pclkd.sharding.common.files import sha256_of
 
 __all__ = [
     "COLUMNS",
@@ -79,8 +80,8 @@ def check_columns(root: str | Path, sums: Mapping[str, str]) -> None:
     for name in COLUMNS:
         url = column_url(root, name)
         try:
-            with storage.local_copy(url) as path, path.open("rb") as file:
-                found = hashlib.file_digest(file, "sha256").hexdigest()
+            with storage.local_copy(url) as path:
+                found = sha256_of(path)
         except FileNotFoundError:
             raise InputError(f"no index column {url}", remedy=_PACK_AGAIN) from None
         if found != sums.get(name):
@@ -132,9 +133,7 @@ def fetch_column(url: str, sha256: str | None) -> Path:
     if not path.exists():
         cache.mkdir(parents=True, exist_ok=True)
         with storage.local_copy(url, cache) as copy:
-            with copy.open("rb") as file:
-                found = hashlib.file_digest(file, "sha256").hexdigest()
-            if found != sha256:
+            if sha256_of(copy) != sha256:
                 raise InputError(f"index column {url} differs from its SHA-256 in the manifest", remedy=_PACK_AGAIN)
             copy.replace(path)
     return path

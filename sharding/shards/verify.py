@@ -1,6 +1,5 @@
 """Re-read a shard set against its checksums and name what is damaged."""
 
-import hashlib
 import os
 import tarfile
 import zlib
@@ -13,6 +12,7 @@ import numpy as np
 
 from pclkd.sharding.common import storage
 from pclkd.sharding.common.errors import InputError
+from pclkd.sharding.common.files import sha256_of
 from pclkd.sharding.common.processes import available_cpus
 from pclkd.sharding.shards.columns import COLUMNS, column_url
 from pclkd.sharding.shards.index import ShardIndex
@@ -96,8 +96,8 @@ def _check_columns(root: str, manifest: Manifest) -> Iterator[Damage]:
 
 
 def _sha256(url: str) -> str:
-    with storage.local_copy(url) as path, path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    with storage.local_copy(url) as path:
+        return sha256_of(path)
 
 
 def _check_sum(root: str, shard: ShardRecord) -> Iterator[Damage]:
@@ -136,10 +136,8 @@ def _check_file(index: ShardIndex, shard: ShardRecord, samples: list[int], path:
         os.close(handle)
     if size != shard.bytes:
         yield Damage(shard.name, None, f"has {size} bytes, expected {shard.bytes}")
-    elif not blamed:
-        with path.open("rb") as file:
-            if hashlib.file_digest(file, "sha256").hexdigest() != shard.sha256:
-                yield Damage(shard.name, None, "differs from its SHA-256 in the manifest, outside of all videos")
+    elif not blamed and sha256_of(path) != shard.sha256:
+        yield Damage(shard.name, None, "differs from its SHA-256 in the manifest, outside of all videos")
     if not blamed:
         yield from _check_webdataset_index(index.root, Path(shard.name).with_suffix(".idx").name, entries)
 

@@ -6,12 +6,11 @@ go to train or to test, as in the real data set.
 
 import functools
 import io
-import re
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import av
 import numpy as np
@@ -19,6 +18,7 @@ import numpy as np
 from pclkd.sharding.common.errors import InputError
 from pclkd.sharding.common.files import write_text
 from pclkd.sharding.common.processes import available_cpus, run_tasks
+from pclkd.sharding.datasets.names import ucf_group
 from pclkd.sharding.synth.actions import ACTIONS, draw_track
 from pclkd.sharding.synth.render import render_clip
 from pclkd.sharding.synth.scene import Scene, draw_scene
@@ -173,7 +173,7 @@ def _write_lists(folder: Path, settings: SynthSettings, videos: list[str]) -> No
         train, test = [], []
         for video in videos:
             action, _, _ = video.partition("/")
-            group = int(re.findall(r"_g(\d+)_c", video)[-1])
+            group = ucf_group(PurePosixPath(video).stem)
             if group in test_groups:
                 test.append(f"{video}\n")
             else:

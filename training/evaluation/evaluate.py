@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, Self, get_args
+from typing import Any, Literal, Self
 
 import torch
 from torch import nn
@@ -24,13 +24,12 @@ from pclkd.training.evaluation.probes import knn_accuracy, linear_probe, retriev
 from pclkd.training.models.memory_layout import placed
 from pclkd.training.models.pcl_model import PclModel
 from pclkd.training.runs.checkpoint import Checkpoint, load_checkpoint, load_model
+from pclkd.training.runs.files import Protocol
 from pclkd.training.runs.pictures import thumbnails
 from pclkd.training.settings import RunSettings
 
-__all__ = ["PROTOCOLS", "Evaluator", "Protocol", "VideoFeatures", "evaluate_run"]
+__all__ = ["Evaluator", "VideoFeatures", "evaluate_run"]
 
-Protocol = Literal["pretext", "linear", "knn", "retrieval", "finetune"]
-PROTOCOLS: tuple[Protocol, ...] = get_args(Protocol)
 _PRETEXT_SEED = 20_201_015  # fixed: every network of every run is asked the same questions
 
 
@@ -176,7 +175,7 @@ def evaluate_run(
     Args:
         run: a run folder.
         data: the shard set to measure on; it need not be the one trained on.
-        protocol: one of PROTOCOLS.
+        protocol: one of `PROTOCOLS` in training/runs/files.py.
         splits: official splits; the run's own if empty. With several, the figures are their means and each split's own
             stand under "by_split". The network has seen the train part of its own split only, without labels: some of
             it are test videos of the other splits.

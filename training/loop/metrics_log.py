@@ -8,7 +8,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from pclkd.pipeline.batch import ClipBatch
 from pclkd.training.evaluation.evaluate import VideoFeatures
-from pclkd.training.runs.files import append_metrics
+from pclkd.training.runs.files import METRICS_NAME, append_metrics
 from pclkd.training.runs.pictures import clip_strip
 
 __all__ = ["MetricsLog"]
@@ -31,7 +31,7 @@ class MetricsLog:
     """
 
     def __init__(self, run: Path, first_step: int) -> None:
-        self._file = run / "metrics.jsonl"
+        self._file = run / METRICS_NAME
         self._board = SummaryWriter(str(run / "tensorboard"), purge_step=first_step + 1)
 
     def write(self, record: dict[str, Any]) -> None:

@@ -36,6 +36,7 @@ from pclkd.training.models.memory_layout import layout_of, placed
 from pclkd.training.runs.checkpoint import Checkpoint
 from pclkd.training.runs.checkpoint_writer import CheckpointWriter
 from pclkd.training.runs.environment import describe_environment
+from pclkd.training.runs.files import ENVIRONMENT_NAME, METRICS_NAME, SETTINGS_NAME
 
 __all__ = ["train"]
 
@@ -222,10 +223,10 @@ class _Trainer:
             "teachers": teachers,
             "data": str(plan.index.root),
         }
-        write_text(folder / "settings.json", json.dumps(settings, indent=2) + "\n")
-        write_text(folder / "env.json", json.dumps(describe_environment(), indent=2) + "\n")
+        write_text(folder / SETTINGS_NAME, json.dumps(settings, indent=2) + "\n")
+        write_text(folder / ENVIRONMENT_NAME, json.dumps(describe_environment(), indent=2) + "\n")
         if plan.resumed is None:
-            (folder / "metrics.jsonl").unlink(missing_ok=True)  # of a sitting that was killed before it saved anything
+            (folder / METRICS_NAME).unlink(missing_ok=True)  # of a sitting that was killed before it saved anything
         return MetricsLog(folder, self._at.step)
 
     def _warn(self, means: Mapping[str, float]) -> None:

@@ -15,15 +15,28 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 from pclkd.sharding.common.errors import InputError
 
-__all__ = ["METRICS_NAME", "SETTINGS_NAME", "RunRecord", "append_metrics", "find_runs", "read_run"]
+__all__ = [
+    "ENVIRONMENT_NAME",
+    "METRICS_NAME",
+    "PROTOCOLS",
+    "SETTINGS_NAME",
+    "Protocol",
+    "RunRecord",
+    "append_metrics",
+    "find_runs",
+    "read_run",
+]
 
 SETTINGS_NAME = "settings.json"
 METRICS_NAME = "metrics.jsonl"
-_ENVIRONMENT_NAME = "env.json"
+ENVIRONMENT_NAME = "env.json"
+
+Protocol = Literal["pretext", "linear", "knn", "retrieval", "finetune"]
+PROTOCOLS: tuple[Protocol, ...] = get_args(Protocol)
 
 
 @dataclass(frozen=True)
@@ -65,7 +78,7 @@ def read_run(path: str | Path) -> RunRecord:
             remedy="give the folder that train-kd wrote with --out",
         )
     lines = _read_metrics(path / METRICS_NAME)
-    environment = path / _ENVIRONMENT_NAME
+    environment = path / ENVIRONMENT_NAME
     return RunRecord(
         path=path,
         settings=_read_object(path / SETTINGS_NAME),
