@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pclkd.sharding.common.console import CleanGroup
+from pclkd.sharding.common.user_modules import import_user_module
 from pclkd.sharding.options import FOLDER, SIZE, dataset_options, engine_options, frame_options
 
 if TYPE_CHECKING:
@@ -21,10 +22,19 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 
-@click.group(cls=CleanGroup)
+@click.group(cls=CleanGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="pclkd")
-def main() -> None:
+@click.option(
+    "--import",
+    "modules",
+    multiple=True,
+    metavar="MODULE",
+    help="Import this module or .py file first: it registers layouts of data sets of yours (register_layout).",
+)
+def main(modules: tuple[str, ...]) -> None:
     """Turn action videos into shards that a training run reads at full speed."""
+    for module in modules:
+        import_user_module(module)
 
 
 _QUARANTINED = 3

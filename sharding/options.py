@@ -7,11 +7,23 @@ from typing import Any
 
 import click
 
+from pclkd.sharding.datasets.layout import layout_names
+
 __all__ = ["FOLDER", "SIZE", "dataset_options", "engine_options", "frame_options"]
 
 
-# `pclkd.sharding.datasets.registry` says the same to type checkers, but loading it takes long.
-_LAYOUTS = ("auto", "ucf101", "hmdb51", "kinetics", "folder", "csv")
+class _LayoutName(click.ParamType[str]):
+    """The name of a layout, as known when it is asked for: --import may have registered some."""
+
+    name = "layout"
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str | None:
+        """List the names for the help."""
+        return click.Choice(("auto", *layout_names())).get_metavar(param, ctx)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Refuse names that are not known."""
+        return click.Choice(("auto", *layout_names())).convert(value, param, ctx)
 
 
 def dataset_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -30,7 +42,7 @@ def dataset_options(command: Callable[..., None]) -> Callable[..., None]:
         ),
         click.option(
             "--dataset",
-            type=click.Choice(_LAYOUTS),
+            type=_LayoutName(),
             default="auto",
             show_default=True,
             help="Layout of the lists; auto tells what it found.",

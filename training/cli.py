@@ -32,7 +32,7 @@ __all__ = ["main"]
 def main(modules: tuple[str, ...]) -> None:
     """Learn video features without labels (PCL), and hand them on to other networks (PCL+KD)."""
     if modules:
-        from pclkd.training.models.registry import import_user_module
+        from pclkd.sharding.common.user_modules import import_user_module
 
         for module in modules:
             import_user_module(module)

@@ -1,1 +1,1 @@
-"""Which videos, classes and splits: a folder or table in, a Dataset out. One layout a file, and their registry."""
+"""Which videos, classes and splits: a folder or table in, a Dataset out. One layout a file, all of them in `layout`."""

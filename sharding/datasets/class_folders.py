@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pclkd.sharding.common import storage
 from pclkd.sharding.common.errors import InputError
-from pclkd.sharding.datasets.dataset import Dataset, DatasetKind, Part, Video
+from pclkd.sharding.datasets.dataset import Dataset, Part, Video
 from pclkd.sharding.datasets.names import printable, sample_key
 from pclkd.sharding.datasets.video_files import FoundVideo, find_videos, stem
 
@@ -15,7 +15,7 @@ _CLASS_FOLDERS = "give the folder that holds the class folders"
 
 
 def match_lists(
-    kind: DatasetKind,
+    kind: str,
     root: str | Path,
     classes: tuple[str, ...],
     numbers: tuple[int, ...],
@@ -28,7 +28,7 @@ def match_lists(
     of no class are passed over; videos that no list names are packed in no part.
 
     Args:
-        kind: which reader asks.
+        kind: name of the layout whose reader asks.
         root: path or URL of the folder of class folders.
         classes: class names; the position is the label.
         numbers: the splits.

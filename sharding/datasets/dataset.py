@@ -6,10 +6,9 @@ from typing import Literal
 
 from pclkd.sharding.common.errors import InputError
 
-__all__ = ["Dataset", "DatasetKind", "Part", "Video"]
+__all__ = ["Dataset", "Part", "Video"]
 
 Part = Literal["train", "test"]
-DatasetKind = Literal["ucf101", "hmdb51", "kinetics", "folder", "csv"]
 
 
 @dataclass(frozen=True)
@@ -38,7 +37,7 @@ class Dataset:
     """The videos found, sorted by name, and where they and the lists disagree.
 
     Attributes:
-        kind: which reader made it.
+        kind: name of the layout that it was read as.
         source: name of the folder or table the videos came from, without its path.
         classes: class names; the position is the label.
         numbers: the splits, ascending.
@@ -51,7 +50,7 @@ class Dataset:
         InputError: two videos would share a key (keys that differ only in case count as one).
     """
 
-    kind: DatasetKind
+    kind: str
     source: str
     classes: tuple[str, ...]
     numbers: tuple[int, ...]

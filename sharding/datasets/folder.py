@@ -11,11 +11,12 @@ from pclkd.sharding.common import storage
 from pclkd.sharding.common.errors import InputError
 from pclkd.sharding.datasets.class_folders import source_name
 from pclkd.sharding.datasets.dataset import Dataset, Video
+from pclkd.sharding.datasets.layout import Layout
 from pclkd.sharding.datasets.names import group_number, path_key, printable, ucf_group
 from pclkd.sharding.datasets.parts import assign_parts, part_word
 from pclkd.sharding.datasets.video_files import FoundVideo, find_videos
 
-__all__ = ["read_folder"]
+__all__ = ["LAYOUT", "read_folder"]
 
 
 def read_folder(root: str | Path, test_share: float = 0.0, found: Sequence[FoundVideo] | None = None) -> Dataset:
@@ -69,3 +70,6 @@ def read_folder(root: str | Path, test_share: float = 0.0, found: Sequence[Found
 
 def _group(name: str, folders: list[str]) -> int:
     return group_number("/".join(folders)) if folders else ucf_group(name)
+
+
+LAYOUT = Layout("folder", read_folder, "no lists: a folder for each class", lists=False)

@@ -11,12 +11,13 @@ from pclkd.sharding.common import storage
 from pclkd.sharding.common.errors import InputError
 from pclkd.sharding.datasets.class_folders import match_lists
 from pclkd.sharding.datasets.dataset import Dataset, Part
+from pclkd.sharding.datasets.layout import Layout
 from pclkd.sharding.datasets.list_files import list_names, numbered_lines
 from pclkd.sharding.datasets.names import group_number
 
-__all__ = ["LIST_NAME", "read_hmdb51"]
+__all__ = ["LAYOUT", "read_hmdb51"]
 
-LIST_NAME = re.compile(r"(.+)_test_split(\d+)\.txt")
+_LIST_NAME = re.compile(r"(.+)_test_split(\d+)\.txt")
 _GET_THEM = "use the folder that holds the lists such as brush_hair_test_split1.txt (testTrainMulti_7030_splits)"
 # What follows source and action in a file name: body part, camera, people, viewpoint, quality, number.
 _ATTRIBUTES = re.compile(r"_[a-z]_[a-z]{2}_np\d_[a-z]{2}_[a-z]{3}_\d+$", re.IGNORECASE)
@@ -54,7 +55,7 @@ def _list_files(folder: str | Path) -> dict[tuple[str, int], str]:
     """Return the list of each (class, split)."""
     files = {}
     for name in list_names(folder, _GET_THEM):
-        if match := LIST_NAME.fullmatch(name):
+        if match := _LIST_NAME.fullmatch(name):
             files[match[1], int(match[2])] = storage.join(folder, name)
     if not files:
         raise InputError(f"no lists such as brush_hair_test_split1.txt in {folder}", remedy=_GET_THEM)
@@ -85,3 +86,13 @@ def _group(name: str, stem: str) -> int:
     source = stem[: match.start()]
     action = f"_{name}"
     return group_number(source[: -len(action)] if source.casefold().endswith(action.casefold()) else source)
+
+
+LAYOUT = Layout(
+    "hmdb51",
+    read_hmdb51,
+    "the folder of lists such as brush_hair_test_split1.txt",
+    list_name=_LIST_NAME,
+    video_name=re.compile(f".+{_ATTRIBUTES.pattern}", re.IGNORECASE),
+    own_splits=True,
+)

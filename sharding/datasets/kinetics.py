@@ -13,14 +13,15 @@ from pclkd.sharding.common import storage
 from pclkd.sharding.common.errors import InputError
 from pclkd.sharding.datasets.class_folders import source_name
 from pclkd.sharding.datasets.dataset import Dataset, Video
+from pclkd.sharding.datasets.layout import Layout
 from pclkd.sharding.datasets.list_files import is_list_file, list_names, read_header, table_rows
 from pclkd.sharding.datasets.names import group_number, printable, sample_key
 from pclkd.sharding.datasets.parts import PartWord, assign_parts, part_word
 from pclkd.sharding.datasets.video_files import find_videos, stem
 
-__all__ = ["COLUMNS", "read_kinetics"]
+__all__ = ["LAYOUT", "read_kinetics"]
 
-COLUMNS = frozenset({"youtube_id", "time_start", "time_end"})
+_COLUMNS = ("youtube_id", "time_start", "time_end")
 _GET_THEM = "use a table with the columns label,youtube_id,time_start,time_end,split or the folder of such tables"
 
 
@@ -123,7 +124,7 @@ def _rows(url: str) -> Iterator[tuple[_Clip, str]]:
     named = re.split(r"[^a-z]+", stem(url).lower())
     of_file = next((word for word in map(part_word, named) if word), None)
     for place, row in table_rows(url, _GET_THEM):
-        if absent := sorted(COLUMNS - row.keys()):
+        if absent := sorted(set(_COLUMNS) - row.keys()):
             raise InputError(f"{url} has no column {absent[0]!r}", remedy=_GET_THEM)
         if not row["youtube_id"] or "/" in row["youtube_id"]:
             raise InputError(f"{place}: {row['youtube_id']!r} is no YouTube id", remedy="mend or remove the row")
@@ -139,3 +140,12 @@ def _seconds(text: str, column: str, place: str) -> int:
     if not re.fullmatch(r"\d{1,6}(\.0*)?", text, re.ASCII):
         raise InputError(f"{place}: {column} is {text!r}", remedy="write whole seconds, such as 12")
     return int(text.partition(".")[0])
+
+
+LAYOUT = Layout(
+    "kinetics",
+    read_kinetics,
+    "a table label,youtube_id,time_start,time_end,split or the folder of such tables",
+    columns=_COLUMNS,
+    video_name=re.compile(r"[\w-]{11}_\d{6}_\d{6}", re.ASCII),
+)

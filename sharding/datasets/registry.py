@@ -1,80 +1,79 @@
-"""Reading a data set of any known layout."""
+"""Reading a data set of any layout: which one it is, from what lies where the user points, and its reader called."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal, get_args
 
 from pclkd.sharding.common import storage
 from pclkd.sharding.common.errors import InputError
-from pclkd.sharding.datasets import hmdb51, kinetics, ucf101
-from pclkd.sharding.datasets import table as plain_table
-from pclkd.sharding.datasets.dataset import Dataset, DatasetKind
-from pclkd.sharding.datasets.folder import read_folder
-from pclkd.sharding.datasets.hmdb51 import read_hmdb51
-from pclkd.sharding.datasets.kinetics import read_kinetics
+from pclkd.sharding.datasets.dataset import Dataset
+from pclkd.sharding.datasets.layout import Layout, find_layout, layout_names
 from pclkd.sharding.datasets.list_files import is_list_file, list_names, read_header
-from pclkd.sharding.datasets.table import read_table
-from pclkd.sharding.datasets.ucf101 import read_ucf101
 from pclkd.sharding.datasets.video_files import FoundVideo, find_videos, stem
 
-__all__ = ["DATASETS", "DatasetChoice", "detect_lists", "read_dataset", "refuse_lost_lists"]
+__all__ = ["detect_lists", "read_dataset", "refuse_lost_lists"]
 
 
-_SAY_WHICH = "say which with --dataset ucf101, hmdb51, kinetics or csv"
-_LISTS = (
-    "give the folder of classInd.txt and its lists (UCF101) or of lists such as brush_hair_test_split1.txt (HMDB51), "
-    "or a table .csv (Kinetics, or path,label)"
-)
-# What a file name looks like whose data set has official lists.
-_MARKS: dict[str, re.Pattern[str]] = {
-    "UCF101": re.compile(r"v_.+_g\d+_c\d+", re.IGNORECASE),
-    "HMDB51": re.compile(r".+_[a-z]_[a-z]{2}_np\d_[a-z]{2}_[a-z]{3}_\d+", re.IGNORECASE),
-    "Kinetics": re.compile(r"[\w-]{11}_\d{6}_\d{6}", re.ASCII),
-}
+def _layouts(*, lists: bool | None = None) -> list[Layout]:
+    rows = map(find_layout, layout_names())
+    return [row for row in rows if lists is None or row.lists == lists]
 
 
-def detect_lists(splits: str | Path) -> tuple[DatasetKind, str]:
+def _expected() -> str:
+    return "give " + ", or ".join(f"{row.expects} ({row.name})" for row in _layouts(lists=True))
+
+
+def detect_lists(splits: str | Path) -> tuple[Layout, str]:
     """Return the layout that the lists in `splits` have, and the file that tells it.
 
     Raises:
         InputError: nothing there, lists of no known kind, or of several.
     """
     if is_list_file(splits):
-        if kind := _table_kind(str(splits)):
-            return kind, str(splits)
+        if layout := _layout_of_list(str(splits)):
+            return layout, str(splits)
         raise _unknown_table(str(splits))
     if not storage.is_remote(splits) and storage.local_path(splits).is_file():
+        listed = _layout_of_list(str(splits))
+        if listed and listed.one_file:
+            return listed, str(splits)
         whole = storage.local_path(splits).parent
-        listed = _kind_of_list(whole, storage.local_path(splits).name)
-        raise InputError(f"{splits} is no table (.csv)", remedy=f"give its folder, {whole}" if listed else _LISTS)
-    kinds: dict[DatasetKind, list[str]] = {}
-    names = list_names(splits, _LISTS)
+        raise InputError(f"{splits} is no table (.csv)", remedy=f"give its folder, {whole}" if listed else _expected())
+    layouts: dict[str, list[str]] = {}
+    names = list_names(splits, _expected())
     for name in names:
-        if kind := _kind_of_list(splits, name):
-            kinds.setdefault(kind, []).append(name)
-    if not kinds:
+        if layout := _layout_of_list(storage.join(splits, name)):
+            layouts.setdefault(layout.name, []).append(name)
+    if not layouts:
         if tables := [name for name in names if is_list_file(name)]:
             raise _unknown_table(storage.join(splits, tables[0]))
-        raise InputError(f"no lists of a known kind in {splits}", remedy=_below(splits) or _LISTS)
-    if len(kinds) > 1:
-        found = " and ".join(f"{told[0]} ({kind})" for kind, told in sorted(kinds.items()))
-        raise InputError(f"{splits} holds lists of several kinds: {found}", remedy=_SAY_WHICH)
-    ((kind, told),) = kinds.items()
-    if kind == "csv" and len(told) > 1:
+        raise InputError(f"no lists of a known kind in {splits}", remedy=_below(splits) or _expected())
+    if len(layouts) > 1:
+        found = " and ".join(f"{told[0]} ({kind})" for kind, told in sorted(layouts.items()))
+        known = ", ".join(row.name for row in _layouts(lists=True))
+        raise InputError(
+            f"{splits} holds lists of several kinds: {found}", remedy=f"say which with --dataset, one of {known}"
+        )
+    ((kind, told),) = layouts.items()
+    layout = find_layout(kind)
+    if layout.one_file and len(told) > 1:
         raise InputError(
             f"{splits} holds several tables of videos: {told[0]}, {told[1]}", remedy="say --splits with one of them"
         )
-    return kind, storage.join(splits, told[0])
+    return layout, storage.join(splits, told[0])
 
 
-def _kind_of_list(folder: str | Path, name: str) -> DatasetKind | None:
-    if name == ucf101.CLASS_LIST or ucf101.LIST_NAME.fullmatch(name):
-        return "ucf101"
-    if hmdb51.LIST_NAME.fullmatch(name):
-        return "hmdb51"
-    return _table_kind(storage.join(folder, name)) if is_list_file(name) else None
+def _layout_of_list(url: str) -> Layout | None:
+    """Return the layout that one list tells: by its name, or by the columns of the table that it is."""
+    name = url.rpartition("/")[2]
+    for row in _layouts(lists=True):
+        if row.list_name and row.list_name.fullmatch(name):
+            return row
+    if not is_list_file(url):
+        return None
+    header = set(read_header(url))
+    fitting = [row for row in _layouts(lists=True) if row.columns and header.issuperset(row.columns)]
+    return max(fitting, key=lambda row: len(row.columns), default=None)
 
 
 def _below(folder: str | Path) -> str:
@@ -82,21 +81,15 @@ def _below(folder: str | Path) -> str:
     if storage.is_remote(folder):
         return ""
     for entry in sorted(storage.local_path(folder).iterdir()):
-        if entry.is_dir() and any(_kind_of_list(entry, name) for name in list_names(entry, "")):
+        if entry.is_dir() and any(_layout_of_list(storage.join(entry, name)) for name in list_names(entry, "")):
             return f"give {entry}"
     return ""
 
 
-def _table_kind(url: str) -> DatasetKind | None:
-    header = set(read_header(url))
-    if header >= kinetics.COLUMNS:
-        return "kinetics"
-    return "csv" if header >= plain_table.COLUMNS else None
-
-
 def _unknown_table(url: str) -> InputError:
+    headers = " nor ".join(",".join(row.columns) for row in _layouts() if row.columns)
     return InputError(
-        f"{url} is no table of a known kind: its first line has neither path,label nor youtube_id,time_start,time_end",
+        f"{url} is no table of a known kind: its first line has neither {headers}",
         remedy="begin the table with the line path,label (commas between the columns)",
     )
 
@@ -107,27 +100,24 @@ def refuse_lost_lists(root: str | Path, found: Sequence[FoundVideo]) -> None:
     Raises:
         InputError: most names look like those of such a data set.
     """
-    for name, mark in _MARKS.items():
-        if sum(bool(mark.fullmatch(stem(video.name))) for video in found) > len(found) / 2:
+    for row in _layouts(lists=True):
+        mark = row.video_name
+        if mark and sum(bool(mark.fullmatch(stem(video.name))) for video in found) > len(found) / 2:
             raise InputError(
-                f"the videos in {root} are named like those of {name}, but there are no lists",
+                f"the videos in {root} are named like those of {row.name}, but there are no lists",
                 remedy="say --splits LISTS, or --dataset folder to pack them without the official splits",
             )
 
 
-DatasetChoice = Literal["auto", DatasetKind]
-DATASETS: tuple[str, ...] = ("auto", *get_args(DatasetKind))
-
-
 def read_dataset(
-    videos: str | Path, splits: str | Path | None = None, kind: DatasetChoice = "auto", test_share: float = 0.0
+    videos: str | Path, splits: str | Path | None = None, kind: str = "auto", test_share: float = 0.0
 ) -> Dataset:
     """Read a data set: its lists, and the videos that are there. Nothing is opened but the lists.
 
     Args:
         videos: path or URL of the folder of videos, or of a table of them.
         splits: path or URL of the lists: a folder, or a table.
-        kind: the layout; `auto` tells it by the lists, and by their absence a plain folder.
+        kind: name of the layout (`layout_names`); `auto` tells it by the lists, and by their absence a plain folder.
         test_share: 0 to 1, exclusive: what to hold out as the test part where nothing tells the parts.
 
     Raises:
@@ -135,41 +125,41 @@ def read_dataset(
     """
     if splits is None and is_list_file(videos) and (storage.is_remote(videos) or storage.local_path(videos).is_file()):
         videos, splits = _parent(videos), videos
+    layout = None if kind == "auto" else find_layout(kind)
     if splits is None:
-        return _read_without_lists(videos, kind, test_share)
-    if kind == "folder":
-        raise InputError(f"a plain folder has no lists, but there is --splits {splits}", remedy="leave one of them out")
+        return _read_without_lists(videos, layout, test_share)
     note: tuple[str, ...] = ()
-    if kind == "auto":
-        kind, told_by = detect_lists(splits)
-        splits = told_by if kind == "csv" else splits
-        note = (f"read as {kind}, as {told_by} tells",)
-    dataset = _read_with_lists(videos, splits, kind, test_share)
+    if layout is None:
+        layout, told_by = detect_lists(splits)
+        splits = told_by if layout.one_file else splits
+        note = (f"read as {layout.name}, as {told_by} tells",)
+    if not layout.lists:
+        what = "a plain folder" if layout.name == "folder" else layout.name
+        raise InputError(f"{what} has no lists, but there is --splits {splits}", remedy="leave one of them out")
+    if not layout.own_splits:
+        dataset = layout.reader(videos, splits, test_share)
+    elif test_share:
+        raise InputError(
+            f"a test share of {test_share} for {layout.name}, which has splits of its own",
+            remedy="leave --test-share out",
+        )
+    else:
+        dataset = layout.reader(videos, splits)
     return replace(dataset, notes=(*note, *dataset.notes))
 
 
-def _read_without_lists(videos: str | Path, kind: DatasetChoice, test_share: float) -> Dataset:
-    if kind not in ("auto", "folder"):
-        raise InputError(f"no lists for {videos}, which {kind} needs", remedy="say --splits with their folder or table")
+def _read_without_lists(videos: str | Path, layout: Layout | None, test_share: float) -> Dataset:
+    if layout and layout.lists:
+        raise InputError(
+            f"no lists for {videos}, which {layout.name} needs", remedy=f"say --splits with {layout.expects}"
+        )
+    if layout:
+        return layout.reader(videos, test_share)
     found = find_videos(videos)
-    if kind == "folder":
-        return read_folder(videos, test_share, found)
     refuse_lost_lists(videos, found)
-    dataset = read_folder(videos, test_share, found)
+    dataset = find_layout("folder").reader(videos, test_share, found)
     note = f"read as folder: {len(dataset.classes)} class folders in {videos}, no lists"
     return replace(dataset, notes=(note, *dataset.notes))
-
-
-def _read_with_lists(videos: str | Path, splits: str | Path, kind: DatasetKind, test_share: float) -> Dataset:
-    if kind == "kinetics":
-        return read_kinetics(videos, splits, test_share)
-    if kind == "csv":
-        return read_table(videos, splits, test_share)
-    if test_share:
-        raise InputError(
-            f"a test share of {test_share} for {kind}, which has splits of its own", remedy="leave --test-share out"
-        )
-    return read_ucf101(videos, splits) if kind == "ucf101" else read_hmdb51(videos, splits)
 
 
 def _parent(table: str | Path) -> str:

@@ -9,14 +9,15 @@ from pclkd.sharding.common import storage
 from pclkd.sharding.common.errors import InputError
 from pclkd.sharding.datasets.class_folders import source_name
 from pclkd.sharding.datasets.dataset import Dataset, Video
+from pclkd.sharding.datasets.layout import Layout
 from pclkd.sharding.datasets.list_files import is_list_file, table_rows
 from pclkd.sharding.datasets.names import group_number, path_key, printable
 from pclkd.sharding.datasets.parts import PartWord, assign_parts, part_word
 
-__all__ = ["COLUMNS", "read_table"]
+__all__ = ["LAYOUT", "read_table"]
 
-COLUMNS = frozenset({"path", "label"})
-_KNOWN = COLUMNS | {"group", "split"}
+_COLUMNS = ("path", "label")
+_KNOWN = {*_COLUMNS, "group", "split"}
 _HEADER = "begin the table with the line path,label or path,label,group,split"
 
 
@@ -92,9 +93,9 @@ def _read_rows(root: str | Path, url: str) -> tuple[list[_Row], tuple[str, ...]]
 
 def _rows(root: str | Path, url: str) -> Iterator[_Row]:
     for place, row in table_rows(url, _HEADER):
-        if absent := sorted(COLUMNS - row.keys()):
+        if absent := sorted(set(_COLUMNS) - row.keys()):
             raise InputError(f"{url} has no column {absent[0]!r}", remedy=_HEADER)
-        for column in sorted(COLUMNS):
+        for column in sorted(_COLUMNS):
             if not row[column]:
                 raise InputError(f"{place}: the {column} is empty", remedy="fill it in or remove the row")
         word = part_word(row.get("split", ""))
@@ -139,3 +140,6 @@ def _short(root: str | Path, path: str) -> str:
     if storage.is_remote(path):
         return path.removeprefix(str(root).rstrip("/") + "/")
     return path if storage.is_remote(root) else path.removeprefix(f"{storage.local_path(root).absolute()}/")
+
+
+LAYOUT = Layout("csv", read_table, "a table .csv that begins with path,label", columns=_COLUMNS, one_file=True)

@@ -13,13 +13,14 @@ from pclkd.sharding.common import storage
 from pclkd.sharding.common.errors import InputError
 from pclkd.sharding.datasets.class_folders import match_lists
 from pclkd.sharding.datasets.dataset import Dataset, Part
+from pclkd.sharding.datasets.layout import Layout
 from pclkd.sharding.datasets.list_files import list_names, numbered_lines
 from pclkd.sharding.datasets.names import ucf_group
 
-__all__ = ["CLASS_LIST", "LIST_NAME", "SplitLists", "read_ucf101"]
+__all__ = ["LAYOUT", "SplitLists", "read_ucf101"]
 
-CLASS_LIST = "classInd.txt"
-LIST_NAME = re.compile(r"(train|test)list(\d+)\.txt")
+_CLASS_LIST = "classInd.txt"
+_LIST_NAME = re.compile(r"(train|test)list(\d+)\.txt")
 _GET_THEM = "use the folder that holds classInd.txt and the lists trainlist01.txt and testlist01.txt to 03"
 
 
@@ -55,7 +56,7 @@ class SplitLists:
             InputError: no such folder, a missing or malformed list, an unknown class, a label that contradicts the
                 folder, or a video in both parts of one split.
         """
-        classes = _read_classes(storage.join(folder, CLASS_LIST))
+        classes = _read_classes(storage.join(folder, _CLASS_LIST))
         files = _list_files(folder)
         labels = {name: label for label, name in enumerate(classes)}
         listed: dict[str, dict[int, Part]] = {}
@@ -94,7 +95,7 @@ def _list_files(folder: str | Path) -> dict[tuple[int, Part], str]:
     """Find the lists; each split needs both of its parts."""
     files: dict[tuple[int, Part], str] = {}
     for name in list_names(folder, _GET_THEM):
-        if match := LIST_NAME.fullmatch(name):
+        if match := _LIST_NAME.fullmatch(name):
             part: Part = "train" if match[1] == "train" else "test"
             files[int(match[2]), part] = storage.join(folder, name)
     if not files:
@@ -129,3 +130,13 @@ def _listed_video(line: str, place: str, part: Part, labels: dict[str, int]) -> 
             remedy="use the classInd.txt that belongs to this list",
         )
     return video
+
+
+LAYOUT = Layout(
+    "ucf101",
+    read_ucf101,
+    "the folder of classInd.txt and its lists",
+    list_name=re.compile(rf"{re.escape(_CLASS_LIST)}|{_LIST_NAME.pattern}"),
+    video_name=re.compile(r"v_.+_g\d+_c\d+", re.IGNORECASE),
+    own_splits=True,
+)

@@ -9,7 +9,8 @@ from pclkd.sharding.common import storage
 from pclkd.sharding.common.console import Step
 from pclkd.sharding.common.errors import InputError
 from pclkd.sharding.datasets.dataset import Dataset
-from pclkd.sharding.datasets.registry import DatasetChoice, read_dataset
+from pclkd.sharding.datasets.layout import find_layout
+from pclkd.sharding.datasets.registry import read_dataset
 from pclkd.sharding.packing.engines import EngineName, check_engine, open_engine
 from pclkd.sharding.packing.lock import locked
 from pclkd.sharding.packing.run import PackRun
@@ -56,7 +57,7 @@ def plan_packing(
     videos: str | Path,
     splits: str | Path | None = None,
     *,
-    dataset: DatasetChoice = "auto",
+    dataset: str = "auto",
     test_share: float = 0.0,
     strict: bool = False,
     **frames: Any,
@@ -66,7 +67,7 @@ def plan_packing(
     Args:
         videos: path or URL of the folder of videos, or of a table of them.
         splits: path or URL of the lists; see `read_dataset`.
-        dataset: the layout of the data set.
+        dataset: name of its layout; `auto` tells it.
         test_share: what to hold out as the test part where nothing tells the parts.
         strict: refuse videos that are missing or that no list names.
         **frames: fields of `PackSettings`.
@@ -154,7 +155,7 @@ def _refuse_disagreement(videos: str | Path, splits: str | Path, dataset: Datase
             remedy=remedy,
         )
     if dataset.unlisted:
-        where = "outside of the class folders" if dataset.kind == "folder" else f"in no list of {splits}"
+        where = f"in no list of {splits}" if find_layout(dataset.kind).lists else "outside of the class folders"
         raise InputError(
             f"{len(dataset.unlisted)} videos in {videos} stand {where}, the first is {dataset.unlisted[0]}",
             remedy=remedy,

@@ -34,7 +34,7 @@ def refused(result: Result, *told: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], *([name, "--help"] for name in ("pack", "verify", "info", "preview"))]
+    "arguments", [["--help"], ["-h"], *([name, "--help"] for name in ("pack", "verify", "info", "preview"))]
 )
 def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
     code = (
@@ -48,6 +48,11 @@ def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
     assert done.returncode == 0
     assert "Usage:" in done.stdout
     assert done.stderr.strip() == "[]"
+
+
+@pytest.mark.parametrize(("module", "told"), [("nowhere.py", "no such file"), ("no_such_module", "ModuleNotFound")])
+def test_a_module_that_cannot_be_imported_is_told_in_a_line(module: str, told: str) -> None:
+    refused(run("--import", module, "info", "out"), f"--import {module}", told)
 
 
 def test_the_whole_way(tmp_path: Path) -> None:

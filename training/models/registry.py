@@ -1,12 +1,8 @@
 """The backbones by name: the published ones, torchvision's, and those that users register."""
 
 import difflib
-import importlib
-import importlib.util
-import sys
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 import torch
 from torch import nn
@@ -17,45 +13,7 @@ from pclkd.training.models.c3d import C3D
 from pclkd.training.models.resnet import R3D, R2Plus1D
 from pclkd.training.models.torchvision import TORCHVISION_NAMES, TorchvisionBackbone
 
-__all__ = ["BACKBONE_NAMES", "Backbone", "backbone_names", "build_backbone", "import_user_module", "register_backbone"]
-
-
-def import_user_module(name: str) -> None:
-    """Import a module by its dotted name, or run a `.py` file once as a module.
-
-    Raises:
-        InputError: there is no such module or file, or importing it failed.
-    """
-    try:
-        if name.endswith(".py"):
-            _import_file(Path(name))
-        else:
-            importlib.import_module(name)
-    except InputError:
-        raise
-    except Exception as error:
-        raise InputError(
-            f"--import {name} failed: {type(error).__name__}: {error}",
-            remedy="give a .py file, or a module that Python finds (an installed one, or one on PYTHONPATH)",
-        ) from error
-
-
-def _import_file(path: Path) -> None:
-    if not path.is_file():
-        raise InputError(f"--import {path}: no such file", remedy="give the file that registers your networks")
-    name = path.stem
-    if name in sys.modules:
-        raise InputError(f"--import {path}: a module named {name!r} is loaded already", remedy="rename the file")
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise InputError(f"--import {path} is not a Python file", remedy="give the file that registers your networks")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[name]
-        raise
+__all__ = ["BACKBONE_NAMES", "Backbone", "backbone_names", "build_backbone", "register_backbone"]
 
 
 _BUILDERS: dict[str, Callable[[float], Backbone]] = {

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,9 +13,10 @@ from click.testing import CliRunner
 
 from pclkd.sharding import InputError, ShardIndex
 from pclkd.sharding.cli import main
+from pclkd.sharding.datasets import layout
+from pclkd.sharding.datasets.layout import find_layout, layout_names
 from pclkd.sharding.datasets.names import group_number
-from pclkd.sharding.datasets.registry import DATASETS, read_dataset
-from pclkd.sharding.options import _LAYOUTS
+from pclkd.sharding.datasets.registry import read_dataset
 
 UCF_LISTS = {"classInd.txt": "1 run\n", "trainlist01.txt": "run/1.avi 1\n", "testlist01.txt": "run/2.avi\n"}
 HMDB_LISTS = {"run_test_split1.txt": "1.avi 1\n2.avi 2\n"}
@@ -120,9 +122,9 @@ def test_said_layout_settles_it(videos: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "known_as"),
     [
-        ("Archery/v_Archery_g01_c01.avi", "UCF101"),
-        ("clap/#20_Rhythm_clap_u_nm_np1_fr_goo_0.avi", "HMDB51"),
-        ("abseiling/-3B32lodo2M_000000_000010.mp4", "Kinetics"),
+        ("Archery/v_Archery_g01_c01.avi", "ucf101"),
+        ("clap/#20_Rhythm_clap_u_nm_np1_fr_goo_0.avi", "hmdb51"),
+        ("abseiling/-3B32lodo2M_000000_000010.mp4", "kinetics"),
     ],
 )
 def test_official_splits_are_not_lost_without_a_word(tmp_path: Path, name: str, known_as: str) -> None:
@@ -147,7 +149,59 @@ def test_wrong_places(videos: Path, tmp_path: Path) -> None:
 
 
 def test_the_command_offers_every_layout() -> None:
-    assert _LAYOUTS == DATASETS
+    names = layout_names()
+    assert names[:5] == ("ucf101", "hmdb51", "kinetics", "folder", "csv")
+    assert [find_layout(name).name for name in names] == list(names)
+    assert f"[auto|{'|'.join(names)}]" in "".join(CliRunner().invoke(main, ["pack", "-h"]).stdout.split())
+    with pytest.raises(InputError, match=r"unknown layout 'UFC101'.*did you mean 'ucf101'"):
+        read_dataset("videos", "lists", "UFC101")
+
+
+OWN_LAYOUT = """
+import re
+from pathlib import Path
+
+from pclkd.sharding import Dataset, Layout, Video, register_layout
+
+
+def read(root, lists, test_share):
+    names = Path(lists).read_text().split()
+    videos = tuple(Video(str(Path(root, name)), name, Path(name).stem, 0, -1, {1: "train"}) for name in names)
+    return Dataset("mine", "mine", ("all",), (1,), videos, (), (), (f"share {test_share}",))
+
+
+register_layout(Layout("mine", read, "my_list.txt", list_name=re.compile("my_list.txt"), one_file=True))
+"""
+
+
+@pytest.fixture
+def own_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    monkeypatch.setattr(layout, "_LAYOUTS", dict(layout._LAYOUTS))
+    path = tmp_path / "layout_of_mine.py"
+    path.write_text(OWN_LAYOUT)
+    yield path
+    sys.modules.pop("layout_of_mine", None)
+
+
+@pytest.mark.parametrize("said", [["--dataset=mine"], []])
+def test_a_layout_of_ones_own(own_module: Path, synthetic_videos, tmp_path: Path, said: list[str]) -> None:
+    clips = sorted(synthetic_videos.videos.glob("*/*.avi"))[:2]
+    lists = write(tmp_path / "lists", {"my_list.txt": "\n".join(f"{clip.parent.name}/{clip.name}" for clip in clips)})
+    arguments = ["pack", str(synthetic_videos.videos), str(tmp_path / "out"), "--size=16x16", "--max-frames=2"]
+    arguments += ["--splits", str(lists / "my_list.txt" if said else lists), "--workers=1", *said]
+    unknown = CliRunner().invoke(main, arguments)
+    assert (unknown.exit_code, "mine" in CliRunner().invoke(main, ["pack", "-h"]).stdout) == (2, False)
+    done = CliRunner().invoke(main, ["--import", str(own_module), *arguments])
+    assert done.exit_code == 0, done.output
+    assert "note: share 0.0" in done.stdout
+    assert ("note: read as mine, as" in done.stdout) == (not said)
+    manifest = ShardIndex.open(tmp_path / "out").manifest
+    assert (manifest.dataset, manifest.videos) == ("mine", 2)
+    assert "|mine]" in CliRunner().invoke(main, ["pack", "-h"]).stdout
+    with pytest.raises(InputError, match="which mine needs"):
+        read_dataset(synthetic_videos.videos, None, "mine")
+    with pytest.raises(InputError, match="a layout named 'mine' exists already"):
+        layout.register_layout(layout.find_layout("mine"))
 
 
 def in_layout(kind: str, source: Path, root: Path) -> list[str]:
