@@ -14,13 +14,12 @@ from pclkd.sharding.datasets.video_files import FoundVideo, find_videos, stem
 __all__ = ["detect_lists", "read_dataset", "refuse_lost_lists"]
 
 
-def _layouts(*, lists: bool | None = None) -> list[Layout]:
-    rows = map(find_layout, layout_names())
-    return [row for row in rows if lists is None or row.lists == lists]
+def _with_lists() -> list[Layout]:
+    return [row for row in map(find_layout, layout_names()) if row.lists]
 
 
 def _expected() -> str:
-    return "give " + ", or ".join(f"{row.expects} ({row.name})" for row in _layouts(lists=True))
+    return "give " + ", or ".join(f"{row.expects} ({row.name})" for row in _with_lists())
 
 
 def detect_lists(splits: str | Path) -> tuple[Layout, str]:
@@ -50,7 +49,7 @@ def detect_lists(splits: str | Path) -> tuple[Layout, str]:
         raise InputError(f"no lists of a known kind in {splits}", remedy=_below(splits) or _expected())
     if len(layouts) > 1:
         found = " and ".join(f"{told[0]} ({kind})" for kind, told in sorted(layouts.items()))
-        known = ", ".join(row.name for row in _layouts(lists=True))
+        known = ", ".join(row.name for row in _with_lists())
         raise InputError(
             f"{splits} holds lists of several kinds: {found}", remedy=f"say which with --dataset, one of {known}"
         )
@@ -66,13 +65,13 @@ def detect_lists(splits: str | Path) -> tuple[Layout, str]:
 def _layout_of_list(url: str) -> Layout | None:
     """Return the layout that one list tells: by its name, or by the columns of the table that it is."""
     name = url.rpartition("/")[2]
-    for row in _layouts(lists=True):
+    for row in _with_lists():
         if row.list_name and row.list_name.fullmatch(name):
             return row
     if not is_list_file(url):
         return None
     header = set(read_header(url))
-    fitting = [row for row in _layouts(lists=True) if row.columns and header.issuperset(row.columns)]
+    fitting = [row for row in _with_lists() if row.columns and header.issuperset(row.columns)]
     return max(fitting, key=lambda row: len(row.columns), default=None)
 
 
@@ -87,7 +86,7 @@ def _below(folder: str | Path) -> str:
 
 
 def _unknown_table(url: str) -> InputError:
-    headers = " nor ".join(",".join(row.columns) for row in _layouts() if row.columns)
+    headers = " nor ".join(",".join(row.columns) for row in _with_lists() if row.columns)
     return InputError(
         f"{url} is no table of a known kind: its first line has neither {headers}",
         remedy="begin the table with the line path,label (commas between the columns)",
@@ -100,7 +99,7 @@ def refuse_lost_lists(root: str | Path, found: Sequence[FoundVideo]) -> None:
     Raises:
         InputError: most names look like those of such a data set.
     """
-    for row in _layouts(lists=True):
+    for row in _with_lists():
         mark = row.video_name
         if mark and sum(bool(mark.fullmatch(stem(video.name))) for video in found) > len(found) / 2:
             raise InputError(

@@ -4,14 +4,16 @@ import shutil
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from pclkd.sharding.inspection.quality import QualityTable
-from pclkd.sharding.inspection.statistics import Spread, Statistics
 from pclkd.sharding.shards.manifest import Manifest
 from pclkd.sharding.video.settings import PackSettings
+
+if TYPE_CHECKING:  # the command line loads this file, and must not wait for NumPy and the video decoder
+    from pclkd.sharding.inspection.quality import QualityTable
+    from pclkd.sharding.inspection.statistics import Spread, Statistics
 
 __all__ = ["print_quality", "print_statistics", "print_summary", "summarise"]
 
@@ -66,7 +68,7 @@ def _stored_as(settings: PackSettings) -> str:
     return f"{size}, JPEG quality {settings.quality} {settings.chroma}{rate}{cut}"
 
 
-def print_quality(table: QualityTable) -> None:
+def print_quality(table: "QualityTable") -> None:
     """Write the table to standard output: a row for what the set holds, then one for each quality and chroma."""
     click.echo(
         f"measured on {table.frames} frames of {table.videos} videos against the scaled originals\n"
@@ -88,7 +90,7 @@ _LONGEST_BAR = 50
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 
 
-def print_statistics(statistics: Statistics) -> None:
+def print_statistics(statistics: "Statistics") -> None:
     """Write class balance, lengths, bytes a frame, sizes, rates and reasons of quarantine to standard output."""
     _heading("per class", _balance(statistics.videos_per_class))
     _bars(_some(statistics.videos_per_class))
@@ -120,7 +122,7 @@ def _balance(videos: Mapping[str, int]) -> str:
     return f"{held}min {counts[0]}, median {counts[len(counts) // 2]}, max {counts[-1]} videos"
 
 
-def _told(spread: Spread) -> str:
+def _told(spread: "Spread") -> str:
     return f"min {spread.min}, median {spread.median}, mean {spread.mean:.0f}, p99 {spread.p99}, max {spread.max}"
 
 

@@ -35,6 +35,16 @@ __all__ = [
 ]
 
 
+# Where chroma samples lie, as the scale filter counts it: in 1/256 of a luma pixel, 0 is the middle of the first luma
+# column, 128 the place between two columns.
+#
+#     luma columns      | 0 | 1 | 2 | 3 |
+#     JPEG, MPEG-1          x       x        128
+#     MPEG-2 and later    x       x            0   (rows: between two, 128)
+#
+# The filter scales a plane by the ratio of the planes' widths. For an odd width the chroma plane reaches half a column
+# too far, so chroma would drift by a pixel from one edge to the other: half a pixel on average. Counting the samples
+# half a pixel further on an odd side brings them to their place in the middle, and the edges to within half a pixel.
 _BETWEEN = 128
 _ODD = 128
 # Formats of MPEG-1's time and JPEG; what came later has chroma in the left column unless it says so, which PyAV hides.
@@ -81,7 +91,10 @@ def colour_of(frame: av.VideoFrame) -> tuple[str, str]:
 
 @dataclass(frozen=True)
 class Orientation:
-    """Swap rows and columns first, then mirror left-right, then top-bottom. The eight of them are all there are."""
+    """How a video is turned for showing: phones store frames as the sensor lies and say so in a display matrix.
+
+    Swap rows and columns first, then mirror left-right, then top-bottom. The eight of them are all there are.
+    """
 
     transpose: bool
     mirror: bool
