@@ -51,6 +51,7 @@ check: $(VENV)/.dependencies
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy -p pclkd.sharding -p pclkd.pipeline -p pclkd.training -p pclkd.benchmarks
+	$(BIN)/mypy examples/*.py
 	$(BIN)/lint-imports
 
 clean:

@@ -1,5 +1,7 @@
 """The examples: a user's own parts from a module of their own, through public names alone."""
 
+import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +10,7 @@ import numpy as np
 import torch
 
 from pclkd.pipeline.pretext.base import Facts
+from pclkd.sharding import ShardIndex
 from pclkd.training.runs.checkpoint import load_checkpoint
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
@@ -52,3 +55,22 @@ def test_the_arrow_of_time_reverses_what_it_says(monkeypatch) -> None:
         expected = clips[sample].clone()
         expected[1] = expected[1][:, range(4, -1, -1)] if label else expected[1]
         assert torch.equal(changed[sample], expected)
+
+
+def test_a_layout_of_ones_own_is_told_by_its_lists(synthetic_videos, tmp_path: Path) -> None:
+    rgb, lists, shards = tmp_path / "rgb", tmp_path / "lists", tmp_path / "shards"
+    rgb.mkdir()
+    lists.mkdir()
+    rows = {"train": [], "test": [{"vid_name": "lost", "label": 0}]}
+    for number, video in enumerate(sorted(synthetic_videos.videos.glob("*/*.avi"))[:8]):
+        shutil.copy(video, rgb / f"dive-{number}.mp4")
+        rows["train" if number % 4 else "test"].append({"vid_name": f"dive-{number}", "label": number // 4})
+    for part, named in rows.items():
+        (lists / f"Diving48_V2_{part}.json").write_text(json.dumps(named))
+    own = EXAMPLES / "own_dataset_layout.py"
+    code = "import sys; from pclkd.sharding.cli import main; main(sys.argv[1:])"
+    told = program("-c", code, "--import", own, "pack", rgb, shards, "--splits", lists, "--size", "64x86", "--json")
+    assert json.loads(told)["dataset"] == "diving48" and json.loads(told)["missing"] == 1
+    index = ShardIndex.open(shards)
+    assert index.classes == ("dive 0", "dive 1")
+    assert [len(index.split_samples(1, part)) for part in ("train", "test")] == [6, 2]
