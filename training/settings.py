@@ -107,7 +107,12 @@ class RunSettings(Settings):
 PRESETS: dict[str, dict[str, Any]] = {
     "pcl": {},
     # Every value of the published code, clips that overlap by five frames included.
-    "pcl-published": {"tuples": {"clip_stride": 11}, "epochs": 200, "evaluation": {"clips": 10}},
+    "pcl-published": {
+        "tuples": {"clip_stride": 11},
+        "pcl": {"forwards": "each"},
+        "epochs": 200,
+        "evaluation": {"clips": 10},
+    },
     # Small networks and clips, so that a laptop learns something in minutes.
     "demo": {
         "backbone": {"width": 0.25},

@@ -71,7 +71,8 @@ def test_every_setting_is_described_and_can_be_set_as_printed() -> None:
 
 def test_the_published_preset_differs_from_the_intent_by_spacing_epochs_and_test_clips() -> None:
     intent, published = preset("pcl").model_dump(), preset("pcl-published").model_dump()
-    assert {name for name in intent if intent[name] != published[name]} == {"tuples", "epochs", "evaluation"}
+    assert {name for name in intent if intent[name] != published[name]} == {"tuples", "pcl", "epochs", "evaluation"}
+    assert (intent["pcl"]["forwards"], published["pcl"]["forwards"]) == ("joint", "each")
     assert (intent["tuples"]["clip_stride"], published["tuples"]["clip_stride"]) == (24, 11)
     expected = {"lr": 0.01, "momentum": 0.9, "weight_decay": 5e-4, "schedule": "plateau", "patience": 50, "name": "sgd"}
     assert expected.items() <= published["optimizer"].items()

@@ -4,7 +4,7 @@ Source: PCL, arXiv 2010.15464. Module names and shapes are those of its publishe
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple, cast
+from typing import Literal, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -57,12 +57,20 @@ class PclModel(nn.Module):
         pretext_classes: classes of the pretext task; 0 builds no classifier.
         embedding_dim: length D of an embedding.
         adapter_dims: feature length F_t of each teacher whose features are to be matched; a linear map for each.
+        forwards: "joint" passes all clips at once, so that they share batch-norm statistics; "each" makes a pass for
+            each view, as the published code does. The same once batch norm no longer learns: then always one pass.
     """
 
     def __init__(
-        self, backbone: Backbone, pretext_classes: int = 5, embedding_dim: int = 128, adapter_dims: Sequence[int] = ()
+        self,
+        backbone: Backbone,
+        pretext_classes: int = 5,
+        embedding_dim: int = 128,
+        adapter_dims: Sequence[int] = (),
+        forwards: Literal["joint", "each"] = "joint",
     ) -> None:
         super().__init__()
+        self.forwards = forwards
         self.pretext_classes = pretext_classes
         self.embedding_dim = embedding_dim
         self.base_network = backbone
@@ -72,13 +80,16 @@ class PclModel(nn.Module):
         self.adapters = nn.ModuleList(nn.Linear(backbone.feature_dim, dim) for dim in adapter_dims)
 
     def features(self, clips: torch.Tensor) -> torch.Tensor:
-        """One pass of the backbone over all clips of all samples: [B, V, C, T, H, W], any V -> [B, V, F]."""
+        """What the backbone says of all clips of all samples: [B, V, C, T, H, W], any V -> [B, V, F]."""
+        if self.forwards == "each" and self.base_network.training:
+            views = (arranged(view, self.base_network).flatten(0, 1) for view in clips.split(1, dim=1))
+            return torch.stack([self.base_network(view) for view in views], dim=1)
         stacked = arranged(clips, self.base_network).flatten(0, 1)
         features: torch.Tensor = self.base_network(stacked)
         return features.reshape(*clips.shape[:2], -1)
 
     def forward(self, clips: torch.Tensor) -> PclOutput:
-        """One pass of the backbone over all clips of all samples.
+        """Features of all clips, and what the heads say of them.
 
         Args:
             clips: [B, V, C, T, H, W] with V = 3, normalised.

@@ -13,7 +13,7 @@ _Temperature = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class PclSettings(Settings):
-    """Settings of Pretext-Contrastive Learning; the defaults are the published ones."""
+    """Settings of Pretext-Contrastive Learning; the defaults are the published ones, but for `forwards`."""
 
     contrast: Literal["bank", "queue", "in_batch", "none"] = "bank"
     """What clips are compared with: a memory bank of all training videos (published), a queue of a momentum encoder's
@@ -32,6 +32,9 @@ class PclSettings(Settings):
     """Weight of the pretext cross-entropy; 0 leaves it out."""
     contrast_weight: _Weight = 0.5
     """Weight of NCE_1 + NCE_3; 0 leaves them out."""
+    forwards: Literal["joint", "each"] = "joint"
+    """One pass of the backbone over all clips of the batch, which then share batch-norm statistics, or a pass for each
+    of the three views (published)."""
     embedding_dim: int = Field(default=128, ge=1)
     """Length of an embedding and of a memory-bank row."""
 

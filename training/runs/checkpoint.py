@@ -43,6 +43,7 @@ def build_model(settings: RunSettings, adapter_dims: Sequence[int] = ()) -> PclM
         pretext_classes=0 if task is None else len(task.classes),
         embedding_dim=settings.pcl.embedding_dim,
         adapter_dims=adapter_dims,
+        forwards=settings.pcl.forwards,
     )
 
 
