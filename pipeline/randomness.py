@@ -10,13 +10,17 @@ on any device, and give the same words.
 Source: Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011.
 """
 
+from __future__ import annotations
+
 from enum import IntEnum
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike, NDArray
+
+if TYPE_CHECKING:
+    import torch
 
 __all__ = ["Purpose", "integers", "permutation", "philox4x32", "tensor_integers", "uniform", "words"]
 
@@ -128,6 +132,8 @@ def tensor_integers(seed: int, epoch: int, ids: torch.Tensor, purpose: Purpose, 
         n: draws per id.
         high: exclusive upper end, at most 2**31.
     """
+    import torch
+
     blocks = torch.arange(-(-n // 4), device=ids.device)
     # As philox4x32, with the words of the counter in two pairs, (c0, c2) and (c1, c3): half as many operators, each of
     # which is a launch on a GPU.
@@ -148,5 +154,7 @@ def tensor_integers(seed: int, epoch: int, ids: torch.Tensor, purpose: Purpose, 
 def _tensor_constants(seed: int, device: torch.device) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
     """The multipliers, and the keys of the ten rounds; copied to a device once, because that copy waits for it."""
     keys = [[(seed + turn * _WEYL[0]) & _MASK, ((seed >> 32) + turn * _WEYL[1]) & _MASK] for turn in range(_ROUNDS)]
+    import torch
+
     multipliers = torch.tensor(_MULTIPLIERS, dtype=torch.int64, device=device).reshape(2, 1, 1)
     return multipliers, torch.tensor(keys, dtype=torch.int64, device=device).reshape(_ROUNDS, 2, 1, 1).unbind()

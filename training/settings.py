@@ -9,13 +9,11 @@ from pydantic import BaseModel, Field, ValidationError
 
 from pclkd.pipeline.clips.augment import AugmentSettings
 from pclkd.pipeline.clips.sampling import TupleSettings
-from pclkd.pipeline.loader.loader import LoaderSettings
+from pclkd.pipeline.config import LoaderSettings
 from pclkd.pipeline.pretext.registry import PretextSettings
 from pclkd.sharding.common.errors import InputError
 from pclkd.sharding.common.settings import Settings
-from pclkd.training.compute.optimizers import OptimizerSettings
-from pclkd.training.models.compilation import Compile
-from pclkd.training.models.memory_layout import Layout
+from pclkd.training.compute.settings import Compile, Layout, OptimizerSettings
 from pclkd.training.objective.settings import KdSettings, PclSettings
 
 __all__ = [

@@ -126,7 +126,7 @@ def _step(plan: JobPlan, world: "World", device: "torch.device", precision: "Pre
     import torch
 
     from pclkd.training.compute.distributed import wrapped
-    from pclkd.training.compute.optimizers import OptimizerSettings
+    from pclkd.training.compute.settings import OptimizerSettings
     from pclkd.training.compute.step import TrainStep
     from pclkd.training.models.memory_layout import placed
     from pclkd.training.models.pcl_model import PclModel

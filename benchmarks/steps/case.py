@@ -12,11 +12,11 @@ from pclkd.benchmarks.loading.case import ClipShape, synchronise
 from pclkd.benchmarks.measuring.counters import count_operations
 from pclkd.benchmarks.measuring.rounds import Work
 from pclkd.pipeline.batch import ClipBatch
-from pclkd.training.compute.optimizers import OptimizerSettings
 from pclkd.training.compute.precision import Precision, check_conv3d
+from pclkd.training.compute.settings import Compile, Layout, OptimizerSettings
 from pclkd.training.compute.step import TrainStep
-from pclkd.training.models.compilation import Compile, compile_backbone
-from pclkd.training.models.memory_layout import Layout, arranged, placed
+from pclkd.training.models.compilation import compile_backbone
+from pclkd.training.models.memory_layout import arranged, placed
 from pclkd.training.models.pcl_model import PclModel
 from pclkd.training.models.registry import build_backbone
 from pclkd.training.objective.objective import Objective, PclSettings

@@ -11,16 +11,20 @@ Where a task changes one clip, it is the middle one (view V // 2): it has its ne
 and the third stay clean for contrast, and a sample of a single clip has that one changed.
 """
 
+from __future__ import annotations
+
 import dataclasses
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from pclkd.sharding.common.errors import InputError
+
+if TYPE_CHECKING:
+    import torch
 
 __all__ = ["FASTEST", "Changed", "Facts", "Pretext", "PretextDraw", "middle", "need_views"]
 

@@ -10,18 +10,22 @@ Source: Xu et al., "Self-supervised Spatiotemporal Learning via Video Clip Order
 3 clips of 16 frames, 8 frames between them.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import permutations
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from pclkd.pipeline.pretext.base import Facts, Pretext, PretextDraw, need_views
 from pclkd.pipeline.pretext.rows import array_module, change_rows
 from pclkd.pipeline.randomness import Purpose, integers
+
+if TYPE_CHECKING:
+    import torch
 
 __all__ = ["ORDERS", "ClipOrder", "ClipOrderDraw"]
 

@@ -10,16 +10,20 @@ Source: Jing et al., "Self-Supervised Spatiotemporal Feature Learning via Video 
 (3DRotNet): one clip, all of its frames turned alike.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from pclkd.pipeline.pretext.base import Changed, Facts, Pretext, PretextDraw, middle
 from pclkd.pipeline.pretext.rows import change_rows, quarter_turned
 from pclkd.pipeline.randomness import Purpose, integers
+
+if TYPE_CHECKING:
+    import torch
 
 __all__ = ["Rotation", "RotationDraw"]
 

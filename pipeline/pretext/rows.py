@@ -1,12 +1,16 @@
 """Changing rows of a batch of clips: gathers that work on numpy arrays and on tensors of any device."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import torch
 
 __all__ = ["array_module", "change_rows", "frames_of", "quarter_turned"]
 
@@ -28,6 +32,8 @@ def change_rows(rows: torch.Tensor, kind: Ints, change: Callable[[Any, int], Any
         change: ([N, ...], kind) -> [N, ...], a tensor, or an array for an array; see `array_module`. May change its
             argument, and return it.
     """
+    import torch
+
     if rows.device.type == "cpu" and rows.dtype is not torch.bfloat16:  # numpy has no bfloat16
         array = rows.numpy()
         for row in np.flatnonzero(kind >= 0).tolist():
@@ -73,4 +79,8 @@ def frames_of(rows: Any) -> NDArray[Any] | None:
 
 def array_module(rows: Any) -> Any:
     """Numpy for its arrays, else torch: `rot90`, `roll`, `stack`, `concatenate` take the same positional arguments."""
-    return np if isinstance(rows, np.ndarray) else torch
+    if isinstance(rows, np.ndarray):
+        return np
+    import torch
+
+    return torch

@@ -12,18 +12,22 @@ Source: Luo et al., "Video Cloze Procedure for Self-Supervised Spatio-Temporal L
 PCL, arXiv 2010.15464.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from pclkd.pipeline.pretext.base import Facts, Pretext, PretextDraw, middle, need_views
 from pclkd.pipeline.pretext.rows import array_module, change_rows, frames_of, quarter_turned
 from pclkd.pipeline.randomness import Purpose, words
 from pclkd.sharding.common.errors import InputError
+
+if TYPE_CHECKING:
+    import torch
 
 __all__ = ["CHUNK_PAIRS", "Vcp", "VcpDraw"]
 

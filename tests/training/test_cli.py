@@ -1,5 +1,6 @@
 """Wrong input: one line that names value, place and remedy, exit code 2, no traceback, nothing left behind."""
 
+import importlib
 import json
 import os
 import re
@@ -178,12 +179,22 @@ def test_more_processes_than_samples_is_told_once(synthetic_shards: Path, tmp_pa
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("module", ["sharding", "training", "benchmarks"])
-def test_help_loads_neither_torch_nor_dali(module: str, tmp_path: Path) -> None:
+def light_answers() -> list[tuple[str, ...]]:
+    """Everything that needs no data and no network: every help, every version, every list of settings."""
+    asked: list[tuple[str, ...]] = []
+    for package in ("sharding", "training", "benchmarks"):
+        group = importlib.import_module(f"pclkd.{package}.cli").main
+        asked += [(package, "--help"), (package, "--version")]
+        asked += [(package, command, "--help") for command in group.commands]
+    return [*asked, *(("training", command, "--print-config") for command in ("pretrain", "distill"))]
+
+
+@pytest.mark.parametrize("words", light_answers(), ids=" ".join)
+def test_a_light_answer_loads_neither_torch_nor_dali(words: tuple[str, ...], tmp_path: Path) -> None:
     code = (
-        f"import sys; from pclkd.{module}.cli import main\n"
-        "try: main(['--help'])\n"
-        "except SystemExit: pass\n"
+        f"import sys; from pclkd.{words[0]}.cli import main\n"
+        f"try: main({list(words[1:])})\n"
+        "except SystemExit as end: assert not end.code, end.code\n"
         "heavy = {'torch', 'nvidia', 'av', 'matplotlib', 'webdataset', 'torchvision'} & set(sys.modules)\n"
         "assert not heavy, heavy"
     )

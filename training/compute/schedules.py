@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from pclkd.training.compute.optimizers import OptimizerSettings
+from pclkd.training.compute.settings import OptimizerSettings
 
 __all__ = ["Schedule"]
 

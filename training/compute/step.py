@@ -9,8 +9,9 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from pclkd.pipeline.batch import ClipBatch
-from pclkd.training.compute.optimizers import OptimizerSettings, build_optimizer
+from pclkd.training.compute.optimizers import build_optimizer
 from pclkd.training.compute.precision import Precision
+from pclkd.training.compute.settings import OptimizerSettings
 
 __all__ = ["TrainStep"]
 

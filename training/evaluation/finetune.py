@@ -16,9 +16,9 @@ from pclkd.pipeline.clips.recipe import ViewsRecipe
 from pclkd.pipeline.clips.sampling import ViewSettings
 from pclkd.pipeline.loader.loader import ClipLoader
 from pclkd.sharding.shards.index import ShardIndex
-from pclkd.training.compute.optimizers import OptimizerSettings
 from pclkd.training.compute.precision import Precision
 from pclkd.training.compute.schedules import Schedule
+from pclkd.training.compute.settings import OptimizerSettings
 from pclkd.training.compute.step import TrainStep
 from pclkd.training.models.base import Backbone
 from pclkd.training.models.memory_layout import layout_of, placed

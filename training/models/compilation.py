@@ -6,17 +6,16 @@ The module is compiled in place, so weights keep their names and checkpoints do 
 import copy
 import logging
 import time
-from typing import Literal
 
 import torch
 
 from pclkd.sharding.common.errors import InputError
 from pclkd.training.compute.precision import Precision
+from pclkd.training.compute.settings import Compile
 from pclkd.training.models.pcl_model import PclModel
 
-__all__ = ["Compile", "compile_backbone"]
+__all__ = ["compile_backbone"]
 
-Compile = Literal["auto", "off", "on", "cuda-graphs"]
 
 _MODES: dict[str, str] = {"on": "default", "cuda-graphs": "reduce-overhead"}
 _TURNS = 5

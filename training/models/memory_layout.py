@@ -6,14 +6,15 @@
 cuDNN wants channels-last. On a CPU it depends on the network: `bench-throughput step --options` measures it.
 """
 
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import nn
 
-__all__ = ["Layout", "arranged", "is_channels_last", "layout_of", "placed"]
+from pclkd.training.compute.settings import Layout
 
-Layout = Literal["auto", "contiguous", "channels-last"]
+__all__ = ["arranged", "is_channels_last", "layout_of", "placed"]
+
 Network = TypeVar("Network", bound=nn.Module)
 
 

@@ -82,8 +82,8 @@ class PclModel(nn.Module):
     def features(self, clips: torch.Tensor) -> torch.Tensor:
         """What the backbone says of all clips of all samples: [B, V, C, T, H, W], any V -> [B, V, F]."""
         if self.forwards == "each" and self.base_network.training:
-            views = (arranged(view, self.base_network).flatten(0, 1) for view in clips.split(1, dim=1))
-            return torch.stack([self.base_network(view) for view in views], dim=1)
+            views = (arranged(clips[:, view : view + 1], self.base_network) for view in range(clips.shape[1]))
+            return torch.stack([self.base_network(view.flatten(0, 1)) for view in views], dim=1)
         stacked = arranged(clips, self.base_network).flatten(0, 1)
         features: torch.Tensor = self.base_network(stacked)
         return features.reshape(*clips.shape[:2], -1)

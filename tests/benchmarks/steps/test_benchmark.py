@@ -12,7 +12,8 @@ from pclkd.benchmarks.steps.benchmark import StepBenchmark
 from pclkd.benchmarks.steps.case import ClipByClipModel, StepNetworks, StepOptions, random_batch
 from pclkd.benchmarks.steps.lines import step_lines
 from pclkd.pipeline.batch import ClipBatch
-from pclkd.training.models.memory_layout import Layout, placed
+from pclkd.training.compute.settings import Layout
+from pclkd.training.models.memory_layout import placed
 from pclkd.training.models.pcl_model import PclModel
 from pclkd.training.models.registry import build_backbone
 

@@ -15,8 +15,8 @@ from pclkd.benchmarks.steps.case import StepNetworks, StepOptions, random_batch
 from pclkd.benchmarks.steps.peers import plain_clips
 from pclkd.benchmarks.steps.plain_loop import NEGATIVES, PlainBank, PlainLoop, PlainNetwork
 from pclkd.pipeline.batch import ClipBatch
-from pclkd.training.compute.optimizers import OptimizerSettings
 from pclkd.training.compute.precision import Precision
+from pclkd.training.compute.settings import OptimizerSettings
 from pclkd.training.compute.step import TrainStep
 from pclkd.training.models.pcl_model import PclModel
 from pclkd.training.models.registry import build_backbone

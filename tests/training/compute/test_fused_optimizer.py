@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from pclkd.training.compute.fused_optimizer import can_fuse, load_optimizer, start_momentum
-from pclkd.training.compute.optimizers import OptimizerSettings, build_optimizer
+from pclkd.training.compute.optimizers import build_optimizer
+from pclkd.training.compute.settings import OptimizerSettings
 
 CPU = torch.device("cpu")
 DEVICES = [

@@ -7,9 +7,10 @@ import torch
 from torch.optim.lr_scheduler import CosineAnnealingLR, MultiStepLR, ReduceLROnPlateau
 
 from pclkd.pipeline.batch import ClipBatch
-from pclkd.training.compute.optimizers import Lars, OptimizerSettings, build_optimizer
+from pclkd.training.compute.optimizers import Lars, build_optimizer
 from pclkd.training.compute.precision import Precision
 from pclkd.training.compute.schedules import Schedule
+from pclkd.training.compute.settings import OptimizerSettings
 from pclkd.training.compute.step import TrainStep
 
 

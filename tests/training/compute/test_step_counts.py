@@ -14,8 +14,8 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from pclkd.pipeline.batch import ClipBatch
-from pclkd.training.compute.optimizers import OptimizerSettings
 from pclkd.training.compute.precision import Precision
+from pclkd.training.compute.settings import OptimizerSettings
 from pclkd.training.compute.step import TrainStep
 from pclkd.training.loop.figures import DeferredFigures
 from pclkd.training.loop.plan import plan_run

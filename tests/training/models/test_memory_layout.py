@@ -3,7 +3,8 @@ import copy
 import pytest
 import torch
 
-from pclkd.training.models.memory_layout import Layout, arranged, layout_of, placed
+from pclkd.training.compute.settings import Layout
+from pclkd.training.models.memory_layout import arranged, layout_of, placed
 from pclkd.training.models.pcl_model import PclModel
 from pclkd.training.models.registry import build_backbone
 
