@@ -16,7 +16,7 @@ from pclkd.training.models.pcl_model import PclOutput
 from pclkd.training.objective.source import ContrastSource
 from pclkd.training.objective.terms import Logits
 
-__all__ = ["BankContrast", "MemoryBank", "nce_indices", "nce_logits", "nce_loss"]
+__all__ = ["BankContrast", "MemoryBank", "nce_indices", "nce_logits"]
 
 
 _ROWS_AT_ONCE = 65536
@@ -138,11 +138,6 @@ def nce_logits(bank: MemoryBank, embeddings: torch.Tensor, index: torch.Tensor, 
         [B, 1 + K] float32; column 0 is the positive.
     """
     return bank.similarity(embeddings, index) / temperature
-
-
-def nce_loss(logits: torch.Tensor) -> torch.Tensor:
-    """Softmax cross-entropy, in nats, of logits [B, 1 + K] whose column 0 is right; mean over the batch."""
-    return F.cross_entropy(logits, torch.zeros(logits.shape[0], dtype=torch.int64, device=logits.device))
 
 
 class BankContrast(ContrastSource):

@@ -1,6 +1,14 @@
-"""Distillation of a distribution: relative entropy between softened softmax outputs.
+"""Distillation: what a frozen teacher adds to the loss, as softened distributions and as features.
 
-Source: Hinton et al., "Distilling the Knowledge in a Neural Network", arXiv 1503.02531.
+    KdPretextTerm     relative entropy of the pretext classes, the paper's literal reading
+    KdContrastTerm    relative entropy of the similarities to the same videos, each network with its own memory
+    KdFeatureTerm     direction of the features, through a learned linear map (the model's adapter)
+    KdRelationTerm    similarities to a queue of the teacher's vectors, through the same map
+
+None of them depends on the two architectures. Sources: Hinton et al., arXiv 1503.02531 (softened outputs); Camarena et
+al., "Boosting Self-supervised Video-based Human Action Recognition Through Knowledge Distillation" (of the pretext
+task); SEED, arXiv 2101.04731 (contrastive distributions, queue of the teacher's vectors); FitNets, arXiv 1412.6550
+(regression through a learned map).
 """
 
 import math
@@ -12,35 +20,21 @@ from torch import nn
 
 from pclkd.sharding.common.errors import InputError
 from pclkd.training.compute.distributed import gather_rows_together
-from pclkd.training.objective.bank import nce_loss
 from pclkd.training.objective.queue import EmbeddingQueue
 from pclkd.training.objective.source import ContrastSource, load_tensors
 from pclkd.training.objective.terms import Seen, Term
 
 __all__ = [
-    "ContrastTerm",
     "KdContrastTerm",
     "KdFeatureTerm",
     "KdPretextTerm",
     "KdRelationTerm",
-    "PretextTerm",
     "imitate",
     "load_owner",
     "soft_kl",
     "soft_kl_to_mean",
     "teacher_owner",
 ]
-
-
-class PretextTerm(Term):
-    """Cross-entropy of the pretext classes, nats."""
-
-    def __init__(self, weight: float) -> None:
-        super().__init__("pretext", weight)
-
-    def forward(self, seen: Seen) -> torch.Tensor:
-        """Mean over the batch."""
-        return F.cross_entropy(seen.student.pretext_logits, seen.batch.pretext_label)
 
 
 class KdPretextTerm(Term):
@@ -70,21 +64,6 @@ class KdPretextTerm(Term):
 def teacher_owner(number: int) -> str:
     """Under which name a checkpoint keeps the memory of teacher `number`."""
     return "teacher" if number == 0 else f"teacher{number + 1}"
-
-
-class ContrastTerm(Term):
-    """NCE_1 + NCE_3: softmax cross-entropy of the first clip and of the third clip, nats."""
-
-    asks_contrast = True
-
-    def __init__(self, weight: float) -> None:
-        super().__init__("contrast", weight)
-
-    def forward(self, seen: Seen) -> torch.Tensor:
-        """Mean over the batch."""
-        assert seen.contrast is not None
-        first, third = seen.contrast
-        return nce_loss(first) + nce_loss(third)
 
 
 class KdContrastTerm(Term):

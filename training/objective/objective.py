@@ -3,8 +3,8 @@
     PCL     loss = w_p CE(pretext) + w_c (NCE_1 + NCE_3)
     PCL+KD  loss = PCL + f (v_p KD_pretext + v_c KD_contrast + v_f KD_feature + v_r KD_relation)
 
-Each term is an object in a file of its own kind (`pretext_terms`, `contrast_terms`, `feature_terms`); f rises from 0 to
-1 in the warm-up and is 0 in steps that do not ask the teachers.
+Each term is an object, PCL's in `terms`, those of teachers in `distillation`; f rises from 0 to 1 in the warm-up
+and is 0 in steps that do not ask the teachers.
 
 Sources: PCL, arXiv 2010.15464; Camarena et al., "Boosting Self-supervised Video-based Human Action Recognition Through
 Knowledge Distillation" (PCL loss plus relative entropy between softened softmax outputs of a frozen teacher).
@@ -23,12 +23,10 @@ from pclkd.training.models.memory_layout import arranged
 from pclkd.training.models.pcl_model import PclModel, PclOutput
 from pclkd.training.objective.bank import BankContrast
 from pclkd.training.objective.distillation import (
-    ContrastTerm,
     KdContrastTerm,
     KdFeatureTerm,
     KdPretextTerm,
     KdRelationTerm,
-    PretextTerm,
     load_owner,
     teacher_owner,
 )
@@ -36,7 +34,7 @@ from pclkd.training.objective.fit import adapter_dims, check_fit, inner_model
 from pclkd.training.objective.queue import KeyEncoder, QueueContrast
 from pclkd.training.objective.settings import KdSettings, PclSettings
 from pclkd.training.objective.source import ContrastSource, InBatchContrast
-from pclkd.training.objective.terms import Logits, Seen, Term
+from pclkd.training.objective.terms import ContrastTerm, Logits, PretextTerm, Seen, Term
 
 __all__ = ["KdSettings", "Objective", "PclSettings", "adapter_dims"]
 

@@ -1,16 +1,21 @@
-"""The interface of a term of the loss: it looks at what the networks said and gives one number."""
+"""The interface of a term of the loss, which looks at what the networks said and gives one number; and PCL's two terms.
+
+Source: PCL, arXiv 2010.15464, section 3: which transformation was done to the clips, and, in the softmax form of
+noise-contrastive estimation, which video is the clip's own. What distillation adds is in `distillation`.
+"""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from pclkd.pipeline.batch import ClipBatch
 from pclkd.training.models.pcl_model import PclOutput
 
-__all__ = ["Logits", "Seen", "Term"]
+__all__ = ["ContrastTerm", "Logits", "PretextTerm", "Seen", "Term", "nce_loss"]
 
 Logits = tuple[torch.Tensor, torch.Tensor]
 """[B, 1 + N] of the first clip and [B, 1 + N] of the third clip, temperature included; column 0 is right."""
@@ -67,3 +72,34 @@ class Term(nn.Module, ABC):
         Raises:
             InputError: something of it is missing or has another shape.
         """
+
+
+class PretextTerm(Term):
+    """Cross-entropy of the pretext classes, nats."""
+
+    def __init__(self, weight: float) -> None:
+        super().__init__("pretext", weight)
+
+    def forward(self, seen: Seen) -> torch.Tensor:
+        """Mean over the batch."""
+        return F.cross_entropy(seen.student.pretext_logits, seen.batch.pretext_label)
+
+
+class ContrastTerm(Term):
+    """NCE_1 + NCE_3: softmax cross-entropy of the first clip and of the third clip, nats."""
+
+    asks_contrast = True
+
+    def __init__(self, weight: float) -> None:
+        super().__init__("contrast", weight)
+
+    def forward(self, seen: Seen) -> torch.Tensor:
+        """Mean over the batch."""
+        assert seen.contrast is not None
+        first, third = seen.contrast
+        return nce_loss(first) + nce_loss(third)
+
+
+def nce_loss(logits: torch.Tensor) -> torch.Tensor:
+    """Softmax cross-entropy, in nats, of logits [B, 1 + K] whose column 0 is right; mean over the batch."""
+    return F.cross_entropy(logits, torch.zeros(logits.shape[0], dtype=torch.int64, device=logits.device))

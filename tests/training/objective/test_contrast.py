@@ -5,7 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pclkd.sharding.common.errors import InputError
-from pclkd.training.objective.bank import MemoryBank, nce_indices, nce_logits, nce_loss
+from pclkd.training.objective.bank import MemoryBank, nce_indices, nce_logits
+from pclkd.training.objective.terms import nce_loss
 
 
 @given(
