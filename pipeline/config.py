@@ -1,6 +1,5 @@
 """All settings of a clip loader: what is delivered, and how."""
 
-import difflib
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,7 +10,7 @@ from pclkd.pipeline.clips.recipe import Recipe, TupleRecipe
 from pclkd.pipeline.clips.sampling import TupleSettings
 from pclkd.pipeline.pretext.registry import PretextSettings
 from pclkd.sharding.common.errors import InputError
-from pclkd.sharding.common.settings import Settings
+from pclkd.sharding.common.settings import Settings, change, first_fault, nearest
 
 __all__ = ["ClipConfig", "LoaderSettings", "changed"]
 
@@ -92,21 +91,16 @@ def changed(config: ClipConfig, changes: dict[str, Any]) -> ClipConfig:
     Raises:
         InputError: an unknown name, the nearest one is told; or a value that is not allowed.
     """
-    own, inner = set(ClipConfig.model_fields), set(LoaderSettings.model_fields)
+    # The loader's first: a name that both have is the configuration's own.
+    paths = {name: f"loader.{name}" for name in LoaderSettings.model_fields}
+    paths |= {name: name for name in ClipConfig.model_fields}
     for name in changes:
-        if name not in own | inner:
-            nearest = difflib.get_close_matches(name, own | inner, n=1, cutoff=0)[0]
-            raise InputError(f"a clip loader has no setting {name!r}", remedy=f"did you mean {nearest}?")
+        if name not in paths:
+            raise InputError(f"a clip loader has no setting {name!r}", remedy=f"did you mean {nearest(name, paths)}?")
     try:
-        # dict() and not model_dump(): nested settings stay what they are, so that the recipe is not taken apart.
-        values = {**dict(config), **{name: value for name, value in changes.items() if name in own}}
-        loader = LoaderSettings.model_validate(values["loader"])
-        loader_changes = {name: value for name, value in changes.items() if name in inner}
-        values["loader"] = LoaderSettings.model_validate({**dict(loader), **loader_changes})
-        return ClipConfig.model_validate(values)
+        return change(config, {paths[name]: value for name, value in changes.items()})
     except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(str(part) for part in first["loc"])
+        path, value, fault = first_fault(error)
         raise InputError(
-            f"clip loader setting {name}={first['input']!r}: {first['msg'].lower()}", remedy="give an allowed value"
+            f"clip loader setting {path.removeprefix('loader.')}={value!r}: {fault}", remedy="give an allowed value"
         ) from None

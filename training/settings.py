@@ -1,6 +1,5 @@
 """All settings of a run, the presets, and overrides from the command line."""
 
-import difflib
 import json
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -12,7 +11,7 @@ from pclkd.pipeline.clips.sampling import TupleSettings
 from pclkd.pipeline.config import LoaderSettings
 from pclkd.pipeline.pretext.registry import PretextSettings
 from pclkd.sharding.common.errors import InputError
-from pclkd.sharding.common.settings import Settings
+from pclkd.sharding.common.settings import Settings, change, first_fault, nearest
 from pclkd.training.compute.settings import Compile, Layout, OptimizerSettings
 from pclkd.training.objective.settings import KdSettings, PclSettings
 
@@ -145,30 +144,22 @@ def override(settings: RunSettings, assignments: Sequence[str]) -> RunSettings:
     Raises:
         InputError: not an assignment, an unknown name (the nearest one is told), or a value that is not allowed.
     """
-    values = settings.model_dump(mode="json")
+    known, changes = _flat(settings), {}
     for assignment in assignments:
         path, equals, text = assignment.partition("=")
         if not equals:
             raise InputError(f"--set {assignment!r} is not an assignment", remedy="write it as --set name=value")
-        known = _flat(settings)
         if path not in known:
-            nearest = difflib.get_close_matches(path, known, n=1, cutoff=0)[0]
             raise InputError(
-                f"--set {path}: no such setting", remedy=f"did you mean {nearest}? --print-config shows all"
+                f"--set {path}: no such setting",
+                remedy=f"did you mean {nearest(path, known)}? --print-config shows all",
             )
-        *parents, leaf = path.split(".")
-        place = values
-        for parent in parents:
-            place = place[parent]
-        place[leaf] = _parse(text)
+        changes[path] = _parse(text)
     try:
-        return RunSettings.model_validate(values)
+        return change(settings, changes)
     except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(str(part) for part in first["loc"])
-        raise InputError(
-            f"--set {name}={first['input']}: {first['msg'].lower()}", remedy=f"it means: {_help(name) or name}"
-        ) from None
+        path, value, fault = first_fault(error)
+        raise InputError(f"--set {path}={value}: {fault}", remedy=f"it means: {_help(path) or path}") from None
 
 
 def describe(settings: RunSettings) -> str:

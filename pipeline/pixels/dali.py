@@ -37,8 +37,6 @@ from pclkd.pipeline.pixels.frame_graph import (
 from pclkd.pipeline.pixels.fused import FusedColours
 
 __all__ = [
-    "MEAN",
-    "STD",
     "Colours",
     "Decoding",
     "FrameDecoder",

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,8 +15,6 @@ __all__ = ["array_module", "change_rows", "frames_of", "quarter_turned"]
 
 
 Ints = NDArray[np.int64]
-
-_TURNS = {1: cv2.ROTATE_90_COUNTERCLOCKWISE, 2: cv2.ROTATE_180, 3: cv2.ROTATE_90_CLOCKWISE}
 
 
 def change_rows(rows: torch.Tensor, kind: Ints, change: Callable[[Any, int], Any]) -> None:
@@ -61,8 +58,11 @@ def quarter_turned(rows: Any, turns: int) -> Any:
     if (frames := frames_of(rows)) is None:
         return array_module(rows).rot90(rows, turns, (-2, -1))
     if turns % 4:
+        import cv2  # here, so that settings, which name the tasks, are printed without it
+
+        turn = {1: cv2.ROTATE_90_COUNTERCLOCKWISE, 2: cv2.ROTATE_180, 3: cv2.ROTATE_90_CLOCKWISE}[turns % 4]
         for frame in frames:
-            frame[:] = cv2.rotate(frame, _TURNS[turns % 4])  # several times as fast as numpy
+            frame[:] = cv2.rotate(frame, turn)  # several times as fast as numpy
     return rows
 
 

@@ -1,8 +1,14 @@
-"""The base of all settings: frozen, validated, documented field by field."""
+"""The base of all settings: frozen, validated, documented field by field; and how some of them are changed."""
 
-from pydantic import BaseModel, ConfigDict
+import difflib
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar
 
-__all__ = ["Settings"]
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+__all__ = ["Settings", "change", "first_fault", "nearest"]
+
+S = TypeVar("S", bound="Settings")
 
 
 class Settings(BaseModel):
@@ -12,3 +18,36 @@ class Settings(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, validate_default=True)
+
+
+def change(settings: S, changes: Mapping[str, Any]) -> S:
+    """Settings with the values at some paths, as `optimizer.lr`, replaced; all is validated anew, together.
+
+    Raises:
+        ValidationError: a value that is not allowed; `first_fault` tells which.
+    """
+    # dict() and not model_dump(): what is not changed stays the object that it is, a recipe is not taken apart.
+    values: dict[str, Any] = dict(settings)
+    # Whole groups first: a change inside one holds for the group that is given beside it.
+    for path in sorted(changes, key=lambda path: path.count(".")):
+        *groups, leaf = path.split(".")
+        place = values
+        for group in groups:
+            inner = place[group]
+            if not isinstance(inner, BaseModel | Mapping):
+                break  # no settings at all: validation says so
+            place[group] = place = dict(inner)
+        else:
+            place[leaf] = changes[path]
+    return type(settings).model_validate(values)
+
+
+def first_fault(error: ValidationError) -> tuple[str, Any, str]:
+    """The path, the value, and what is wrong with it."""
+    first = error.errors()[0]
+    return ".".join(str(part) for part in first["loc"]), first["input"], first["msg"].lower()
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The known name, of one or more, that is most like `name`."""
+    return difflib.get_close_matches(name, list(known), n=1, cutoff=0)[0]

@@ -16,7 +16,7 @@ import torch
 
 from pclkd.pipeline.clips.covering import UniformRecipe
 from pclkd.pipeline.loader.loader import ClipLoader
-from pclkd.pipeline.pixels.dali import MEAN, STD
+from pclkd.pipeline.pixels.colours import MEAN, STD
 from pclkd.sharding.common.errors import InputError
 from pclkd.sharding.common.files import atomic_write, write_text
 from pclkd.sharding.shards.index import ShardIndex

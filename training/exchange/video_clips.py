@@ -8,7 +8,7 @@ import torch
 
 from pclkd.pipeline.clips.covering import uniform_starts
 from pclkd.pipeline.clips.sampling import clip_frames
-from pclkd.pipeline.pixels.dali import MEAN, STD
+from pclkd.pipeline.pixels.colours import MEAN, STD
 from pclkd.pipeline.pixels.finish import residual
 from pclkd.sharding.common.errors import InputError
 from pclkd.sharding.video.frames import UnreadableVideoError, open_pixels

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from pclkd.pipeline.pixels.dali import MEAN, STD
+from pclkd.pipeline.pixels.colours import MEAN, STD
 
 __all__ = ["clip_strip", "thumbnails"]
 

@@ -13,7 +13,7 @@ from pclkd.pipeline.clips.covering import UniformRecipe
 from pclkd.pipeline.clips.recipe import TupleRecipe
 from pclkd.pipeline.clips.sampling import TupleSettings
 from pclkd.pipeline.loader.loader import ClipLoader, LoaderSettings
-from pclkd.pipeline.pixels.dali import MEAN, STD
+from pclkd.pipeline.pixels.colours import MEAN, STD
 from pclkd.pipeline.reading.reader import FrameReader
 from pclkd.pipeline.world import World
 from pclkd.sharding.common.errors import InputError

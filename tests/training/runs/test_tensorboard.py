@@ -6,7 +6,7 @@ import torch
 from click.testing import CliRunner
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from pclkd.pipeline.pixels.dali import MEAN, STD
+from pclkd.pipeline.pixels.colours import MEAN, STD
 from pclkd.training.cli import main
 from pclkd.training.runs.pictures import clip_strip, thumbnails
 
