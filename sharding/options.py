@@ -1,4 +1,4 @@
-"""Option types that several commands share."""
+"""Options of the command line: of the data set, the frames and the engine, and types that several commands share."""
 
 from collections.abc import Callable
 from functools import wraps

@@ -106,7 +106,7 @@ class ScaleBenchmark:
 
 
 def probe(root: Path, shape: ClipShape) -> Mapping[str, float]:
-    """What `scale_probe` tells of a shard set, measured in a fresh process on a cold page cache."""
+    """What `probe` tells of a shard set, measured in a fresh process on a cold page cache."""
     _forget(root)
     done = subprocess.run(
         [

@@ -1,4 +1,7 @@
-"""CPU time of a process with all its descendants: a measure of work that other users of the machine hardly disturb."""
+"""What is counted, not timed: CPU time of a process with its descendants, arithmetic, bytes between processes.
+
+Other users of the machine hardly disturb it.
+"""
 
 import os
 from collections import Counter

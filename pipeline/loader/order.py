@@ -1,4 +1,4 @@
-"""Where a loader stands, so that another one, with any number of processes, goes on from there."""
+"""Who is next, and where a loader stands: another one, with any number of processes, goes on from there."""
 
 import hashlib
 from collections.abc import Mapping

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from pclkd.sharding.common import files as atomic
-from pclkd.sharding.common import storage
 from pclkd.sharding.common.errors import InputError
 
 __all__ = [
@@ -52,19 +51,19 @@ def identify(paths: Iterable[str]) -> list[str]:
     listings: dict[str, dict[str, str]] = {}
     found = []
     for path in paths:
-        if not storage.is_remote(path):
+        if not is_remote(path):
             found.append(_local(path))
             continue
         folder, _, name = path.rpartition("/")
         if folder not in listings:
-            listings[folder] = {entry: _version(about) for entry, about in storage.listing(folder).items()}
+            listings[folder] = {entry: _version(about) for entry, about in listing(folder).items()}
         found.append(listings[folder].get(name, ""))
     return found
 
 
 def _local(path: str) -> str:
     try:
-        about = storage.local_path(path).stat()
+        about = local_path(path).stat()
     except OSError:
         return ""
     return f"{about.st_size}:{about.st_mtime_ns}" if stat.S_ISREG(about.st_mode) else ""
