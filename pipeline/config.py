@@ -1,4 +1,4 @@
-"""All settings of a clip loader: what is delivered, and how."""
+"""All settings of the data: what is delivered, and how. A clip loader and a whole run share them."""
 
 from pathlib import Path
 from typing import Any, Literal
@@ -12,7 +12,7 @@ from pclkd.pipeline.pretext.registry import PretextSettings
 from pclkd.sharding.common.errors import InputError
 from pclkd.sharding.common.settings import Settings, change, first_fault, nearest
 
-__all__ = ["ClipConfig", "LoaderSettings", "changed"]
+__all__ = ["ClipConfig", "DataSettings", "LoaderSettings", "changed"]
 
 
 class LoaderSettings(Settings):
@@ -42,27 +42,40 @@ class LoaderSettings(Settings):
     """Room for pieces of remote shards, in GiB, the longest unused go first; 0 keeps none."""
 
 
-class ClipConfig(Settings):
-    """What `clip_loader` delivers: which samples, which clips of them, and how."""
+class DataSettings(Settings):
+    """Which clips of which videos, and how they are delivered: the settings that a run and its loaders share."""
 
     split: int = Field(default=1, ge=1)
-    """Official split of the shard set."""
-    part: Literal["train", "test", "all"] = "train"
-    """Part of the split; all: every packed video, whatever the split."""
+    """Official split of the shard set: its train part is learned from, its test part measured on."""
     seed: int = Field(default=0, ge=0, lt=2**63)
-    """Keys every random number: order, clips, augmentation, pretext, replacements."""
-    shuffle: bool | None = None
-    """Training order: shuffled, whole batches, damaged samples replaced. By default for all parts but "test"."""
+    """Keys every random number: order, clips, augmentation, pretext, replacements; a run's weights and negatives."""
     tuples: TupleSettings = TupleSettings()
-    """Where the three clips of a sample lie; unused where a recipe is given."""
+    """Where the three clips of a sample lie."""
     augment: AugmentSettings | None = AugmentSettings()
-    """Random transforms, None for the centre crop; unused where a recipe is given."""
+    """Random transforms, None for the centre crop."""
     pretext: PretextSettings = PretextSettings()
-    """What is asked about the three clips; unused where a recipe is given."""
-    recipe: Any = None
-    """Any Recipe: decides the clips of a sample. By default PCL tuples with the pretext task."""
+    """What is asked about the three clips."""
     loader: LoaderSettings = LoaderSettings()
     """Shapes, prefetching, limits."""
+
+    def tuple_recipe(self) -> TupleRecipe:
+        """PCL tuples with the pretext task.
+
+        Raises:
+            InputError: the pretext task cannot take such clips apart.
+        """
+        return TupleRecipe(self.seed, self.tuples, self.augment, self.pretext.build())
+
+
+class ClipConfig(DataSettings):
+    """What `clip_loader` delivers: which samples, which clips of them, and how."""
+
+    part: Literal["train", "test", "all"] = "train"
+    """Part of the split; all: every packed video, whatever the split."""
+    shuffle: bool | None = None
+    """Training order: shuffled, whole batches, damaged samples replaced. By default for all parts but "test"."""
+    recipe: Any = None
+    """Any Recipe: decides the clips of a sample, instead of tuples, augment and pretext."""
 
     @field_validator("recipe")
     @classmethod
@@ -82,11 +95,11 @@ class ClipConfig(Settings):
         if self.recipe is not None:
             recipe: Recipe = self.recipe
             return recipe
-        return TupleRecipe(self.seed, self.tuples, self.augment, self.pretext.build())
+        return self.tuple_recipe()
 
 
-def changed(config: ClipConfig, changes: dict[str, Any]) -> ClipConfig:
-    """`config` with fields of it, or of its `loader`, replaced.
+def changed(config: DataSettings, changes: dict[str, Any]) -> ClipConfig:
+    """`config` as a loader takes it, with fields of it, or of its `loader`, replaced.
 
     Raises:
         InputError: an unknown name, the nearest one is told; or a value that is not allowed.
@@ -97,6 +110,7 @@ def changed(config: ClipConfig, changes: dict[str, Any]) -> ClipConfig:
     for name in changes:
         if name not in paths:
             raise InputError(f"a clip loader has no setting {name!r}", remedy=f"did you mean {nearest(name, paths)}?")
+    config = ClipConfig.model_validate(config, from_attributes=True)  # of a whole run's settings, those that it shares
     try:
         return change(config, {paths[name]: value for name, value in changes.items()})
     except ValidationError as error:

@@ -5,8 +5,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from pclkd.pipeline.config import ClipConfig, changed
+from pclkd.pipeline.config import ClipConfig, DataSettings, changed
 from pclkd.pipeline.loader.loader import ClipLoader
 from pclkd.pipeline.world import World
 from pclkd.sharding.shards.index import ShardIndex
@@ -16,9 +17,10 @@ __all__ = ["clip_loader"]
 
 def clip_loader(
     shards: str | Path | ShardIndex,
-    config: ClipConfig | None = None,
+    config: DataSettings | None = None,
     world: World | None = None,
     *,
+    samples: NDArray[np.int64] | None = None,
     device: torch.device | None = None,
     **changes: Any,
 ) -> ClipLoader:
@@ -31,8 +33,10 @@ def clip_loader(
 
     Args:
         shards: folder or URL (`s3://...`) of a shard set, or its index.
-        config: what is delivered; the defaults are PCL's tuples of the train part of split 1.
+        config: what is delivered, a `ClipConfig` or the settings of a run; by default PCL's tuples of the train part of
+            split 1.
         world: the processes that share the work; by default as torchrun tells them in the environment.
+        samples: [n] sample ids to deliver instead of the part's.
         device: where batches are delivered; by default this process' GPU, or the CPU where there is none.
         changes: settings of the config, or of its `loader`, that differ from it.
 
@@ -42,7 +46,8 @@ def clip_loader(
     config = changed(config or ClipConfig(), changes)
     world = world or World.from_environment()
     index = shards if isinstance(shards, ShardIndex) else ShardIndex.open(shards)
-    samples = np.arange(len(index)) if config.part == "all" else index.split_samples(config.split, config.part)
+    if samples is None:
+        samples = np.arange(len(index)) if config.part == "all" else index.split_samples(config.split, config.part)
     if device is None:
         gpus = torch.cuda.device_count()
         device = torch.device("cuda", world.local_rank % gpus) if gpus else torch.device("cpu")

@@ -7,9 +7,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field, ValidationError
 
 from pclkd.pipeline.clips.augment import AugmentSettings
-from pclkd.pipeline.clips.sampling import TupleSettings
-from pclkd.pipeline.config import LoaderSettings
-from pclkd.pipeline.pretext.registry import PretextSettings
+from pclkd.pipeline.config import DataSettings
 from pclkd.sharding.common.errors import InputError
 from pclkd.sharding.common.settings import Settings, change, first_fault, nearest
 from pclkd.training.compute.settings import Compile, Layout, OptimizerSettings
@@ -68,14 +66,11 @@ class EvaluationSettings(Settings):
     """Passes over the test videos with different pretext draws."""
 
 
-class RunSettings(Settings):
-    """Everything that decides a run, beside its data and its teacher."""
+class RunSettings(DataSettings):
+    """Everything that decides a run, beside its shards and its teacher."""
 
+    augment: AugmentSettings = AugmentSettings()  # a run always has one
     backbone: BackboneSettings = BackboneSettings()
-    tuples: TupleSettings = TupleSettings()
-    pretext: PretextSettings = PretextSettings()
-    augment: AugmentSettings = AugmentSettings()
-    loader: LoaderSettings = LoaderSettings()
     pcl: PclSettings = PclSettings()
     kd: KdSettings = KdSettings()
     optimizer: OptimizerSettings = OptimizerSettings()
@@ -84,10 +79,6 @@ class RunSettings(Settings):
     guards: GuardSettings = GuardSettings()
     epochs: int = Field(default=100, ge=0)
     """Passes over the training videos."""
-    split: int = Field(default=1, ge=1)
-    """Official split: its train part is learned from, its test part measured on."""
-    seed: int = Field(default=0, ge=0, lt=2**63)
-    """Keys every random number of the run."""
     precision: Literal["auto", "fp32", "fp16", "bf16"] = "auto"
     """Arithmetic of the networks; auto: bf16 on GPUs that have it, fp16 on others, fp32 on the CPU."""
     compile: Compile = "auto"

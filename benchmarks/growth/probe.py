@@ -32,15 +32,14 @@ def main() -> None:
     import torch
 
     from pclkd.benchmarks.loading.case import ClipShape
-    from pclkd.pipeline.clips.recipe import TupleRecipe
-    from pclkd.pipeline.loader.loader import ClipLoader, LoaderSettings
+    from pclkd.pipeline.opening import clip_loader
+    from pclkd.pipeline.world import World
 
     torch.set_num_threads(1)
     imported = resident_mib()
     began = time.perf_counter()
-    samples = index.split_samples(next(iter(map(int, index.manifest.splits))), "train")
-    recipe = TupleRecipe(seed=0, tuples=ClipShape(batch_size, frames, crop).tuples)
-    with ClipLoader(index, samples, recipe, LoaderSettings(batch_size=batch_size, crop=crop)) as loader:
+    config, split = ClipShape(batch_size, frames, crop).config, next(iter(map(int, index.manifest.splits)))
+    with clip_loader(index, config, World(), device=torch.device("cpu"), split=split) as loader:
         batch = next(iter(loader.epoch(0)))
         told["first_batch_s"] = time.perf_counter() - began
         told["first_batch_mib"] = resident_mib() - imported

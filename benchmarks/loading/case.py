@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from pclkd.pipeline.clips.augment import AugmentSettings
 from pclkd.pipeline.clips.recipe import TupleRecipe
 from pclkd.pipeline.clips.sampling import TupleSettings
-from pclkd.pipeline.loader.loader import ClipLoader, LoaderSettings
+from pclkd.pipeline.config import DataSettings, LoaderSettings
+from pclkd.pipeline.loader.loader import ClipLoader
+from pclkd.pipeline.opening import clip_loader
 from pclkd.pipeline.pixels.dali import Colours, FrameGraph
 from pclkd.pipeline.world import World
 from pclkd.sharding.common.errors import InputError
@@ -58,6 +60,11 @@ class ClipShape:
     def tuples(self) -> TupleSettings:
         """Three clips with gaps of half a clip, as PCL has them (16 frames, 8 between)."""
         return TupleSettings(clip_frames=self.frames, clip_stride=self.frames * 3 // 2, remote_distance=self.frames)
+
+    @property
+    def config(self) -> DataSettings:
+        """For a loader of such batches."""
+        return DataSettings(tuples=self.tuples, loader=LoaderSettings(batch_size=self.batch_size, crop=self.side))
 
     @property
     def side(self) -> int:
@@ -161,14 +168,17 @@ class LoadCase:
 
     def loader(self, decode: Literal["auto", "cpu", "mixed"] = "auto", threads: int | None = None) -> ClipLoader:
         """This package's loader, which decodes where it finds best or where it is told, in as many threads."""
-        settings = LoaderSettings(
+        return clip_loader(
+            self.index,
+            self.shape.config,
+            World(),
+            samples=self.samples,
+            device=self.device,
+            recipe=self.recipe,
             decode=decode,
-            batch_size=self.shape.batch_size,
-            crop=self.shape.side,
             threads=threads or self.workers,
             modality="residual" if self.residual else "rgb",
         )
-        return ClipLoader(self.index, self.samples, self.recipe, settings, device=self.device)
 
     def graph(self, colours: Colours) -> FrameGraph:
         """What decodes a batch."""

@@ -109,16 +109,14 @@ def _loader(plan: JobPlan, world: "World", device: "torch.device") -> "ClipLoade
     import numpy as np
 
     from pclkd.benchmarks.loading.case import ClipShape
-    from pclkd.pipeline.clips.recipe import TupleRecipe
-    from pclkd.pipeline.loader.loader import ClipLoader, LoaderSettings
+    from pclkd.pipeline.opening import clip_loader
     from pclkd.sharding.shards.index import ShardIndex
 
     index = ShardIndex.open(plan.data)
     # As many as fill the pass of all processes; a small set is gone through more than once.
     samples = np.resize(index.split_samples(plan.split, "train"), plan.steps * plan.batch_size * world.size)
-    recipe = TupleRecipe(seed=0, tuples=ClipShape(plan.batch_size, plan.frames, plan.crop).tuples)
-    settings = LoaderSettings(batch_size=plan.batch_size, crop=plan.crop)
-    return ClipLoader(index, samples, recipe, settings, world=world, device=device)
+    config = ClipShape(plan.batch_size, plan.frames, plan.crop).config
+    return clip_loader(index, config, world, samples=samples, device=device)
 
 
 def _step(plan: JobPlan, world: "World", device: "torch.device", precision: "Precision") -> "TrainStep":

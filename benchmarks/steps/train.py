@@ -14,8 +14,7 @@ from pclkd.benchmarks.measuring.result import BenchmarkResult, make_result
 from pclkd.benchmarks.measuring.rounds import Work
 from pclkd.benchmarks.measuring.session import Session
 from pclkd.benchmarks.steps.case import StepNetworks
-from pclkd.pipeline.clips.recipe import TupleRecipe
-from pclkd.pipeline.loader.loader import ClipLoader, LoaderSettings
+from pclkd.pipeline.opening import clip_loader
 from pclkd.pipeline.world import World
 from pclkd.sharding.common.errors import InputError
 from pclkd.sharding.shards.index import ShardIndex
@@ -74,10 +73,9 @@ class TrainBenchmark:
         samples = samples[np.linspace(0, len(samples) - 1, steps * shape.batch_size).astype(np.int64)]
         device = choose_device(World())
         precision = self.networks.precision(device)
-        settings = LoaderSettings(batch_size=shape.batch_size, crop=shape.side, threads=self.workers)
-        recipe = TupleRecipe(seed=0, tuples=shape.tuples)
         waits: list[float] = []
-        with ClipLoader(index, samples, recipe, settings, device=device) as loader:
+        opened = clip_loader(index, shape.config, World(), samples=samples, device=device, threads=self.workers)
+        with opened as loader:
             with closing(loader.epoch(0)) as batches:  # type: ignore[type-var]
                 kept = next(batches)
             networks = self.networks.settled(kept)

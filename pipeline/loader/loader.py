@@ -29,7 +29,7 @@ from pclkd.pipeline.world import World
 from pclkd.sharding.common.errors import InputError
 from pclkd.sharding.shards.index import ShardIndex
 
-__all__ = ["ClipLoader", "LoaderSettings"]
+__all__ = ["ClipLoader"]
 
 _CLOSE_LIMIT_S = 0.3  # for reader threads; one that hangs in a dead disk cannot keep the program
 

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -61,6 +62,15 @@ def test_all_videos_whatever_the_split(synthetic_shards: Path) -> None:
     with clip_loader(index, part="all", shuffle=False, crop=48, batch_size=5, recipe=UniformRecipe(views=1)) as loader:
         labels = [label for batch in loader for label in batch.label[: batch.valid].tolist()]
     assert labels == index.sample_label.tolist()
+
+
+def test_chosen_videos_instead_of_a_part(synthetic_shards: Path) -> None:
+    index, chosen = ShardIndex.open(synthetic_shards), np.array([7, 0, 12])
+    assert len(set(index.sample_label[chosen].tolist())) > 1
+    how = {"shuffle": False, "crop": 48, "batch_size": 3, "recipe": UniformRecipe(views=1)}
+    with clip_loader(index, part="test", samples=chosen, **how) as loader:
+        (batch,) = loader
+    assert batch.label.tolist() == index.sample_label[chosen].tolist()
 
 
 def test_a_wrong_setting_is_told_with_the_nearest(synthetic_shards: Path) -> None:

@@ -1,7 +1,10 @@
 import re
 
 import pytest
+from pydantic import ValidationError
 
+from pclkd.pipeline.clips.augment import AugmentSettings
+from pclkd.pipeline.config import ClipConfig, changed
 from pclkd.sharding.common.errors import InputError
 from pclkd.training.settings import PRESETS, RunSettings, describe, override, preset
 
@@ -25,6 +28,25 @@ def test_the_pcl_preset_has_the_published_values() -> None:
 def test_presets_are_valid_and_survive_json(name: str) -> None:
     settings = preset(name)
     assert RunSettings.model_validate_json(settings.model_dump_json()) == settings
+
+
+def test_a_loader_takes_from_a_run_what_they_share() -> None:
+    run = override(preset("demo"), ["split=2", "seed=7", "pretext.task=order", "augment.hue=0.2", "loader.prefetch=3"])
+    shown = changed(run, {"part": "test", "augment": None, "crop": 32, "seed": 8})
+    assert shown == ClipConfig.model_validate(
+        {
+            "split": 2,
+            "seed": 8,
+            "part": "test",
+            "augment": None,
+            "tuples": {"clip_frames": 8, "clip_stride": 12, "remote_distance": 8},
+            "pretext": {"task": "order"},
+            "loader": {"crop": 32, "batch_size": 8, "prefetch": 3},
+        }
+    )
+    assert (run.seed, run.loader.crop, run.augment) == (7, 48, AugmentSettings(blur_sigma=(0.1, 1.0), hue=0.2))
+    with pytest.raises(ValidationError, match="augment"):
+        RunSettings.model_validate({"augment": None})
 
 
 def test_overrides_reach_nested_fields_and_nothing_else() -> None:

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -11,8 +12,7 @@ import torch
 from torch import nn
 
 from pclkd.pipeline.clips.covering import UniformRecipe
-from pclkd.pipeline.clips.recipe import TupleRecipe
-from pclkd.pipeline.loader.loader import ClipLoader
+from pclkd.pipeline.opening import clip_loader
 from pclkd.pipeline.world import World
 from pclkd.sharding.common.errors import InputError
 from pclkd.sharding.common.files import write_text
@@ -61,16 +61,12 @@ class Evaluator:
     def __init__(self, index: ShardIndex, settings: RunSettings, device: torch.device, clips: int) -> None:
         self._settings, self._device, self._classes = settings, device, len(index.classes)
         self._precision = Precision(settings.precision, device)
-        train = index.split_samples(settings.split, "train")
-        test = index.split_samples(settings.split, "test")
-        uniform = UniformRecipe(views=clips, clip_frames=settings.tuples.clip_frames)
-        tuples = TupleRecipe(_PRETEXT_SEED, settings.tuples, None, settings.pretext.build())
+        load = partial(clip_loader, index, settings, World(), device=device, shuffle=False)
+        self._tuples = load(part="test", seed=_PRETEXT_SEED, augment=None)
         # The same number of clips a batch whatever the recipe, so that evaluation needs no more memory than training.
-        videos = max(1, settings.loader.batch_size * tuples.views // clips)
-        loader = settings.loader.model_copy(update={"batch_size": videos})
-        self._train = ClipLoader(index, train, uniform, loader, device=device, training=False)
-        self._test = ClipLoader(index, test, uniform, loader, device=device, training=False)
-        self._tuples = ClipLoader(index, test, tuples, settings.loader, device=device, training=False)
+        videos = max(1, settings.loader.batch_size * self._tuples.recipe.views // clips)
+        uniform = UniformRecipe(views=clips, clip_frames=settings.tuples.clip_frames)
+        self._train, self._test = (load(part=part, recipe=uniform, batch_size=videos) for part in ("train", "test"))
 
     def pretext(self, model: PclModel) -> dict[str, float]:
         """Pretext accuracy in percent, in all and by class.

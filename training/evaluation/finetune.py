@@ -14,7 +14,8 @@ from torch import nn
 from pclkd.pipeline.clips.covering import UniformRecipe
 from pclkd.pipeline.clips.recipe import ViewsRecipe
 from pclkd.pipeline.clips.sampling import ViewSettings
-from pclkd.pipeline.loader.loader import ClipLoader
+from pclkd.pipeline.opening import clip_loader
+from pclkd.pipeline.world import World
 from pclkd.sharding.shards.index import ShardIndex
 from pclkd.training.compute.precision import Precision
 from pclkd.training.compute.schedules import Schedule
@@ -98,10 +99,8 @@ def finetune(
     precision = Precision(run.precision, device)
     how = OptimizerSettings(lr=settings.lr, schedule="cosine")
     frames = run.tuples.clip_frames
-    shape = run.loader.model_copy(update={"batch_size": settings.batch_size})
     recipe = ViewsRecipe(run.seed, ViewSettings(clip_frames=frames, views=1), run.augment)
-    train = index.split_samples(run.split, "train")
-    with ClipLoader(index, train, recipe, shape, seed=run.seed, device=device) as loader:
+    with clip_loader(index, run, World(), device=device, recipe=recipe, batch_size=settings.batch_size) as loader:
         update = TrainStep(_Supervised(network), network, how, precision, settings.batch_size)
         schedule = Schedule(update.optimizer, how, settings.epochs, len(loader))
         for epoch in range(settings.epochs):
@@ -121,9 +120,9 @@ def _measure(
     network.eval()
     logits, labels = [], []
     recipe = UniformRecipe(views=clips, clip_frames=run.tuples.clip_frames)
-    test = index.split_samples(run.split, "test")
-    shape = run.loader.model_copy(update={"batch_size": max(1, run.loader.batch_size * 3 // clips)})
-    with ClipLoader(index, test, recipe, shape, device=device, training=False) as loader, precision.autocast():
+    videos = max(1, run.loader.batch_size * 3 // clips)
+    opened = clip_loader(index, run, World(), device=device, part="test", recipe=recipe, batch_size=videos)
+    with opened as loader, precision.autocast():
         for batch in loader.epoch(0):
             said = network(batch.clips.flatten(0, 1)).float().reshape(len(batch.clips), clips, -1).mean(1)
             logits.append(said[: batch.valid].cpu())

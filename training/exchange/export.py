@@ -15,8 +15,9 @@ import numpy as np
 import torch
 
 from pclkd.pipeline.clips.covering import UniformRecipe
-from pclkd.pipeline.loader.loader import ClipLoader
+from pclkd.pipeline.opening import clip_loader
 from pclkd.pipeline.pixels.colours import MEAN, STD
+from pclkd.pipeline.world import World
 from pclkd.sharding.common.errors import InputError
 from pclkd.sharding.common.files import atomic_write, write_text
 from pclkd.sharding.shards.index import ShardIndex
@@ -122,9 +123,9 @@ def _some_clips(checkpoint: Checkpoint, data: Path) -> torch.Tensor:
     settings = checkpoint.settings
     index = ShardIndex.open(data)
     samples = index.split_samples(settings.split, "test")[:2]
-    shape = settings.loader.model_copy(update={"batch_size": len(samples), "decode": "cpu"})
     recipe = UniformRecipe(views=4 // len(samples), clip_frames=settings.tuples.clip_frames)
-    with ClipLoader(index, samples, recipe, shape, training=False) as loader:
+    how: dict[str, Any] = {"shuffle": False, "recipe": recipe, "batch_size": len(samples), "decode": "cpu"}
+    with clip_loader(index, settings, World(), samples=samples, device=torch.device("cpu"), **how) as loader:
         (batch,) = loader.epoch(0)
     return batch.clips.flatten(0, 1).contiguous()
 

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pclkd.pipeline.clips.recipe import TupleRecipe
 from pclkd.pipeline.loader.loader import ClipLoader
+from pclkd.pipeline.opening import clip_loader
 from pclkd.pipeline.world import World
 from pclkd.sharding.common.errors import InputError
 from pclkd.sharding.shards.index import ShardIndex
@@ -61,18 +61,7 @@ class RunPlan:
 
     def loader(self, device: torch.device) -> ClipLoader:
         """The loader of training tuples."""
-        settings = self.settings
-        recipe = TupleRecipe(settings.seed, settings.tuples, settings.augment, settings.pretext.build())
-        return ClipLoader(
-            self.index,
-            self.samples,
-            recipe,
-            settings.loader,
-            seed=settings.seed,
-            world=self.world,
-            device=device,
-            training=True,
-        )
+        return clip_loader(self.index, self.settings, self.world, device=device)
 
     def student(self) -> PclModel:
         """The network to train: fresh weights from the run's seed, or the resumed ones."""
@@ -183,8 +172,7 @@ def _check_clips(settings: RunSettings) -> None:
 
 def _check_pretext(settings: RunSettings) -> None:
     """Refuse a pretext task that leaves contrast no two clips, and weights of a task that is not there."""
-    task = settings.pretext.build()
-    recipe = TupleRecipe(settings.seed, settings.tuples, settings.augment, task)
+    recipe = settings.tuple_recipe()
     contrasted = settings.pcl.contrast != "none" and settings.pcl.contrast_weight > 0
     # The network projects the first and the third clip.
     if contrasted and not {0, recipe.views - 1} <= set(recipe.contrast_views):

@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from pclkd.pipeline.clips.recipe import ClipPlan, TupleRecipe
-from pclkd.pipeline.loader.loader import ClipLoader
+from pclkd.pipeline.opening import clip_loader
 from pclkd.pipeline.pixels.colours import MEAN, STD
+from pclkd.pipeline.world import World
 from pclkd.sharding.common.errors import InputError
 from pclkd.sharding.common.pictures import write_gif, write_png
 from pclkd.sharding.shards.index import ShardIndex
@@ -42,10 +43,10 @@ def write_previews(data: str | Path, out: Path, settings: RunSettings, *, sample
         InputError: a shard set that cannot be read, or settings that do not fit it.
     """
     index = ShardIndex.open(data)
-    recipe = TupleRecipe(settings.seed, settings.tuples, settings.augment, settings.pretext.build())
+    recipe = settings.tuple_recipe()
     train = index.split_samples(settings.split, "train")
     ids, shown_classes = choose_samples(index, train, recipe, settings.loader.crop, samples)
-    tuples = list(_tuples(index, ids, recipe, settings, compare=compare))
+    tuples = list(_tuples(index, ids, settings, compare=compare))
     try:
         out.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
@@ -93,14 +94,12 @@ def _plan(index: ShardIndex, ids: NDArray[np.int64], recipe: TupleRecipe, crop: 
     return recipe.plan(0, ids, frames, index.sample_sizes(ids), crop)
 
 
-def _tuples(
-    index: ShardIndex, ids: NDArray[np.int64], recipe: TupleRecipe, settings: RunSettings, *, compare: bool
-) -> Iterator[ShownTuple]:
+def _tuples(index: ShardIndex, ids: NDArray[np.int64], settings: RunSettings, *, compare: bool) -> Iterator[ShownTuple]:
     """What the loader delivers of those samples; damaged ones are left out."""
-    clips = _load(index, ids, recipe, settings, "rgb")
+    clips = _load(index, ids, settings, "rgb")
     residual = settings.loader.modality == "residual"
-    differences = _load(index, ids, recipe, settings, "residual") if residual else {}
-    plan = _plan(index, ids, recipe, settings.loader.crop)
+    differences = _load(index, ids, settings, "residual") if residual else {}
+    plan = _plan(index, ids, settings.tuple_recipe(), settings.loader.crop)
     views = shown_views(plan)
     for row, sample in enumerate(ids.tolist()):
         if row in clips:
@@ -116,13 +115,10 @@ def _tuples(
             )
 
 
-def _load(
-    index: ShardIndex, ids: NDArray[np.int64], recipe: TupleRecipe, settings: RunSettings, modality: str
-) -> dict[int, torch.Tensor]:
+def _load(index: ShardIndex, ids: NDArray[np.int64], settings: RunSettings, modality: str) -> dict[int, torch.Tensor]:
     """Clips [V, C, T, H, W] by row of `ids`."""
-    changes = {"modality": modality, "batch_size": min(8, len(ids)), "quarantine_limit_pct": 100.0}
-    loader_settings = settings.loader.model_copy(update=changes)
-    with ClipLoader(index, ids, recipe, loader_settings, training=False) as loader:
+    how = {"shuffle": False, "modality": modality, "batch_size": min(8, len(ids)), "quarantine_limit_pct": 100.0}
+    with clip_loader(index, settings, World(), samples=ids, device=torch.device("cpu"), **how) as loader:
         return {
             int(row): clips.clone()
             for batch in loader.epoch(0)

@@ -12,7 +12,7 @@ from pclkd.pipeline.clips.covering import DenseRecipe, UniformRecipe
 from pclkd.pipeline.clips.recipe import ClipPlan, Recipe, TupleRecipe, ViewsRecipe
 from pclkd.pipeline.clips.sampling import TupleSettings, ViewSettings
 from pclkd.pipeline.config import ClipConfig, changed
-from pclkd.pipeline.loader.loader import ClipLoader, LoaderSettings
+from pclkd.pipeline.opening import clip_loader
 from pclkd.pipeline.pretext.base import Pretext
 from pclkd.pipeline.pretext.clip_order import ORDERS, ClipOrder
 from pclkd.pipeline.pretext.rotation import Rotation
@@ -208,8 +208,8 @@ def index(synthetic_shards: Path) -> ShardIndex:
 
 def loaded(index: ShardIndex, recipe: Recipe) -> tuple[torch.Tensor, torch.Tensor]:
     """All clips of the test part, and their pretext labels."""
-    loader = LoaderSettings.model_validate({"batch_size": 4, "crop": 48, "modality": "rgb"})
-    with ClipLoader(index, index.split_samples(1, "test"), recipe, loader, training=False) as clips:
+    how = {"recipe": recipe, "batch_size": 4, "crop": 48, "modality": "rgb"}
+    with clip_loader(index, device=torch.device("cpu"), part="test", **how) as clips:
         batches = list(clips.epoch(0))
     assert all(b.clips.flatten(0, 1).is_contiguous(memory_format=torch.channels_last_3d) for b in batches)
     return (torch.cat([b.clips[: b.valid] for b in batches]), torch.cat([b.pretext_label[: b.valid] for b in batches]))

@@ -12,7 +12,8 @@ from pclkd.pipeline.batch import ClipBatch
 from pclkd.pipeline.clips.covering import UniformRecipe
 from pclkd.pipeline.clips.recipe import TupleRecipe
 from pclkd.pipeline.clips.sampling import TupleSettings
-from pclkd.pipeline.loader.loader import ClipLoader, LoaderSettings
+from pclkd.pipeline.config import LoaderSettings
+from pclkd.pipeline.loader.loader import ClipLoader
 from pclkd.pipeline.pixels.colours import MEAN, STD
 from pclkd.pipeline.reading.reader import FrameReader
 from pclkd.pipeline.world import World

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from pclkd.pipeline.clips.covering import UniformRecipe
-from pclkd.pipeline.loader.loader import ClipLoader, LoaderSettings
+from pclkd.pipeline import UniformRecipe, clip_loader
 from pclkd.sharding.common.errors import InputError
 from pclkd.sharding.shards.index import ShardIndex
 from pclkd.training import load_backbone, video_clips
@@ -18,9 +17,8 @@ def test_a_video_file_gives_the_clips_that_its_shard_gives(modality: str, ucf101
     index = ShardIndex.open(real_shards)
     sample = 5
     (path,) = ucf101_sample.videos.rglob(f"{index.key(sample)}.avi")
-    settings = LoaderSettings.model_validate({"batch_size": 1, "crop": 48, "modality": modality})
-    recipe = UniformRecipe(views=3, clip_frames=8)
-    with ClipLoader(index, np.array([sample]), recipe, settings, training=False) as loader:
+    how = {"batch_size": 1, "crop": 48, "modality": modality, "recipe": UniformRecipe(views=3, clip_frames=8)}
+    with clip_loader(index, samples=np.array([sample]), device=torch.device("cpu"), shuffle=False, **how) as loader:
         (batch,) = loader.epoch(0)
     clips = video_clips(path, clips=3, frames=8, crop=48, modality=modality, size=(64, 86))  # type: ignore[arg-type]
     assert clips.shape == (3, 3, 8, 48, 48) and clips.dtype == torch.float32 and clips.is_contiguous()

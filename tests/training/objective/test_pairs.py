@@ -8,9 +8,7 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 
-from pclkd.pipeline.clips.covering import UniformRecipe
-from pclkd.pipeline.clips.recipe import TupleRecipe
-from pclkd.pipeline.loader.loader import ClipLoader
+from pclkd.pipeline import UniformRecipe, clip_loader
 from pclkd.sharding.shards.index import ShardIndex
 from pclkd.training.cli import main
 from pclkd.training.evaluation.probes import linear_probe
@@ -59,12 +57,12 @@ def test_eight_real_videos_are_learned_by_heart(name: str, real_shards: Path) ->
     index = ShardIndex.open(real_shards)
     samples = np.sort(np.random.default_rng(0).permutation(len(index))[:8])
     settings = override(preset("demo"), ["loader.crop=48", "loader.batch_size=8", "loader.modality=rgb"])
-    tuples = TupleRecipe(0, settings.tuples, None)
+    data = {"config": settings, "samples": samples, "device": torch.device("cpu")}
     torch.manual_seed(0)
     student = PclModel(build_backbone(name, 0.125))
     objective = Objective(student, len(samples), settings.pcl, seed=0).train()
     optimizer = torch.optim.SGD(student.parameters(), lr=0.02, momentum=0.9)
-    with ClipLoader(index, samples, tuples, settings.loader) as loader:
+    with clip_loader(index, **data, augment=None) as loader:
         (batch,) = loader.epoch(0)
     assert len(set(batch.pretext_label.tolist())) > 1
     for step in range(80):
@@ -80,7 +78,7 @@ def test_eight_real_videos_are_learned_by_heart(name: str, real_shards: Path) ->
         logits = student(batch.clips).pretext_logits
     assert (logits.argmax(1) == batch.pretext_label).all()
     uniform = UniformRecipe(views=2, clip_frames=settings.tuples.clip_frames)
-    with ClipLoader(index, samples, uniform, settings.loader, training=False) as loader, torch.no_grad():
+    with clip_loader(index, **data, recipe=uniform, shuffle=False) as loader, torch.no_grad():
         (clips,) = loader.epoch(0)
         features = student.features(clips.clips).mean(1)
     # Each video a class of its own: the features must tell all eight apart.
