@@ -17,6 +17,7 @@ from pclkd.pipeline.config import DataSettings, LoaderSettings
 from pclkd.pipeline.loader.loader import ClipLoader
 from pclkd.pipeline.opening import clip_loader
 from pclkd.pipeline.pixels.dali import Colours, FrameGraph
+from pclkd.pipeline.pretext.base import TUPLE_VIEWS
 from pclkd.pipeline.world import World
 from pclkd.sharding.common.errors import InputError
 from pclkd.sharding.shards.index import ShardIndex
@@ -43,7 +44,7 @@ class ClipShape:
     frames: int
     crop: int | None = None
     usual_crop: int = 112
-    views: int = 3
+    views: int = TUPLE_VIEWS
 
     def __post_init__(self) -> None:
         if self.frames < 8 or self.frames % 4:

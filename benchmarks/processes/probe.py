@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
     from pclkd.pipeline.loader.loader import ClipLoader
     from pclkd.pipeline.world import World
-    from pclkd.training.compute.precision import Precision
-    from pclkd.training.compute.step import TrainStep
 
 __all__ = ["JobPlan", "main"]
 
@@ -76,19 +74,24 @@ def main() -> None:
 
 
 def _serve(plan: JobPlan, line: TextIO) -> None:
+    import torch
+
     from pclkd.benchmarks.loading.case import synchronise
     from pclkd.benchmarks.measuring.counters import CollectiveBytes
+    from pclkd.benchmarks.steps.case import StepNetworks, StepOptions
     from pclkd.pipeline.world import World
     from pclkd.training.compute.distributed import choose_device, joined
-    from pclkd.training.compute.precision import Precision, check_conv3d
 
     world = World.from_environment()
     device = choose_device(world)
-    precision = Precision("auto", device)
-    check_conv3d(precision)
+    # Compiling for every job would take longer than measuring.
+    options = StepOptions(compile="off", layout="channels-last")
+    networks = StepNetworks(plan.backbone, plan.teacher, plan.width, options)
+    precision, rows = networks.precision(device), plan.steps * plan.batch_size * world.size
+    torch.manual_seed(0)
     with joined(world, device), _loader(plan, world, device) as loader:
-        step = _step(plan, world, device, precision)
         for batch in loader.epoch(0):  # DistributedDataParallel arranges its buckets in the first two steps
+            step = networks.build(batch, rows, distil=True, world=world)
             step(batch)
             step(batch)
             with CollectiveBytes() as exchanged:
@@ -117,29 +120,6 @@ def _loader(plan: JobPlan, world: "World", device: "torch.device") -> "ClipLoade
     samples = np.resize(index.split_samples(plan.split, "train"), plan.steps * plan.batch_size * world.size)
     config = ClipShape(plan.batch_size, plan.frames, plan.crop).config
     return clip_loader(index, config, world, samples=samples, device=device)
-
-
-def _step(plan: JobPlan, world: "World", device: "torch.device", precision: "Precision") -> "TrainStep":
-    """As the trainer builds it."""
-    import torch
-
-    from pclkd.training.compute.distributed import wrapped
-    from pclkd.training.compute.settings import OptimizerSettings
-    from pclkd.training.compute.step import TrainStep
-    from pclkd.training.models.memory_layout import placed
-    from pclkd.training.models.pcl_model import PclModel
-    from pclkd.training.models.registry import build_backbone
-    from pclkd.training.objective.objective import Objective, PclSettings
-
-    def network(name: str) -> PclModel:
-        return placed(PclModel(build_backbone(name, plan.width)), device, "channels-last")
-
-    torch.manual_seed(0)
-    student = wrapped(network(plan.backbone), world, device)
-    teachers = [network(plan.teacher)] if plan.teacher is not None else []
-    rows = plan.steps * plan.batch_size * world.size
-    objective = Objective(student, rows, PclSettings(), 0, teachers=teachers).to(device).train()
-    return TrainStep(objective, student, OptimizerSettings(), precision, plan.batch_size * world.size)
 
 
 def _tell(line: TextIO, what: dict[str, Any]) -> None:

@@ -18,6 +18,7 @@ from pclkd.pipeline.world import World
 from pclkd.sharding.common.errors import InputError
 from pclkd.training.compute.distributed import choose_device
 from pclkd.training.compute.step import TrainStep
+from pclkd.training.objective.objective import Objective
 
 __all__ = ["StepBenchmark"]
 
@@ -122,7 +123,7 @@ class _Cases:
     facts: dict[str, dict[str, float]] = field(default_factory=dict)
     _counted: dict[bool, float] = field(default_factory=dict)
 
-    def add(self, name: str, networks: StepNetworks, *, distil: bool) -> TrainStep:
+    def add(self, name: str, networks: StepNetworks, *, distil: bool) -> TrainStep[Objective]:
         """Build and warm up a step; its options change no operations, so each kind is counted once.
 
         Raises:

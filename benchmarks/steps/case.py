@@ -1,9 +1,10 @@
-"""Training steps to be timed: networks, objective and optimiser as the trainer builds them."""
+"""Training steps to be timed: built as the trainer's, for batches that lie on the device already."""
 
 import dataclasses
 import gc
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -12,14 +13,16 @@ from pclkd.benchmarks.loading.case import ClipShape, synchronise
 from pclkd.benchmarks.measuring.counters import count_operations
 from pclkd.benchmarks.measuring.rounds import Work
 from pclkd.pipeline.batch import ClipBatch
+from pclkd.pipeline.world import World
 from pclkd.training.compute.precision import Precision, check_conv3d
-from pclkd.training.compute.settings import Compile, Layout, OptimizerSettings
+from pclkd.training.compute.settings import Compile, Layout
 from pclkd.training.compute.step import TrainStep
-from pclkd.training.models.compilation import compile_backbone
-from pclkd.training.models.memory_layout import arranged, placed
+from pclkd.training.loop.build import build_step, make_ready
+from pclkd.training.models.memory_layout import arranged
 from pclkd.training.models.pcl_model import PclModel
 from pclkd.training.models.registry import build_backbone
-from pclkd.training.objective.objective import Objective, PclSettings
+from pclkd.training.objective.objective import Objective
+from pclkd.training.settings import RunSettings
 
 __all__ = [
     "UCF101_ROWS",
@@ -60,10 +63,9 @@ class StepOptions:
 class ClipByClipModel(PclModel):
     """A PclModel whose backbone makes one forward pass for each of a sample's clips."""
 
-    def features(self, clips: torch.Tensor) -> torch.Tensor:
-        """As in PclModel: [B, V, C, T, H, W] -> [B, V, F]."""
-        passes = [super(ClipByClipModel, self).features(clips[:, [view]]) for view in range(clips.shape[1])]
-        return torch.cat(passes, dim=1)
+    def passes(self, clips: torch.Tensor) -> Iterator[torch.Tensor]:
+        """One for each view, in eval mode too."""
+        return (arranged(view, self.base_network) for view in torch.split(clips, 1, dim=1))
 
 
 def with_fused(optimizer: torch.optim.Optimizer, *, fused: bool) -> torch.optim.Optimizer:
@@ -99,6 +101,11 @@ class StepNetworks:
         """The same with other options."""
         return dataclasses.replace(self, options=dataclasses.replace(self.options, **changes))
 
+    @property
+    def settings(self) -> RunSettings:
+        """Of a run that trains so: the trainer's own but for the options."""
+        return RunSettings(layout=self.options.layout, compile=self.options.compile)
+
     def precision(self, device: torch.device) -> Precision:
         """The arithmetic on that device.
 
@@ -118,33 +125,26 @@ class StepNetworks:
         device = batch.clips.device
         if self.options.compile != "auto":
             return self
-        student = self._network(self.backbone, device)
-        how = compile_backbone(student, "auto", _backbone_clips(self, batch, student), self.precision(device))
-        return self.varied(compile=how)
+        student = self._network(self.backbone, "student")
+        return self.varied(compile=make_ready(student, batch.clips.shape, self.precision(device), self.settings))
 
-    def build(self, batch: ClipBatch, rows: int, *, distil: bool) -> TrainStep:
+    def build(self, batch: ClipBatch, rows: int, *, distil: bool, world: World | None = None) -> TrainStep[Objective]:
         """A training step with fresh weights; with `distil` it asks the teacher too.
 
         Args:
             batch: one like those that it will get, on their device.
             rows: of a memory bank.
-            distil: PCL+KD instead of PCL.
+            distil: PCL+KD instead of PCL, where there is a teacher.
+            world: the processes.
 
         Raises:
             InputError: an unknown backbone, a precision that the device does not have, or a compiler that fails.
         """
-        device = batch.clips.device
-        precision = Precision(self.options.precision, device)
-        student = self._network(self.backbone, device, clip_by_clip=self.options.clip_by_clip == "student")
-        compile_backbone(student, self.options.compile, _backbone_clips(self, batch, student), precision)
-        teachers = []
-        if distil and self.teacher is not None:
-            teacher = self._network(self.teacher, device, clip_by_clip=self.options.clip_by_clip == "teacher")
-            clips = _backbone_clips(self, batch, teacher, "teacher")
-            compile_backbone(teacher, self.options.compile, clips, precision, trained=False)
-            teachers = [teacher]
-        objective = Objective(student, rows, PclSettings(), 0, teachers=teachers).to(device).train()
-        step = TrainStep(objective, student, OptimizerSettings(), precision, global_batch=1)
+        student = self._network(self.backbone, "student")
+        teachers = [self._network(self.teacher, "teacher")] if distil and self.teacher is not None else []
+        objective = partial(Objective, rows=rows, settings=self.settings.pcl, seed=0, teachers=teachers)
+        precision = Precision(self.options.precision, batch.clips.device)
+        step = build_step(student, objective, batch.clips.shape, precision, self.settings, world)
         if self.options.fused is not None:
             step.optimizer = with_fused(step.optimizer, fused=self.options.fused)
         return step
@@ -158,17 +158,9 @@ class StepNetworks:
         step = self.varied(compile="off").build(batch, rows, distil=distil)
         return count_operations(lambda: step(batch))
 
-    def _network(self, name: str, device: torch.device, *, clip_by_clip: bool = False) -> PclModel:
-        kind = ClipByClipModel if clip_by_clip else PclModel
-        return placed(kind(build_backbone(name, self.width)), device, self.options.layout)
-
-
-def _backbone_clips(
-    networks: StepNetworks, batch: ClipBatch, model: PclModel, role: Literal["student", "teacher"] = "student"
-) -> torch.Tensor:
-    """What a network's backbone will get, as it lies in memory."""
-    clips = batch.clips[:, :1] if networks.options.clip_by_clip == role else batch.clips
-    return arranged(clips, model.base_network).flatten(0, 1)
+    def _network(self, name: str, role: Literal["student", "teacher"]) -> PclModel:
+        kind = ClipByClipModel if self.options.clip_by_clip == role else PclModel
+        return kind(build_backbone(name, self.width))
 
 
 def random_batch(shape: ClipShape, rows: int, device: torch.device) -> ClipBatch:

@@ -16,7 +16,7 @@ from pclkd.benchmarks.steps.matrix_limit import MatrixLimits
 from pclkd.pipeline.batch import ClipBatch
 from pclkd.pipeline.world import World
 from pclkd.training.compute.distributed import choose_device
-from pclkd.training.models.memory_layout import placed
+from pclkd.training.loop.build import make_ready
 from pclkd.training.models.pcl_model import PclModel
 from pclkd.training.models.registry import build_backbone
 
@@ -48,9 +48,9 @@ class TeacherBenchmark:
         for name in ("pcl", "pcl_kd"):
             limits.add(name, precision, networks.count(batch, rows, distil=name == "pcl_kd"))
             cases[name] = repeated(networks.build(batch, rows, distil=name == "pcl_kd"), batch)
-        teacher = frozen_teacher(networks, device)
-        cases["teacher_forward"] = repeated(teacher, batch)
-        limits.add("teacher_forward", precision, count_operations(lambda: teacher(batch)))
+        cases["teacher_forward"] = repeated(frozen_teacher(networks, batch), batch)
+        counted = frozen_teacher(networks.varied(compile="off"), batch)
+        limits.add("teacher_forward", precision, count_operations(lambda: counted(batch)))
         rates = limits.limits(session.measure(cases | limits.work()))
         # Round by round, so that a busy moment meets both.
         overhead = statistics.median(
@@ -97,12 +97,12 @@ class TeacherBenchmark:
         )
 
 
-def frozen_teacher(networks: StepNetworks, device: torch.device) -> Callable[[ClipBatch], None]:
-    """A network's forward pass as the objective asks a teacher: frozen, in eval and inference mode."""
+def frozen_teacher(networks: StepNetworks, batch: ClipBatch) -> Callable[[ClipBatch], None]:
+    """The forward pass of the step's teacher over such a batch, as the objective asks it: frozen, in inference mode."""
     name = networks.teacher or networks.backbone
     model = PclModel(build_backbone(name, networks.width)).requires_grad_(False).eval()
-    model = placed(model, device, networks.options.layout)
-    precision = networks.precision(device)
+    precision = networks.precision(batch.clips.device)
+    make_ready(model, batch.clips.shape, precision, networks.settings)
 
     @torch.inference_mode()
     def ask(batch: ClipBatch) -> None:

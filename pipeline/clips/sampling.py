@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BeforeValidator, Field, ValidationInfo
 
-from pclkd.pipeline.pretext.base import FASTEST
+from pclkd.pipeline.pretext.base import FASTEST, TUPLE_VIEWS
 from pclkd.sharding.common.settings import Settings
 
 __all__ = [
@@ -78,12 +78,12 @@ class TupleSettings(ClipSettings):
     @property
     def span(self) -> int:
         """Frames from the first frame of the first clip to the last of the third."""
-        return 2 * self.clip_stride + self.reach
+        return (TUPLE_VIEWS - 1) * self.clip_stride + self.reach
 
     @property
     def offsets(self) -> Ints:
         """[3] where the clips start, counted from the first."""
-        return self.clip_stride * np.arange(3)
+        return self.clip_stride * np.arange(TUPLE_VIEWS)
 
 
 class ViewSettings(ClipSettings):

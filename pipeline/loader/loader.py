@@ -109,6 +109,12 @@ class ClipLoader:
         return self._left(self._place(0, 0))
 
     @property
+    def clips_shape(self) -> tuple[int, int, int, int, int, int]:
+        """[B, V, C, T, H, W] of a full batch."""
+        settings, recipe = self.settings, self.recipe
+        return settings.batch_size, recipe.views, 3, recipe.clip_frames, settings.crop, settings.crop
+
+    @property
     def steps_left(self) -> int:
         """Steps left of the epoch under way, the same on every rank."""
         return self._left(self._state)

@@ -26,11 +26,13 @@ from pclkd.sharding.common.errors import InputError
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["FASTEST", "Changed", "Facts", "Pretext", "PretextDraw", "middle", "need_views"]
+__all__ = ["FASTEST", "TUPLE_VIEWS", "Changed", "Facts", "Pretext", "PretextDraw", "middle", "need_views"]
 
 
 FASTEST = 8
 """Largest frame stride of a clip, and largest speed of a class."""
+TUPLE_VIEWS = 3
+"""Clips of a PCL tuple."""
 
 
 Ints = NDArray[np.int64]

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from pclkd.pipeline.pretext.base import Facts, Pretext, PretextDraw, need_views
+from pclkd.pipeline.pretext.base import TUPLE_VIEWS, Facts, Pretext, PretextDraw, need_views
 from pclkd.pipeline.pretext.rows import array_module, change_rows
 from pclkd.pipeline.randomness import Purpose, integers
 
@@ -31,7 +31,7 @@ __all__ = ["ORDERS", "ClipOrder", "ClipOrderDraw"]
 
 Ints = NDArray[np.int64]
 
-ORDERS = tuple(permutations(range(3)))
+ORDERS = tuple(permutations(range(TUPLE_VIEWS)))
 """For each class, which clip stands at each of the three places."""
 
 _CLASSES = tuple(" ".join(str(clip + 1) for clip in order) for order in ORDERS)
@@ -60,8 +60,8 @@ class ClipOrderDraw(PretextDraw):
 
     def _reorder(self, clips: torch.Tensor, orders: Sequence[Sequence[int]]) -> torch.Tensor:
         self._check_batch(clips)
-        if clips.shape[1] != len(ORDERS[0]):
-            raise ValueError(f"{clips.shape[1]} clips a sample, not {len(ORDERS[0])}")
+        if clips.shape[1] != TUPLE_VIEWS:
+            raise ValueError(f"{clips.shape[1]} clips a sample, not {TUPLE_VIEWS}")
 
         def reorder(rows: Any, label: int) -> Any:
             return array_module(rows).stack([rows[:, clip] for clip in orders[label]], 1)
@@ -92,7 +92,7 @@ class ClipOrder(Pretext):
         Raises:
             InputError: they are not.
         """
-        need_views(self.name, views, len(ORDERS[0]))
+        need_views(self.name, views, TUPLE_VIEWS)
 
     def draw(self, seed: int, epoch: int, sample_ids: Ints, facts: Facts) -> ClipOrderDraw:  # noqa: ARG002
         """Orders uniform over all six."""

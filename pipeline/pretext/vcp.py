@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from pclkd.pipeline.pretext.base import Facts, Pretext, PretextDraw, middle, need_views
+from pclkd.pipeline.pretext.base import TUPLE_VIEWS, Facts, Pretext, PretextDraw, middle, need_views
 from pclkd.pipeline.pretext.rows import array_module, change_rows, frames_of, quarter_turned
 from pclkd.pipeline.randomness import Purpose, words
 from pclkd.sharding.common.errors import InputError
@@ -125,7 +125,7 @@ class Vcp(Pretext):
         Raises:
             InputError: they are not.
         """
-        need_views(self.name, views, 3)
+        need_views(self.name, views, TUPLE_VIEWS)
         if clip_frames % _CHUNK_COUNT:
             raise InputError(
                 f"tuples.clip_frames {clip_frames}: pretext.task vcp swaps quarters of a clip",

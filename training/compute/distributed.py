@@ -132,19 +132,10 @@ def joined(world: World, device: torch.device) -> Iterator[None]:
         dist.destroy_process_group()
 
 
-def wrapped(model: nn.Module, world: World, device: torch.device, *, sync_batch_norm: bool = False) -> nn.Module:
-    """The model for training: in DistributedDataParallel where there are several processes.
-
-    Args:
-        model: on its device; with `sync_batch_norm` its batch norms are replaced in place.
-        world: the processes.
-        device: of this process.
-        sync_batch_norm: whether batch norms see the batches of all processes.
-    """
+def wrapped(model: nn.Module, world: World, device: torch.device) -> nn.Module:
+    """The model, on its device, for training: in DistributedDataParallel where there are several processes."""
     if world.size == 1:
         return model
-    if sync_batch_norm:
-        nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
     return DistributedDataParallel(model, device_ids=[device.index] if device.type == "cuda" else None)
 
 

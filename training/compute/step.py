@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from typing import Generic, TypeVar
 
 import torch
 from torch import nn
@@ -15,8 +16,10 @@ from pclkd.training.compute.settings import OptimizerSettings
 
 __all__ = ["TrainStep"]
 
+Learned = TypeVar("Learned", bound=nn.Module)
 
-class TrainStep:
+
+class TrainStep(Generic[Learned]):
     """Takes the batches of one update, makes it, gives the objective's named losses.
 
     Args:
@@ -29,13 +32,14 @@ class TrainStep:
             costs a copy of these each step, and in fp16 a wait for the device.
 
     Attributes:
+        objective: as given.
         optimizer: over the student's parameters.
         precision: as given.
     """
 
     def __init__(
         self,
-        objective: nn.Module,
+        objective: Learned,
         student: nn.Module,
         settings: OptimizerSettings,
         precision: Precision,
@@ -43,7 +47,7 @@ class TrainStep:
         *,
         skip_non_finite: bool = False,
     ) -> None:
-        self._objective, self._student, self._clip_norm = objective, student, settings.clip_norm
+        self.objective, self._student, self._clip_norm = objective, student, settings.clip_norm
         self._skip_non_finite = skip_non_finite
         self._skipped: torch.Tensor | int = 0
         self.precision = precision
@@ -73,7 +77,7 @@ class TrainStep:
             # Gradients are exchanged once an update, with the last batch.
             with self._apart() if number + 1 < len(batches) else nullcontext():
                 with self.precision.autocast():
-                    losses: dict[str, torch.Tensor] = self._objective(batch)
+                    losses: dict[str, torch.Tensor] = self.objective(batch)
                 scaler.scale(losses["loss"] / len(batches)).backward()  # type: ignore[no-untyped-call]
             said.append({name: value.detach() for name, value in losses.items()})
         norm: torch.Tensor | None = None

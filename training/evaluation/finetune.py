@@ -15,6 +15,7 @@ from pclkd.pipeline.clips.covering import UniformRecipe
 from pclkd.pipeline.clips.recipe import ViewsRecipe
 from pclkd.pipeline.clips.sampling import ViewSettings
 from pclkd.pipeline.opening import clip_loader
+from pclkd.pipeline.pretext.base import TUPLE_VIEWS
 from pclkd.pipeline.world import World
 from pclkd.sharding.shards.index import ShardIndex
 from pclkd.training.compute.precision import Precision
@@ -120,7 +121,7 @@ def _measure(
     network.eval()
     logits, labels = [], []
     recipe = UniformRecipe(views=clips, clip_frames=run.tuples.clip_frames)
-    videos = max(1, run.loader.batch_size * 3 // clips)
+    videos = max(1, run.loader.batch_size * TUPLE_VIEWS // clips)
     opened = clip_loader(index, run, World(), device=device, part="test", recipe=recipe, batch_size=videos)
     with opened as loader, precision.autocast():
         for batch in loader.epoch(0):

@@ -19,8 +19,7 @@ from pclkd.pipeline.world import World
 from pclkd.sharding.common.errors import InputError
 from pclkd.sharding.shards.index import ShardIndex
 from pclkd.training.compute.distributed import choose_device
-from pclkd.training.models.memory_layout import placed
-from pclkd.training.models.pcl_model import PclModel
+from pclkd.training.models.pcl_model import FIRST, THIRD, PclModel
 from pclkd.training.models.registry import build_backbone
 from pclkd.training.objective.objective import Objective, adapter_dims
 from pclkd.training.runs.checkpoint import CHECKPOINT_NAME, Checkpoint, build_model, load_checkpoint, load_model
@@ -72,21 +71,21 @@ class RunPlan:
             torch.manual_seed(settings.seed)
             return build_model(settings, adapter_dims([teacher.model for teacher in self.teachers], settings.kd))
 
-    def objective(self, student: torch.nn.Module, device: torch.device) -> Objective:
-        """PCL, and distillation where there are teachers, on the device, with the resumed memories."""
+    def objective(self, student: torch.nn.Module) -> Objective:
+        """PCL, and distillation where there are teachers, with the resumed memories."""
         settings = self.settings
         objective = Objective(
             student,
             len(self.samples),
             settings.pcl,
             settings.seed,
-            teachers=[placed(teacher.model, device, settings.layout) for teacher in self.teachers],
+            teachers=[teacher.model for teacher in self.teachers],
             kd=settings.kd,
             teacher_banks=[teacher.banks for teacher in self.teachers],
         )
         if self.resumed is not None:
             objective.load_memory_state(self.resumed.memory)
-        return objective.to(device)
+        return objective
 
 
 def plan_run(
@@ -174,8 +173,7 @@ def _check_pretext(settings: RunSettings) -> None:
     """Refuse a pretext task that leaves contrast no two clips, and weights of a task that is not there."""
     recipe = settings.tuple_recipe()
     contrasted = settings.pcl.contrast != "none" and settings.pcl.contrast_weight > 0
-    # The network projects the first and the third clip.
-    if contrasted and not {0, recipe.views - 1} <= set(recipe.contrast_views):
+    if contrasted and not {FIRST, THIRD} <= set(recipe.contrast_views):
         raise InputError(
             f"pretext.task={settings.pretext.task} with pretext.changed={settings.pretext.changed} leaves no two clips "
             "clean for contrast",

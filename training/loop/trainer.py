@@ -22,8 +22,8 @@ from pclkd.training.compute.distributed import gather_rows
 from pclkd.training.compute.fused_optimizer import load_optimizer
 from pclkd.training.compute.precision import Precision, check_conv3d
 from pclkd.training.compute.schedules import Schedule
-from pclkd.training.compute.step import TrainStep
 from pclkd.training.evaluation.evaluate import Evaluator
+from pclkd.training.loop.build import build_step
 from pclkd.training.loop.figures import DeferredFigures, RunPosition, StepFigures
 from pclkd.training.loop.guards import name_samples, non_finite, save_bundle, signs_of_collapse
 from pclkd.training.loop.meter import LoaderMeter
@@ -31,8 +31,6 @@ from pclkd.training.loop.metrics_log import MetricsLog
 from pclkd.training.loop.plan import RunPlan
 from pclkd.training.loop.preemption import PreemptedError, StopRequest, listening
 from pclkd.training.loop.progress import TrainingProgress, say
-from pclkd.training.models.compilation import compile_backbone
-from pclkd.training.models.memory_layout import layout_of, placed
 from pclkd.training.runs.checkpoint import Checkpoint
 from pclkd.training.runs.checkpoint_writer import CheckpointWriter
 from pclkd.training.runs.environment import describe_environment
@@ -61,19 +59,10 @@ class _Trainer:
     ) -> None:
         self._plan, self._loader, self._device, self._stop = plan, loader, device, stop
         self._settings = plan.settings
-        self._model = placed(plan.student(), device, plan.settings.layout)
-        clips = self._clips_like_those_to_come()
-        compile_backbone(self._model, plan.settings.compile, clips, precision)
-        sync = plan.settings.sync_batch_norm
-        student = distributed.wrapped(self._model, plan.world, device, sync_batch_norm=sync)
-        self._objective = plan.objective(student, device)
-        for teacher in plan.teachers:
-            compile_backbone(teacher.model, plan.settings.compile, clips, precision, trained=False)
-        how = plan.settings.optimizer
-        global_batch = plan.settings.loader.batch_size * plan.world.size * how.accumulate
-        skip = plan.settings.guards.non_finite == "skip"
-        self._step = TrainStep(self._objective, student, how, precision, global_batch, skip_non_finite=skip)
-        self._schedule = Schedule(self._step.optimizer, how, plan.settings.epochs, self._steps)
+        self._model = plan.student()
+        shape = loader.clips_shape
+        self._step = build_step(self._model, plan.objective, shape, precision, plan.settings, plan.world)
+        self._schedule = Schedule(self._step.optimizer, plan.settings.optimizer, plan.settings.epochs, self._steps)
         self._at = RunPosition()
         self._unread = DeferredFigures()
         self._log: MetricsLog | None = None  # of the first process
@@ -82,13 +71,6 @@ class _Trainer:
         self._writer = CheckpointWriter(plan.folder, plan.settings.checkpoint, best)
         if plan.resumed is not None:
             self._restore(plan.resumed)
-
-    def _clips_like_those_to_come(self) -> torch.Tensor:
-        """What a backbone gets, in shape and memory."""
-        settings = self._settings
-        side, views = settings.loader.crop, settings.loader.batch_size * 3
-        clips = torch.zeros(views, 3, settings.tuples.clip_frames, side, side, device=self._device)
-        return clips.contiguous(memory_format=layout_of(self._model.base_network))
 
     @property
     def _steps(self) -> int:
@@ -133,7 +115,7 @@ class _Trainer:
         """Train to the end of the epoch; its throughput, or None where `max_steps` stopped it."""
         at, meter = self._at, LoaderMeter(self._loader, self._device)
         whole = LoaderMeter(self._loader, self._device)
-        self._objective.train()
+        self._step.objective.train()
         if self._must_stop(wait=True):
             return None
         for batches in self._updates():
@@ -273,7 +255,7 @@ class _Trainer:
                 epoch_sums=at.sums,
                 best=None,
                 model=self._model.state_dict(),
-                memory=self._objective.memory_state(),
+                memory=self._step.objective.memory_state(),
                 optimizer=self._step.optimizer.state_dict(),
                 schedule=self._schedule.state_dict(),
                 scaler=self._step.precision.scaler.state_dict(),

@@ -11,9 +11,10 @@ from typing import Any
 
 import torch
 
+from pclkd.pipeline.pretext.base import TUPLE_VIEWS
 from pclkd.sharding.common.errors import InputError
 from pclkd.training.models.base import Backbone
-from pclkd.training.models.pcl_model import VIEWS, PclModel
+from pclkd.training.models.pcl_model import PclModel
 from pclkd.training.models.registry import BACKBONE_NAMES, build_backbone
 from pclkd.training.models.torchvision import TORCHVISION_NAMES, TorchvisionBackbone
 
@@ -129,10 +130,10 @@ def _with_heads(path: Path, name: str, trunk: Backbone, heads: State) -> Outside
     classifier = heads.get("fc.weight")
     projector = heads.get("projector.mlp.2.weight")
     features = trunk.feature_dim
-    if classifier is not None and classifier.shape[1] != VIEWS * features:
+    if classifier is not None and classifier.shape[1] != TUPLE_VIEWS * features:
         raise InputError(
-            f"{path}: fc takes {classifier.shape[1]} numbers, a pretext classifier over {VIEWS} clips of {name} takes "
-            f"{VIEWS * features}",
+            f"{path}: fc takes {classifier.shape[1]} numbers, a pretext classifier over {TUPLE_VIEWS} clips of {name} "
+            f"takes {TUPLE_VIEWS * features}",
             remedy="give a checkpoint of self-supervised training, not of fine-tuning, or remove fc from it",
         )
     model = PclModel(

@@ -3,19 +3,21 @@
 Source: PCL, arXiv 2010.15464. Module names and shapes are those of its published checkpoints.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from pclkd.pipeline.pretext.base import TUPLE_VIEWS
 from pclkd.training.models.base import Backbone
 from pclkd.training.models.memory_layout import arranged
 
-__all__ = ["PclModel", "PclOutput"]
+__all__ = ["FIRST", "THIRD", "PclModel", "PclOutput"]
 
-VIEWS = 3
+FIRST, THIRD = 0, TUPLE_VIEWS - 1
+"""The clips that contrast compares; the pretext task may have changed those between them."""
 
 
 class PclOutput(NamedTuple):
@@ -74,19 +76,20 @@ class PclModel(nn.Module):
         self.pretext_classes = pretext_classes
         self.embedding_dim = embedding_dim
         self.base_network = backbone
-        self.fc = nn.Linear(VIEWS * backbone.feature_dim, pretext_classes) if pretext_classes else None
+        self.fc = nn.Linear(TUPLE_VIEWS * backbone.feature_dim, pretext_classes) if pretext_classes else None
         self.projector = _Projector(backbone.feature_dim, embedding_dim)
         # Without teachers there is no such module, and so no such key in a checkpoint.
         self.adapters = nn.ModuleList(nn.Linear(backbone.feature_dim, dim) for dim in adapter_dims)
 
     def features(self, clips: torch.Tensor) -> torch.Tensor:
         """What the backbone says of all clips of all samples: [B, V, C, T, H, W], any V -> [B, V, F]."""
-        if self.forwards == "each" and self.base_network.training:
-            views = (arranged(clips[:, view : view + 1], self.base_network) for view in range(clips.shape[1]))
-            return torch.stack([self.base_network(view.flatten(0, 1)) for view in views], dim=1)
-        stacked = arranged(clips, self.base_network).flatten(0, 1)
-        features: torch.Tensor = self.base_network(stacked)
-        return features.reshape(*clips.shape[:2], -1)
+        said = [self.base_network(views.flatten(0, 1)).reshape(*views.shape[:2], -1) for views in self.passes(clips)]
+        return said[0] if len(said) == 1 else torch.cat(said, dim=1)
+
+    def passes(self, clips: torch.Tensor) -> Iterator[torch.Tensor]:
+        """The views of each pass that the backbone makes over [B, V, C, T, H, W], in its memory layout."""
+        count = 1 if self.forwards == "each" and self.base_network.training else clips.shape[1]
+        return (arranged(views, self.base_network) for views in torch.split(clips, count, dim=1))
 
     def forward(self, clips: torch.Tensor) -> PclOutput:
         """Features of all clips, and what the heads say of them.
@@ -97,15 +100,15 @@ class PclModel(nn.Module):
         Raises:
             ValueError: another number of dimensions or views.
         """
-        if clips.ndim != 6 or clips.shape[1] != VIEWS:
-            raise ValueError(f"clips must be [B, {VIEWS}, C, T, H, W], not {list(clips.shape)}")
+        if clips.ndim != 6 or clips.shape[1] != TUPLE_VIEWS:
+            raise ValueError(f"clips must be [B, {TUPLE_VIEWS}, C, T, H, W], not {list(clips.shape)}")
         features = self.features(clips)
         return PclOutput(
             features=features.float(),
             pretext_logits=features.new_zeros(len(clips), 0)
             if self.fc is None
             else self.fc(features.flatten(1)).float(),
-            first=self.projector(features[:, 0]),
-            third=self.projector(features[:, 2]),
+            first=self.projector(features[:, FIRST]),
+            third=self.projector(features[:, THIRD]),
             adapted=tuple(adapter(features) for adapter in self.adapters),
         )

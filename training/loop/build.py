@@ -1,0 +1,63 @@
+"""The step, put together in the one order that is right, by the trainer and by whoever measures it.
+
+A compiler has to see the network that trains: with the batch norms, the memory layout and the mode that it will have.
+"""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import nn
+
+from pclkd.pipeline.world import World
+from pclkd.training.compute.distributed import wrapped
+from pclkd.training.compute.precision import Precision
+from pclkd.training.compute.step import TrainStep
+from pclkd.training.models.compilation import compile_backbone
+from pclkd.training.models.memory_layout import placed
+from pclkd.training.models.pcl_model import PclModel
+from pclkd.training.objective.fit import inner_model
+from pclkd.training.objective.objective import Objective
+from pclkd.training.settings import RunSettings
+
+__all__ = ["build_step", "make_ready"]
+
+
+def build_step(
+    student: PclModel,
+    objective: Callable[[nn.Module], Objective],
+    clips_shape: Sequence[int],
+    precision: Precision,
+    settings: RunSettings,
+    world: World | None = None,
+) -> TrainStep[Objective]:
+    """A step that can be taken; all processes of a job have to build it together.
+
+    Args:
+        student: to be trained; it is placed, changed and compiled in place.
+        objective: of the student, which may be wrapped by then; its teachers are placed and compiled too.
+        clips_shape: [B, V, 3, T, H, W] of a process' batch.
+        precision: arithmetic and device.
+        settings: optimizer, layout, compile, sync_batch_norm and guards.non_finite are heeded.
+        world: the processes.
+
+    Raises:
+        InputError: student, teachers and settings do not fit each other, or compiling fails.
+    """
+    world = world or World()
+    if settings.sync_batch_norm and world.size > 1:
+        nn.SyncBatchNorm.convert_sync_batchnorm(student)  # type: ignore[no-untyped-call]
+    make_ready(student.train(), clips_shape, precision, settings)
+    trained = wrapped(student, world, precision.device)
+    learned = objective(trained).to(precision.device).train()
+    for teacher in learned.teachers:
+        make_ready(inner_model(teacher), clips_shape, precision, settings)
+    global_batch = clips_shape[0] * world.size * settings.optimizer.accumulate
+    skip = settings.guards.non_finite == "skip"
+    return TrainStep(learned, trained, settings.optimizer, precision, global_batch, skip_non_finite=skip)
+
+
+def make_ready(network: PclModel, clips_shape: Sequence[int], precision: Precision, settings: RunSettings) -> str:
+    """Place and compile a student in train mode, or a frozen teacher in eval mode; what `compile_backbone` chose."""
+    placed(network, precision.device, settings.layout)
+    clips = next(network.passes(torch.zeros(*clips_shape, device=precision.device))).flatten(0, 1)
+    return compile_backbone(network, settings.compile, clips, precision, trained=network.training)
