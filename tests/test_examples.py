@@ -7,11 +7,18 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 
+from pclkd.pipeline import ClipBatch
 from pclkd.pipeline.pretext.base import Facts
 from pclkd.sharding import ShardIndex
+from pclkd.training import Seen
+from pclkd.training.models.pcl_model import PclOutput
+from pclkd.training.report.charts import loss_terms
+from pclkd.training.report.comparison import compare_runs
 from pclkd.training.runs.checkpoint import load_checkpoint
+from pclkd.training.runs.files import find_runs, read_run
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 SMALL = ("tuples.clip_frames=8", "tuples.clip_stride=12", "loader.crop=48", "loader.batch_size=4", "pcl.negatives=8")
@@ -35,6 +42,40 @@ def test_a_network_of_ones_own_trains_and_teaches(synthetic_shards: Path, tmp_pa
     )
     assert load_checkpoint(teacher).settings.backbone.name == "frame_average"
     assert load_checkpoint(student).step == 2
+
+
+def test_a_term_of_ones_own_is_learned_logged_and_drawn(synthetic_shards: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    command = ["-m", "pclkd.training.cli", "--import", EXAMPLES / "own_term.py", "pretrain", "--backbone", "c3d"]
+    chosen = ("backbone.width=0.125", "evaluation.every=0", "log_every=1", "pcl.own_terms.redundancy=0.1", *SMALL)
+    program(*command, "--data", synthetic_shards, "--out", run, "--max-steps=2", *(f"--set={s}" for s in chosen))
+    steps = read_run(run).steps
+    assert len(steps) == 2
+    for step in steps:
+        loss = step["pretext"] + 0.5 * step["contrast"] + 0.1 * step["redundancy"]
+        assert step["loss"] == pytest.approx(loss, rel=1e-5)
+    program("-m", "pclkd.training.cli", "report", run)  # needs no --import: the run folder tells what its terms are
+    drawn = loss_terms(compare_runs(find_runs(run)))
+    assert list(drawn) == ["pretext", "contrast", "redundancy"]
+    assert drawn["redundancy"]["unit"] == "squared correlation"
+    assert (run / "report" / "losses.png").is_file()
+
+
+def test_redundancy_is_none_where_embeddings_agree_and_dimensions_do_not(monkeypatch) -> None:
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    from own_term import Redundancy
+
+    signs = torch.tensor([[1.0, 1], [1, -1], [-1, 1], [-1, -1]])  # two dimensions that know nothing of each other
+    alike = signs[:, :1].expand(-1, 2)
+    for first, third, expected in (
+        (signs, signs, 0),
+        (alike, alike, 0.005),
+        (signs, -signs, 4),
+        (alike, signs, 0.5025),
+    ):
+        said = PclOutput(signs[:, None], signs, first, third)
+        seen = Seen(ClipBatch(signs, signs, signs, signs, epoch=0, valid=4), said)
+        assert float(Redundancy(1.0)(seen)) == pytest.approx(expected, abs=1e-4)
 
 
 def test_a_pretext_task_of_ones_own_reaches_the_clips(synthetic_shards: Path) -> None:

@@ -27,7 +27,7 @@ __all__ = ["main"]
     "modules",
     multiple=True,
     metavar="MODULE",
-    help="Import this module or .py file first: it registers networks of yours (register_backbone).",
+    help="Import this module or .py file first: it registers networks or terms of yours (register_backbone, ...).",
 )
 def main(modules: tuple[str, ...]) -> None:
     """Learn video features without labels (PCL), and hand them on to other networks (PCL+KD)."""

@@ -140,7 +140,8 @@ def override(settings: RunSettings, assignments: Sequence[str]) -> RunSettings:
         path, equals, text = assignment.partition("=")
         if not equals:
             raise InputError(f"--set {assignment!r} is not an assignment", remedy="write it as --set name=value")
-        if path not in known:
+        # A setting may be a table of names, as pcl.own_terms is: one of its names is no setting by itself.
+        if path not in known and not isinstance(known.get(path.rpartition(".")[0]), dict):
             raise InputError(
                 f"--set {path}: no such setting",
                 remedy=f"did you mean {nearest(path, known)}? --print-config shows all",

@@ -1,6 +1,6 @@
 """Where figures go: `metrics.jsonl` and TensorBoard."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,6 @@ from pclkd.training.runs.pictures import clip_strip
 __all__ = ["MetricsLog"]
 
 _PICTURES = 4  # samples shown
-_TERMS = frozenset(
-    (
-        *("loss", "pretext", "contrast", "kd_pretext", "kd_contrast", "kd_feature", "kd_relation"),
-        *("pretext_top1_pct", "embedding_spread", "agreement_pct"),
-    )
-)
 
 
 class MetricsLog:
@@ -34,13 +28,18 @@ class MetricsLog:
         self._file = run / METRICS_NAME
         self._board = SummaryWriter(str(run / "tensorboard"), purge_step=first_step + 1)
 
-    def write(self, record: dict[str, Any]) -> None:
-        """Log a record of kind "step" or "epoch"; its "step" is TensorBoard's step."""
+    def write(self, record: dict[str, Any], learned: Container[str] = ()) -> None:
+        """Log a record of kind "step" or "epoch"; its "step" is TensorBoard's step.
+
+        Args:
+            record: the figures, by name.
+            learned: those that the objective gave; TensorBoard has them under "step/".
+        """
         append_metrics(self._file, record)
         for name, value in record.items():
             if name in {"kind", "epoch", "step"}:
                 continue
-            tag = f"step/{name}" if name in _TERMS else name
+            tag = f"step/{name}" if name in learned else name
             if isinstance(value, str):
                 self._board.add_text(tag, value, record["step"])
             else:

@@ -22,6 +22,7 @@ from pclkd.training.compute.distributed import choose_device
 from pclkd.training.models.pcl_model import FIRST, THIRD, PclModel
 from pclkd.training.models.registry import build_backbone
 from pclkd.training.objective.objective import Objective, adapter_dims
+from pclkd.training.objective.registry import chosen_terms
 from pclkd.training.runs.checkpoint import CHECKPOINT_NAME, Checkpoint, build_model, load_checkpoint, load_model
 from pclkd.training.runs.teachers import Teacher, check_data, load_teacher
 from pclkd.training.settings import RunSettings
@@ -66,10 +67,10 @@ class RunPlan:
         """The network to train: fresh weights from the run's seed, or the resumed ones."""
         if self.resumed is not None:
             return load_model(self.resumed, self.folder)
-        settings = self.settings
+        settings, teachers = self.settings, [teacher.model for teacher in self.teachers]
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
-            return build_model(settings, adapter_dims([teacher.model for teacher in self.teachers], settings.kd))
+            return build_model(settings, adapter_dims(teachers, settings.pcl, settings.kd))
 
     def objective(self, student: torch.nn.Module) -> Objective:
         """PCL, and distillation where there are teachers, with the resumed memories."""
@@ -118,6 +119,7 @@ def plan_run(
     index.split_samples(settings.split, "test" if settings.evaluation.every else "train")
     _check_clips(settings)
     _check_pretext(settings)
+    chosen_terms(settings.pcl, settings.kd, pretext=settings.pretext.task != "none", teachers=bool(teachers))
     if settings.sync_batch_norm and choose_device(world).type != "cuda":
         raise InputError("sync_batch_norm needs GPUs, and this process has none", remedy="--set sync_batch_norm=false")
     resumed = None

@@ -148,7 +148,7 @@ class _Trainer:
             self._at.add(step.figures)
             if self._log is not None and step.line is not None:
                 place = {"epoch": step.batches[0].epoch, "step": step.step}
-                self._log.write({"kind": "step", **place, **step.figures, **step.line})
+                self._log.write({"kind": "step", **place, **step.figures, **step.line}, step.figures)
 
     def _must_stop(self, *, wait: bool = False) -> bool:
         """Whether `max_steps` are done or a signal came; an epoch without a further update is closed all the same.
@@ -204,6 +204,7 @@ class _Trainer:
             "teacher": teachers[0] if teachers else None,
             "teachers": teachers,
             "data": str(plan.index.root),
+            "terms": self._objective.legend(),
         }
         write_text(folder / SETTINGS_NAME, json.dumps(settings, indent=2) + "\n")
         write_text(folder / ENVIRONMENT_NAME, json.dumps(describe_environment(), indent=2) + "\n")

@@ -13,8 +13,7 @@ from pclkd.pipeline.randomness import Purpose, tensor_integers, uniform
 from pclkd.sharding.common.errors import InputError
 from pclkd.training.compute.distributed import gather_rows_together
 from pclkd.training.models.pcl_model import PclOutput
-from pclkd.training.objective.source import ContrastSource
-from pclkd.training.objective.terms import Logits
+from pclkd.training.objective.source import ContrastSource, Logits
 
 __all__ = ["BankContrast", "MemoryBank", "nce_indices", "nce_logits"]
 

@@ -13,6 +13,7 @@ task); SEED, arXiv 2101.04731 (contrastive distributions, queue of the teacher's
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Self
 
 import torch
 import torch.nn.functional as F
@@ -21,10 +22,11 @@ from torch import nn
 from pclkd.sharding.common.errors import InputError
 from pclkd.training.compute.distributed import gather_rows_together
 from pclkd.training.objective.queue import EmbeddingQueue
-from pclkd.training.objective.source import ContrastSource, load_tensors
-from pclkd.training.objective.terms import Seen, Term
+from pclkd.training.objective.source import ContrastSource
+from pclkd.training.objective.terms import Given, Seen, Term
 
 __all__ = [
+    "KD_TERMS",
     "KdContrastTerm",
     "KdFeatureTerm",
     "KdPretextTerm",
@@ -38,7 +40,7 @@ __all__ = [
 
 
 class KdPretextTerm(Term):
-    """T^2 KL(teacher || student) over the pretext classes, nats.
+    """T^2 KL(teacher || student) over the pretext classes.
 
     Args:
         weight: of the term.
@@ -47,12 +49,21 @@ class KdPretextTerm(Term):
             KLs to each.
     """
 
+    name = "kd_pretext"
+    title = "Distillation of the pretext distribution"
+    unit = "nats"
+    reads = frozenset({"pretext_logits"})
     asks_teachers = True
 
     def __init__(self, weight: float, temperature: float, *, averaged: bool) -> None:
-        super().__init__("kd_pretext", weight)
+        super().__init__(weight)
         self.temperature = temperature
         self.averaged = averaged
+
+    @classmethod
+    def build(cls, weight: float, given: Given) -> Self:
+        """As in Term."""
+        return cls(weight, given.kd.pretext_temperature, averaged=given.kd.combine == "average")
 
     def forward(self, seen: Seen) -> torch.Tensor:
         """Mean over the batch."""
@@ -67,7 +78,7 @@ def teacher_owner(number: int) -> str:
 
 
 class KdContrastTerm(Term):
-    """(KL_1 + KL_3) / 2, T^2 KL(teacher || student) of the contrastive distributions, nats.
+    """(KL_1 + KL_3) / 2, T^2 KL(teacher || student) of the contrastive distributions.
 
     Each network compares with its OWN memory, at the SAME videos, so neither the architecture nor the length of an
     embedding has to agree.
@@ -79,14 +90,27 @@ class KdContrastTerm(Term):
         averaged: as in KdPretextTerm.
     """
 
+    name = "kd_contrast"
+    title = "Distillation of the contrastive distribution"
+    unit = "nats"
+    reads = frozenset({"first", "third"})
     asks_teachers = True
     asks_contrast = True
 
     def __init__(self, weight: float, temperature: float, sources: Sequence[ContrastSource], *, averaged: bool) -> None:
-        super().__init__("kd_contrast", weight)
+        super().__init__(weight)
         self.temperature = temperature
         self.averaged = averaged
         self.sources = nn.ModuleList(sources)
+
+    @classmethod
+    def build(cls, weight: float, given: Given) -> Self:
+        """Each teacher starts with what its own run compared with, where that is known."""
+        sources = [given.source(teacher.embedding_dim, 1 + number) for number, teacher in enumerate(given.teachers)]
+        for source, bank in zip(sources, given.banks, strict=False):
+            if bank:
+                source.load(bank)
+        return cls(weight, given.kd.contrast_temperature, sources, averaged=given.kd.combine == "average")
 
     def forward(self, seen: Seen) -> torch.Tensor:
         """Mean over the batch and over the two clips."""
@@ -136,10 +160,11 @@ _FIRST_QUEUE = 100  # numbers far above those of the contrast sources, so that n
 class KdFeatureTerm(Term):
     """Squared distance between the unit vectors of student and teacher, 0 to 4; mean over clips and teachers."""
 
+    name = "kd_feature"
+    title = "Distillation of features"
+    unit = "squared length"
+    reads = frozenset({"adapted"})
     asks_teachers = True
-
-    def __init__(self, weight: float) -> None:
-        super().__init__("kd_feature", weight)
 
     def forward(self, seen: Seen) -> torch.Tensor:
         """Mean over all clips of the batch."""
@@ -152,7 +177,7 @@ class KdFeatureTerm(Term):
 
 
 class KdRelationTerm(Term):
-    """Relative entropy between the similarities of teacher and student to a queue of the teacher's vectors, nats.
+    """Relative entropy between the similarities of teacher and student to a queue of the teacher's vectors.
 
     For each video (mean of its clips' features) the teacher gives softmax(cos(teacher, queue) / T_t) and the student
     softmax(cos(adapted student, queue) / T_s); the teacher's own vector of that video stands first in the queue.
@@ -166,6 +191,10 @@ class KdRelationTerm(Term):
         seed: the run's seed.
     """
 
+    name = "kd_relation"
+    title = "Distillation of relations to a queue"
+    unit = "nats"
+    reads = frozenset({"adapted"})
     asks_teachers = True
 
     def __init__(
@@ -178,10 +207,22 @@ class KdRelationTerm(Term):
         student_temperature: float,
         seed: int,
     ) -> None:
-        super().__init__("kd_relation", weight)
+        super().__init__(weight)
         self.teacher_temperature, self.student_temperature = teacher_temperature, student_temperature
         self.queues = nn.ModuleList(
             EmbeddingQueue(size, dim, seed, which=_FIRST_QUEUE + number) for number, dim in enumerate(teacher_dims)
+        )
+
+    @classmethod
+    def build(cls, weight: float, given: Given) -> Self:
+        """As in Term."""
+        return cls(
+            weight,
+            [teacher.base_network.feature_dim for teacher in given.teachers],
+            size=given.kd.relation_queue,
+            teacher_temperature=given.kd.relation_teacher_temperature,
+            student_temperature=given.kd.relation_student_temperature,
+            seed=given.seed,
         )
 
     def forward(self, seen: Seen) -> torch.Tensor:
@@ -207,22 +248,6 @@ class KdRelationTerm(Term):
             )
             queue.push(*gather_rows_together(teacher, seen.batch.sample_index))
         return torch.stack(values).mean()
-
-    def memory(self) -> dict[str, dict[str, torch.Tensor]]:
-        """The queues, under "relation"."""
-        return {"relation": self._state()}
-
-    def load_memory(self, state: Mapping[str, Mapping[str, torch.Tensor]]) -> None:
-        """As in Term."""
-        load_tensors(self._state(), state.get("relation", {}))
-
-    def _state(self) -> dict[str, torch.Tensor]:
-        return {
-            f"{name}{number}": value
-            for number, queue in enumerate(self.queues)
-            if isinstance(queue, EmbeddingQueue)
-            for name, value in queue.state().items()
-        }
 
 
 def soft_kl(student_logits: torch.Tensor, teacher_logits: torch.Tensor, temperature: float) -> torch.Tensor:
@@ -288,3 +313,6 @@ def imitate(
     if averaged:
         return soft_kl_to_mean(student, teachers, temperature)
     return torch.stack([soft_kl(student, teacher, temperature) for teacher in teachers]).mean()
+
+
+KD_TERMS: tuple[type[Term], ...] = (KdPretextTerm, KdContrastTerm, KdFeatureTerm, KdRelationTerm)

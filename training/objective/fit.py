@@ -6,6 +6,7 @@ from torch import nn
 
 from pclkd.sharding.common.errors import InputError
 from pclkd.training.models.pcl_model import PclModel
+from pclkd.training.objective.registry import weighted_terms
 from pclkd.training.objective.settings import KdSettings, PclSettings
 
 __all__ = ["adapter_dims", "check_fit", "inner_model"]
@@ -44,15 +45,15 @@ def check_fit(
                 f"the teacher knows {teacher.pretext_classes} pretext classes, the student {student.pretext_classes}",
                 remedy="take a teacher of the same pretext task, or set kd.pretext_weight=0",
             )
-    wanted = adapter_dims(teachers, kd)
+    wanted = adapter_dims(teachers, settings, kd)
     found = [adapter.out_features for adapter in student.adapters if isinstance(adapter, nn.Linear)]
     if found != wanted:
         raise ValueError(f"the student's adapters give {found} numbers, the teachers' features have {wanted}")
 
 
-def adapter_dims(teachers: Sequence[PclModel], kd: KdSettings) -> list[int]:
+def adapter_dims(teachers: Sequence[PclModel], settings: PclSettings, kd: KdSettings) -> list[int]:
     """The maps that a student of these teachers needs: the length of each one's features, or none at all."""
-    if kd.feature_weight > 0 or kd.relation_weight > 0:
+    if any("adapted" in term.reads for term in weighted_terms(settings, kd)):
         return [teacher.base_network.feature_dim for teacher in teachers]
     return []
 

@@ -3,14 +3,14 @@
     PCL     loss = w_p CE(pretext) + w_c (NCE_1 + NCE_3)
     PCL+KD  loss = PCL + f (v_p KD_pretext + v_c KD_contrast + v_f KD_feature + v_r KD_relation)
 
-Each term is an object, PCL's in `terms`, those of teachers in `distillation`; f rises from 0 to 1 in the warm-up
-and is 0 in steps that do not ask the teachers.
+Each term is an object, PCL's in `terms`, those of teachers in `distillation`, a user's in `registry`; f rises from 0
+to 1 in the warm-up and is 0 in steps that do not ask the teachers.
 
 Sources: PCL, arXiv 2010.15464; Camarena et al., "Boosting Self-supervised Video-based Human Action Recognition Through
 Knowledge Distillation" (PCL loss plus relative entropy between softened softmax outputs of a frozen teacher).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import replace
 from typing import Self
 
@@ -21,20 +21,13 @@ from pclkd.pipeline.batch import ClipBatch
 from pclkd.sharding.common.errors import InputError
 from pclkd.training.models.memory_layout import arranged
 from pclkd.training.models.pcl_model import PclModel, PclOutput
-from pclkd.training.objective.bank import BankContrast
-from pclkd.training.objective.distillation import (
-    KdContrastTerm,
-    KdFeatureTerm,
-    KdPretextTerm,
-    KdRelationTerm,
-    load_owner,
-    teacher_owner,
-)
+from pclkd.training.objective.distillation import load_owner, teacher_owner
 from pclkd.training.objective.fit import adapter_dims, check_fit, inner_model
-from pclkd.training.objective.queue import KeyEncoder, QueueContrast
+from pclkd.training.objective.queue import KeyEncoder
+from pclkd.training.objective.registry import chosen_terms, legend
 from pclkd.training.objective.settings import KdSettings, PclSettings
-from pclkd.training.objective.source import ContrastSource, InBatchContrast
-from pclkd.training.objective.terms import ContrastTerm, Logits, PretextTerm, Seen, Term
+from pclkd.training.objective.source import Logits
+from pclkd.training.objective.terms import Given, Seen, Term
 
 __all__ = ["KdSettings", "Objective", "PclSettings", "adapter_dims"]
 
@@ -47,12 +40,7 @@ class Objective(nn.Module):
     `objective(batch)` gives float32 scalars by name. Only "loss" carries a gradient.
 
         loss              what to minimise: the weighted sum
-        pretext           cross-entropy of the pretext classes, nats, unweighted
-        contrast          NCE_1 + NCE_3, nats, unweighted
-        kd_pretext        T^2 KL(teacher || student) over the pretext classes, nats, unweighted
-        kd_contrast       the same over what both compare with; mean over the first and third clip
-        kd_feature        squared distance of unit feature vectors
-        kd_relation       relative entropy of similarities to a queue of the teacher's features
+        <term.name>       each term, unweighted, in its unit
         pretext_top1_pct  pretext accuracy of this batch, percent
         embedding_spread  how far the first clips' embeddings lie apart: 1 for random directions, 0 where all are one
         agreement_pct     samples on whose pretext class student and first teacher agree, percent
@@ -79,7 +67,7 @@ class Objective(nn.Module):
         teacher_banks: for each teacher its own run's memory (`memory_state()["student"]` there), or None.
 
     Raises:
-        InputError: fewer than two videos, every weight is 0, or a teacher does not fit this run.
+        InputError: fewer than two videos, every weight is 0, or a teacher or a user's term does not fit this run.
         ValueError: the student's embeddings or adapters do not have the lengths that the settings and teachers ask.
     """
 
@@ -96,15 +84,23 @@ class Objective(nn.Module):
     ) -> None:
         super().__init__()
         self.settings, self.kd = settings, kd or KdSettings()
-        self.student, self.row_count, self.seed = student, rows, seed
+        self.student = student
         self.teachers = nn.ModuleList(teacher.requires_grad_(False).eval() for teacher in teachers)
         self._classes = inner_model(student).pretext_classes
         check_fit(inner_model(student), teachers, rows, settings, self.kd)
-        self.terms = nn.ModuleList(self._build_terms(teachers, teacher_banks))
+        given = Given(settings, self.kd, rows, seed, teachers, teacher_banks)
+        chosen = chosen_terms(settings, self.kd, pretext=self._classes > 0, teachers=len(teachers) > 0)
+        self.terms = nn.ModuleList(term.build(weight, given) for term, weight in chosen.items())
         if not self.terms:
             raise InputError("every loss weight is 0", remedy="give one term a positive weight")
+        for term in self._terms():
+            if next(term.parameters(), None) is not None:
+                raise InputError(
+                    f"the term {term.name!r} has weights of its own, which nothing trains",
+                    remedy="give it buffers alone; maps to the teachers' features are there for what reads 'adapted'",
+                )
         compares = any(term.asks_contrast for term in self._terms())
-        self.source = self._source(settings.embedding_dim, 0) if compares else None
+        self.source = given.source(settings.embedding_dim, 0) if compares else None
         queued = compares and settings.contrast == "queue"
         self.keys = KeyEncoder(inner_model(student), settings.key_momentum) if queued else None
         self.calls = 0
@@ -139,7 +135,7 @@ class Objective(nn.Module):
                 ((share if term.asks_teachers else 1.0) * term.weight * value for term, value in values),
                 start=torch.zeros((), device=batch.clips.device),
             )
-            loss = loss + 0.0 * _unused(said, {term.name for term in terms}, compared=compared)
+            loss = loss + 0.0 * _unused(said, frozenset().union(*(term.reads for term in terms)))
             reported = {term.name: value.detach() for term, value in values}
             if self._classes:
                 correct = said.pretext_logits.detach().argmax(dim=1) == batch.pretext_label
@@ -177,6 +173,10 @@ class Objective(nn.Module):
         if self.kd.teacher_every > 1:
             self.calls = int(state.get("steps", {}).get("calls", torch.tensor(0)))
 
+    def legend(self) -> dict[str, dict[str, str]]:
+        """How charts tell each term: by name, its title and unit."""
+        return legend(self._terms())
+
     def _terms(self) -> list[Term]:
         return [term for term in self.terms if isinstance(term, Term)]
 
@@ -196,61 +196,6 @@ class Objective(nn.Module):
     def _keys(self, said: PclOutput, clips: torch.Tensor) -> PclOutput:
         return said if self.keys is None else self.keys(inner_model(self.student), clips)
 
-    def _build_terms(
-        self, teachers: Sequence[PclModel], banks: Sequence[Mapping[str, torch.Tensor] | None]
-    ) -> list[Term]:
-        """The terms whose weight is not 0."""
-        settings, kd = self.settings, self.kd
-        averaged = kd.combine == "average"
-        terms: list[Term] = []
-        asks = self._classes > 0
-        if asks and settings.pretext_weight > 0:
-            terms.append(PretextTerm(settings.pretext_weight))
-        if settings.contrast_weight > 0 and settings.contrast != "none":
-            terms.append(ContrastTerm(settings.contrast_weight))
-        if not teachers:
-            return terms
-        if asks and kd.pretext_weight > 0:
-            terms.append(KdPretextTerm(kd.pretext_weight, kd.pretext_temperature, averaged=averaged))
-        if kd.contrast_weight > 0:
-            sources = [self._source(teacher.embedding_dim, 1 + number) for number, teacher in enumerate(teachers)]
-            for source, bank in zip(sources, banks, strict=False):
-                if bank:
-                    source.load(bank)
-            terms.append(KdContrastTerm(kd.contrast_weight, kd.contrast_temperature, sources, averaged=averaged))
-        if kd.feature_weight > 0:
-            terms.append(KdFeatureTerm(kd.feature_weight))
-        if kd.relation_weight > 0:
-            relation = KdRelationTerm(
-                kd.relation_weight,
-                [teacher.base_network.feature_dim for teacher in teachers],
-                size=kd.relation_queue,
-                teacher_temperature=kd.relation_teacher_temperature,
-                student_temperature=kd.relation_student_temperature,
-                seed=self.seed,
-            )
-            terms.append(relation)
-        return terms
-
-    def _source(self, dim: int, pair: int) -> ContrastSource:
-        """What one network compares with."""
-        settings = self.settings
-        if settings.contrast == "bank":
-            return BankContrast(
-                self.row_count,
-                dim,
-                negatives=settings.negatives,
-                temperature=settings.nce_temperature,
-                momentum=settings.bank_momentum,
-                seed=self.seed,
-                pair=pair,
-            )
-        if settings.contrast == "queue":
-            return QueueContrast(
-                settings.queue_size, dim, temperature=settings.nce_temperature, seed=self.seed, pair=pair
-            )
-        return InBatchContrast(temperature=settings.nce_temperature)
-
 
 def _health(said: PclOutput, taught: Sequence[PclOutput]) -> dict[str, torch.Tensor]:
     """Signs of a collapse; they cost next to nothing."""
@@ -263,9 +208,9 @@ def _health(said: PclOutput, taught: Sequence[PclOutput]) -> dict[str, torch.Ten
     return found
 
 
-def _unused(said: PclOutput, names: set[str], *, compared: bool) -> torch.Tensor:
-    """The sum of what no term looked at: DistributedDataParallel waits for the gradient of every parameter."""
-    idle = [] if names & {"pretext", "kd_pretext"} else [said.pretext_logits]
-    idle += [] if compared else [said.first, said.third]
-    idle += [] if names & {"kd_feature", "kd_relation"} else [*said.adapted]
-    return torch.stack([output.sum() for output in idle]).sum() if idle else said.pretext_logits.new_zeros(())
+def _unused(said: PclOutput, read: Set[str]) -> torch.Tensor:
+    """The sum of what no term reads: DistributedDataParallel waits for the gradient of every parameter."""
+    heads = {"pretext_logits": [said.pretext_logits], "first": [said.first], "third": [said.third]}
+    heads["adapted"] = [*said.adapted]
+    idle = [output.sum() for name, outputs in heads.items() if name not in read for output in outputs]
+    return torch.stack(idle).sum() if idle else said.pretext_logits.new_zeros(())

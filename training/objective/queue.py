@@ -15,8 +15,7 @@ from pclkd.pipeline.batch import ClipBatch
 from pclkd.pipeline.randomness import Purpose, uniform
 from pclkd.training.compute.distributed import gather_rows_together
 from pclkd.training.models.pcl_model import PclModel, PclOutput
-from pclkd.training.objective.source import ContrastSource, load_tensors
-from pclkd.training.objective.terms import Logits
+from pclkd.training.objective.source import ContrastSource, Logits, load_tensors
 
 __all__ = ["EmbeddingQueue", "KeyEncoder", "QueueContrast"]
 

@@ -37,6 +37,8 @@ class PclSettings(Settings):
     of the three views (published)."""
     embedding_dim: int = Field(default=128, ge=1)
     """Length of an embedding and of a memory-bank row."""
+    own_terms: dict[str, _Weight] = Field(default_factory=dict)
+    """Weights of terms of your own by name (register_term), as --set pcl.own_terms.NAME=0.1; 0 leaves one out."""
 
 
 class KdSettings(Settings):

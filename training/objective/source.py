@@ -15,9 +15,11 @@ from pclkd.pipeline.batch import ClipBatch
 from pclkd.sharding.common.errors import InputError
 from pclkd.training.compute.distributed import gather_rows_with_gradient
 from pclkd.training.models.pcl_model import PclOutput
-from pclkd.training.objective.terms import Logits
 
-__all__ = ["ContrastSource", "InBatchContrast", "load_tensors"]
+__all__ = ["ContrastSource", "InBatchContrast", "Logits", "load_tensors"]
+
+Logits = tuple[torch.Tensor, torch.Tensor]
+"""[B, 1 + N] of the first clip and [B, 1 + N] of the third clip, temperature included; column 0 is right."""
 
 
 class ContrastSource(nn.Module, ABC):
@@ -59,12 +61,12 @@ def load_tensors(own: Mapping[str, torch.Tensor], state: Mapping[str, torch.Tens
     for name, value in own.items():
         if name not in state:
             raise InputError(
-                f"contrast memory {name!r} is missing; the state holds {sorted(state)}",
-                remedy="load the checkpoint of a run with the same pcl.contrast",
+                f"memory {name!r} is missing; the state holds {sorted(state)}",
+                remedy="load the checkpoint of a run with the same pcl.contrast and the same terms",
             )
         if state[name].shape != value.shape:
             raise InputError(
-                f"contrast memory {name!r} is {list(state[name].shape)}, this run needs {list(value.shape)}",
+                f"memory {name!r} is {list(state[name].shape)}, this run needs {list(value.shape)}",
                 remedy="use the shards, split, embedding_dim and queue size that the checkpoint was trained with",
             )
     for name, value in own.items():

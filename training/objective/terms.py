@@ -1,24 +1,71 @@
 """The interface of a term of the loss, which looks at what the networks said and gives one number; and PCL's two terms.
 
+A term declares what it is called, what it reads and what it asks for; logs, charts and the objective go by that.
+
 Source: PCL, arXiv 2010.15464, section 3: which transformation was done to the clips, and, in the softmax form of
 noise-contrastive estimation, which video is the clip's own. What distillation adds is in `distillation`.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar, Self
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from pclkd.pipeline.batch import ClipBatch
-from pclkd.training.models.pcl_model import PclOutput
+from pclkd.training.models.pcl_model import PclModel, PclOutput
+from pclkd.training.objective.bank import BankContrast
+from pclkd.training.objective.queue import QueueContrast
+from pclkd.training.objective.settings import KdSettings, PclSettings
+from pclkd.training.objective.source import ContrastSource, InBatchContrast, Logits, load_tensors
 
-__all__ = ["ContrastTerm", "Logits", "PretextTerm", "Seen", "Term", "nce_loss"]
+__all__ = ["PCL_TERMS", "ContrastTerm", "Given", "PretextTerm", "Seen", "Term", "nce_loss"]
 
-Logits = tuple[torch.Tensor, torch.Tensor]
-"""[B, 1 + N] of the first clip and [B, 1 + N] of the third clip, temperature included; column 0 is right."""
+
+@dataclass(frozen=True)
+class Given:
+    """What a term may be built from.
+
+    Attributes:
+        pcl: settings of PCL.
+        kd: settings of the distillation.
+        rows: training videos.
+        seed: the run's seed.
+        teachers: to imitate; none in pretraining.
+        banks: for each teacher what its own run compared with, or None.
+    """
+
+    pcl: PclSettings
+    kd: KdSettings
+    rows: int
+    seed: int
+    teachers: Sequence[PclModel] = ()
+    banks: Sequence[Mapping[str, torch.Tensor] | None] = ()
+
+    def source(self, dim: int, pair: int) -> ContrastSource:
+        """What one network compares with.
+
+        Args:
+            dim: length of its embeddings.
+            pair: its number: 0 is the student, then the teachers.
+        """
+        pcl = self.pcl
+        if pcl.contrast == "bank":
+            return BankContrast(
+                self.rows,
+                dim,
+                negatives=pcl.negatives,
+                temperature=pcl.nce_temperature,
+                momentum=pcl.bank_momentum,
+                seed=self.seed,
+                pair=pair,
+            )
+        if pcl.contrast == "queue":
+            return QueueContrast(pcl.queue_size, dim, temperature=pcl.nce_temperature, seed=self.seed, pair=pair)
+        return InBatchContrast(temperature=pcl.nce_temperature)
 
 
 @dataclass
@@ -28,7 +75,8 @@ class Seen:
     Attributes:
         batch: the batch.
         student: what the student says about it.
-        teachers: what each teacher says, without gradients; empty where no term of this step asks them.
+        teachers: what each teacher says, made in inference mode: clone what a product with the student's takes. Empty
+            where no term of this step asks them.
         contrast: the student's contrastive logits; None where no term needs them.
         drawn: what was drawn for the comparison, for all networks; None where nothing is.
     """
@@ -41,30 +89,44 @@ class Seen:
 
 
 class Term(nn.Module, ABC):
-    """One term. `term(seen)` is a float32 scalar in nats (or squared length), not weighted yet.
+    """One term. `term(seen)` is a float32 scalar, not weighted yet. It has no weights of its own, but may have buffers.
 
     Attributes:
         name: under which it is reported.
-        weight: above 0; a term of weight 0 is not built.
-        asks_teachers: whether it needs `seen.teachers`.
+        title: what it is, in words, for charts.
+        unit: of its value, such as "nats".
+        reads: fields of the student's PclOutput that its gradient surely reaches; if "adapted" is one, the student has
+            a learned map to each teacher's features. To the others the objective gives a gradient of 0, so that leaving
+            one out costs time alone.
+        asks_teachers: whether it needs `seen.teachers`; its weight then rises in the warm-up.
         asks_contrast: whether it needs `seen.contrast`.
+        weight: above 0; a term of weight 0 is not built.
     """
 
-    asks_teachers = False
-    asks_contrast = False
+    name: ClassVar[str]
+    title: ClassVar[str]
+    unit: ClassVar[str]
+    reads: ClassVar[frozenset[str]] = frozenset()
+    asks_teachers: ClassVar[bool] = False
+    asks_contrast: ClassVar[bool] = False
 
-    def __init__(self, name: str, weight: float) -> None:
+    def __init__(self, weight: float) -> None:
         super().__init__()
-        self.name = name
         self.weight = weight
+
+    @classmethod
+    def build(cls, weight: float, given: Given) -> Self:  # noqa: ARG003
+        """The term of a run; for one that needs more than its weight, to be overridden."""
+        return cls(weight)
 
     @abstractmethod
     def forward(self, seen: Seen) -> torch.Tensor:
         """The term's value; whatever it remembers is read before it is brought up to date."""
 
     def memory(self) -> dict[str, dict[str, torch.Tensor]]:
-        """What a checkpoint has to keep beside weights, by owner, then by name; not copies."""
-        return {}
+        """What a checkpoint has to keep, by owner, then by name; not copies. Here: all registered buffers."""
+        buffers = dict(self.named_buffers())
+        return {f"term {self.name}": buffers} if buffers else {}
 
     def load_memory(self, state: Mapping[str, Mapping[str, torch.Tensor]]) -> None:
         """Go on with what `memory()` gave.
@@ -72,13 +134,16 @@ class Term(nn.Module, ABC):
         Raises:
             InputError: something of it is missing or has another shape.
         """
+        load_tensors(dict(self.named_buffers()), state.get(f"term {self.name}", {}))
 
 
 class PretextTerm(Term):
-    """Cross-entropy of the pretext classes, nats."""
+    """Cross-entropy of the pretext classes."""
 
-    def __init__(self, weight: float) -> None:
-        super().__init__("pretext", weight)
+    name = "pretext"
+    title = "Pretext cross-entropy"
+    unit = "nats"
+    reads = frozenset({"pretext_logits"})
 
     def forward(self, seen: Seen) -> torch.Tensor:
         """Mean over the batch."""
@@ -86,18 +151,22 @@ class PretextTerm(Term):
 
 
 class ContrastTerm(Term):
-    """NCE_1 + NCE_3: softmax cross-entropy of the first clip and of the third clip, nats."""
+    """NCE_1 + NCE_3: softmax cross-entropy of the first clip and of the third clip."""
 
+    name = "contrast"
+    title = "Contrast: NCE of clips 1 and 3"
+    unit = "nats"
+    reads = frozenset({"first", "third"})
     asks_contrast = True
-
-    def __init__(self, weight: float) -> None:
-        super().__init__("contrast", weight)
 
     def forward(self, seen: Seen) -> torch.Tensor:
         """Mean over the batch."""
         assert seen.contrast is not None
         first, third = seen.contrast
         return nce_loss(first) + nce_loss(third)
+
+
+PCL_TERMS: tuple[type[Term], ...] = (PretextTerm, ContrastTerm)
 
 
 def nce_loss(logits: torch.Tensor) -> torch.Tensor:

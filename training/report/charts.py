@@ -13,22 +13,17 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from pclkd.sharding.common.files import atomic_write
+from pclkd.training.objective.registry import BUILT_IN, legend
 from pclkd.training.report.chart_style import STYLE, Look, choose_looks, spread
 from pclkd.training.report.comparison import METRICS, Metric, Standing, curve
 from pclkd.training.runs.files import RunRecord
 
-__all__ = ["draw_losses", "draw_metric", "draw_overview", "loss_points"]
+__all__ = ["draw_losses", "draw_metric", "draw_overview", "loss_points", "loss_terms"]
 
 _DPI = 170
 _MOST_MARKERS = 40  # a curve with more points is drawn as a plain line
 _LABEL_PT = 8.5
 _LEGEND_ROW_IN = 0.24
-_LOSSES = {
-    "pretext": "Pretext cross-entropy",
-    "contrast": "Contrast: NCE of clips 1 and 3",
-    "kd_pretext": "Distillation of the pretext distribution",
-    "kd_contrast": "Distillation of the contrastive distribution",
-}
 
 Floats = NDArray[np.float64]
 
@@ -59,14 +54,14 @@ def draw_metric(path: Path, metric: Metric, standings: Sequence[Standing]) -> No
 def draw_losses(path: Path, standings: Sequence[Standing]) -> None:
     """A panel for each loss term that any run has: logged steps faintly, their running mean on top."""
     with rc_context(STYLE):
-        names = [name for name in _LOSSES if any(len(loss_points(s.run, name)[0]) for s in standings)]
-        rows = max(1, math.ceil(len(names) / 2))
+        terms = loss_terms(standings)
+        rows = max(1, math.ceil(len(terms) / 2))
         figure = Figure(figsize=(9.6, 2.6 * rows + _legend_height(standings)), dpi=_DPI, layout="constrained")
         panels = figure.subplots(rows, 2, squeeze=False).flatten()
         looks = choose_looks(standings)
-        for axes, name in zip(panels, names, strict=False):
-            axes.set_title(_LOSSES[name])
-            axes.set_ylabel("loss (nats)")
+        for axes, (name, told) in zip(panels, terms.items(), strict=False):
+            axes.set_title(told["title"])
+            axes.set_ylabel(f"loss ({told['unit']})")
             for standing, look in zip(standings, looks, strict=True):
                 epochs, values = loss_points(standing.run, name)
                 window = max(1, len(values) // 40)
@@ -74,9 +69,17 @@ def draw_losses(path: Path, standings: Sequence[Standing]) -> None:
                     axes.plot(epochs, values, color=look.colour, linewidth=0.5, alpha=0.18)
                 axes.plot(*_running_mean(epochs, values, window), **{**look.line, "linewidth": 1.6})
             _scale_epochs(axes)
-        for axes in panels[len(names) :]:
+        for axes in panels[len(terms) :]:
             axes.set_axis_off()
         _save(figure, path, looks, markers=False)
+
+
+def loss_terms(standings: Sequence[Standing]) -> dict[str, dict[str, str]]:
+    """The terms that any of the runs has figures of: by name, title and unit."""
+    terms = legend(BUILT_IN)  # for runs whose folder does not tell its terms
+    for standing in standings:
+        terms |= standing.run.settings.get("terms", {})
+    return {name: told for name, told in terms.items() if any(len(loss_points(s.run, name)[0]) for s in standings)}
 
 
 def loss_points(run: RunRecord, name: str) -> tuple[Floats, Floats]:

@@ -1,6 +1,6 @@
 r"""A run folder: what a run writes while it trains, and how a report reads it.
 
-    RUN/settings.json           the settings, nested
+    RUN/settings.json           the settings, nested; teachers, data, and how each term of the loss is told
     RUN/env.json                machine and versions
     RUN/metrics.jsonl           one JSON object a line, "kind" is "step" or "epoch"
     RUN/eval-<protocol>.json    one evaluation each

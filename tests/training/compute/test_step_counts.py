@@ -58,9 +58,10 @@ def build(
     torch.manual_seed(0)
     kd = KdSettings.model_validate({"relation_queue": 32, **case.get("kd", {})})
     teachers = [PclModel(OneConvolution(), embedding_dim=16).to(device) for _ in range(case.get("teachers", 0))]
-    student = PclModel(OneConvolution(), embedding_dim=16, adapter_dims=adapter_dims(teachers, kd)).to(device)
-    pcl = {"negatives": negatives, "embedding_dim": 16, "queue_size": 4 * negatives, **case.get("pcl", {})}
-    objective = Objective(student, 64, PclSettings.model_validate(pcl), 0, teachers=teachers, kd=kd).to(device).train()
+    changes = {"negatives": negatives, "embedding_dim": 16, "queue_size": 4 * negatives, **case.get("pcl", {})}
+    pcl = PclSettings.model_validate(changes)
+    student = PclModel(OneConvolution(), embedding_dim=16, adapter_dims=adapter_dims(teachers, pcl, kd)).to(device)
+    objective = Objective(student, 64, pcl, 0, teachers=teachers, kd=kd).to(device).train()
     settings = OptimizerSettings.model_validate(case.get("optimizer", {}))
     skip = case.get("skip", False)
     step = TrainStep(objective, student, settings, Precision("fp32", device), batch, skip_non_finite=skip)

@@ -185,7 +185,7 @@ def test_feature_and_relation_terms_against_float64() -> None:
     objective = Objective(
         student, ROWS, settings(pretext_weight=0, contrast_weight=0), 5, teachers=teachers, kd=kd
     ).eval()
-    queues = [wide(objective.memory_state()["relation"][f"rows{n}"]) for n in range(2)]
+    queues = [wide(objective.memory_state()["term kd_relation"][f"queues.{n}.rows"]) for n in range(2)]
     batch = batch_of()
     got = objective(batch)
     with torch.no_grad():
@@ -200,7 +200,7 @@ def test_feature_and_relation_terms_against_float64() -> None:
         p = log_softmax(np.concatenate([own[1][:, None], t @ queues[number].T], 1) / 0.1)
         q = log_softmax(np.concatenate([own[0][:, None], s @ queues[number].T], 1) / 0.3)
         entropies.append((np.exp(p) * (p - q)).sum(1).mean())
-        after = wide(objective.memory_state()["relation"][f"rows{number}"])
+        after = wide(objective.memory_state()["term kd_relation"][f"queues.{number}.rows"])
         np.testing.assert_allclose(after[:BATCH], t, atol=1e-5)
         np.testing.assert_allclose(after[BATCH:], queues[number][BATCH:], atol=1e-6)
     assert float(got["kd_feature"]) == pytest.approx(np.mean(distances), rel=1e-4)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pclkd.training.report.chart_style import choose_looks, spread
-from pclkd.training.report.charts import loss_points
+from pclkd.training.report.charts import loss_points, loss_terms
 from pclkd.training.report.comparison import Standing
 from pclkd.training.runs.files import RunRecord
 
@@ -64,8 +64,8 @@ def test_epoch_means_stand_in_for_steps_that_were_not_logged(tmp_path):
     assert len(loss_points(record(tmp_path), "pretext")[0]) == 0
 
 
-def standing(path, role):
-    return Standing(record(path), role, None, None, 0, {}, {}, None, {}, {})
+def standing(path, role, run=None):
+    return Standing(run or record(path), role, None, None, 0, {}, {}, None, {}, {})
 
 
 def test_teachers_are_dashed_grey_students_solid_and_coloured(tmp_path):
@@ -76,3 +76,14 @@ def test_teachers_are_dashed_grey_students_solid_and_coloured(tmp_path):
     assert first.line["linestyle"] == second.line["linestyle"] == "-"
     assert len({look.line["linestyle"] for look in (teacher, first, alone)}) == 3
     assert len({look.colour for look in (teacher, first, second, alone)}) == 4
+
+
+def test_the_losses_are_those_that_any_run_has_as_its_folder_tells_them(tmp_path):
+    told = {"terms": {"own": {"title": "My own", "unit": "metres"}, "never": {"title": "No figures", "unit": "nats"}}}
+    new = RunRecord(tmp_path / "new", told, {}, [], [{"epoch": 0, "step": 1, "own": 1.0, "pretext": 2.0}], {})
+    old = record(tmp_path / "old", epochs=[{"epoch": 1, "train/kd_feature": 0.5, "train/kd_relation": 3.0}])
+    terms = loss_terms([standing(tmp_path, "alone", new), standing(tmp_path, "student", old)])
+    assert list(terms) == ["pretext", "kd_feature", "kd_relation", "own"]
+    assert terms["own"] == {"title": "My own", "unit": "metres"}
+    assert terms["kd_feature"]["unit"] == "squared length"
+    assert list(loss_terms([standing(tmp_path, "student", old)])) == ["kd_feature", "kd_relation"]
