@@ -228,7 +228,10 @@ def synth(
     from pclkd.sharding.common.console import show_progress
     from pclkd.sharding.synth.dataset import LISTS_FOLDER, VIDEOS_FOLDER, SynthSettings, render_dataset
 
-    settings = SynthSettings(classes, groups, clips, frames, seed, *size)
+    height, width = size
+    settings = SynthSettings.given(
+        classes=classes, groups=groups, clips=clips, frames=frames, seed=seed, height=height, width=width
+    )
     with show_progress("rendering", classes * groups * clips, "videos") as step:
         count = render_dataset(out, settings, workers=workers, step=step)
     place = f"{out / VIDEOS_FOLDER}, lists in {out / LISTS_FOLDER}"

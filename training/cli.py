@@ -193,9 +193,9 @@ def _train(
 @click.option("--protocol", type=click.Choice(PROTOCOLS), required=True, help="What to measure.")
 @click.option("--split", "splits", type=int, multiple=True, help="Official split; again for the mean of several.")
 @click.option("--clips", type=click.IntRange(min=1), default=10, show_default=True, help="Clips a video.")
-@click.option("--epochs", type=click.IntRange(min=1), default=150, show_default=True, help="Of fine-tuning.")
-@click.option("--lr", type=float, default=1e-3, show_default=True, help="Of fine-tuning.")
-@click.option("--batch-size", type=click.IntRange(min=1), default=8, show_default=True, help="Of fine-tuning.")
+@click.option("--epochs", default=150, show_default=True, help="Of fine-tuning.")
+@click.option("--lr", default=1e-3, show_default=True, help="Of fine-tuning.")
+@click.option("--batch-size", default=8, show_default=True, help="Of fine-tuning.")
 def evaluate(
     run: Path, data: Path, protocol: Any, splits: tuple[int, ...], clips: int, epochs: int, lr: float, batch_size: int
 ) -> None:
@@ -208,7 +208,7 @@ def evaluate(
     def tell(epoch: int, loss: float) -> None:
         click.echo(f"fine-tuning: epoch {epoch}/{epochs} loss {loss:.3f}", err=True)
 
-    how = FinetuneSettings(epochs=epochs, lr=lr, batch_size=batch_size)
+    how = FinetuneSettings.given(epochs=epochs, lr=lr, batch_size=batch_size)
     result = evaluate_run(run, data, protocol, splits=splits, clips=clips, finetuning=how, step=tell)
     click.echo(json.dumps(result, indent=2))
 

@@ -2,9 +2,11 @@
 
 import difflib
 from collections.abc import Iterable, Mapping
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
+
+from pclkd.sharding.common.errors import InputError
 
 __all__ = ["Settings", "change", "first_fault", "nearest"]
 
@@ -18,6 +20,20 @@ class Settings(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, validate_default=True)
+
+    @classmethod
+    def given(cls, **values: Any) -> Self:
+        """Settings without groups, from the options of a command.
+
+        Raises:
+            InputError: a value that is not allowed; its name, the value, and what the setting means are told.
+        """
+        try:
+            return cls(**values)
+        except ValidationError as error:
+            name, value, fault = first_fault(error)
+            meaning = " ".join((cls.model_fields[name].description or name).split())
+            raise InputError(f"{name} = {value}: {fault}", remedy=f"it means: {meaning}") from None
 
 
 def change(settings: S, changes: Mapping[str, Any]) -> S:

@@ -14,10 +14,12 @@ from pathlib import Path, PurePosixPath
 
 import av
 import numpy as np
+from pydantic import Field
 
 from pclkd.sharding.common.errors import InputError
 from pclkd.sharding.common.files import write_text
 from pclkd.sharding.common.processes import available_cpus, run_tasks
+from pclkd.sharding.common.settings import Settings
 from pclkd.sharding.datasets.names import ucf_group
 from pclkd.sharding.synth.actions import ACTIONS, draw_track
 from pclkd.sharding.synth.render import render_clip
@@ -33,40 +35,23 @@ _KEY_FRAME_EVERY = 12  # as in the originals tagged xvid
 _QUANTISER = 3
 
 
-@dataclass(frozen=True)
-class SynthSettings:
-    """What to render.
+class SynthSettings(Settings):
+    """What to render."""
 
-    Attributes:
-        classes: number of actions, 2 to 10.
-        groups: landscapes and objects, 3 to 99.
-        clips: videos per class and group, 1 to 99.
-        frames: frames of every video; None draws 96 to 120 for each, enough for a 64-frame window with a remote clip.
-        seed: the same seed gives the same bytes.
-        height: pixels, even.
-        width: pixels, even.
-    """
-
-    classes: int = 8
-    groups: int = 12
-    clips: int = 4
-    frames: int | None = None
-    seed: int = 0
-    height: int = 240
-    width: int = 320
-
-    def __post_init__(self) -> None:
-        """Refuse what cannot be rendered."""
-        for name, low, high in (("classes", 2, len(ACTIONS)), ("groups", 3, 99), ("clips", 1, 99), ("seed", 0, 2**63)):
-            value = getattr(self, name)
-            if not low <= value <= high:
-                raise InputError(f"{name} = {value}", remedy=f"use {low} to {high}")
-        if self.frames is not None and not 1 <= self.frames <= 10_000:
-            raise InputError(f"frames = {self.frames}", remedy="use 1 to 10000")
-        for name in ("height", "width"):
-            value = getattr(self, name)
-            if value % 2 or not 32 <= value <= 2048:
-                raise InputError(f"{name} = {value}", remedy="use an even number of pixels from 32 to 2048")
+    classes: int = Field(default=8, ge=2, le=len(ACTIONS))
+    """Number of actions."""
+    groups: int = Field(default=12, ge=3, le=99)
+    """Landscapes and objects."""
+    clips: int = Field(default=4, ge=1, le=99)
+    """Videos per class and group."""
+    frames: int | None = Field(default=None, ge=1, le=10_000)
+    """Frames of every video; none: 96 to 120, drawn for each, enough for a 64-frame window with a remote clip."""
+    seed: int = Field(default=0, ge=0, le=2**63)
+    """The same seed gives the same bytes."""
+    height: int = Field(default=240, ge=32, le=2048, multiple_of=2)
+    """Pixels, an even number."""
+    width: int = Field(default=320, ge=32, le=2048, multiple_of=2)
+    """Pixels, an even number."""
 
     @property
     def names(self) -> tuple[str, ...]:

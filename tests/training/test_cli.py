@@ -55,6 +55,12 @@ def trained(synthetic_shards: Path, tmp_path_factory: pytest.TempPathFactory) ->
     return out
 
 
+@pytest.mark.parametrize(("option", "value"), [("lr", "-1.0"), ("lr", "nan"), ("epochs", "0"), ("batch_size", "0")])
+def test_fine_tuning_out_of_range(option: str, value: str, tmp_path: Path) -> None:
+    flag = f"--{option.replace('_', '-')}={value}"
+    refused(f"{option} = {value}: input should be", "evaluate", tmp_path, "--data=x", "--protocol=finetune", flag)
+
+
 def test_no_shards(tmp_path: Path) -> None:
     out = tmp_path / "run"
     refused("nowhere", *pretrain(tmp_path / "nowhere", out))

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -16,6 +16,7 @@ from pclkd.pipeline.opening import clip_loader
 from pclkd.pipeline.world import World
 from pclkd.sharding.common.errors import InputError
 from pclkd.sharding.common.files import write_text
+from pclkd.sharding.common.settings import change
 from pclkd.sharding.shards.index import ShardIndex
 from pclkd.training.compute.distributed import choose_device
 from pclkd.training.compute.precision import Precision
@@ -189,7 +190,7 @@ def evaluate_run(
     settings = checkpoint.settings
     chosen = list(dict.fromkeys(splits)) or [settings.split]
     index = ShardIndex.open(data)
-    how = replace(finetuning or FinetuneSettings(), clips=clips)
+    how = change(finetuning or FinetuneSettings(), {"clips": clips})
     by_split = {
         number: _measure(checkpoint, run, index, protocol, settings.model_copy(update={"split": number}), how, step)
         for number in chosen

@@ -4,11 +4,11 @@ Source: the published protocol of PCL (arXiv 2010.15464): lr 1e-3, 150 epochs, b
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import nn
 
 from pclkd.pipeline.clips.covering import UniformRecipe
@@ -17,6 +17,7 @@ from pclkd.pipeline.clips.sampling import ViewSettings
 from pclkd.pipeline.opening import clip_loader
 from pclkd.pipeline.pretext.base import TUPLE_VIEWS
 from pclkd.pipeline.world import World
+from pclkd.sharding.common.settings import Settings
 from pclkd.sharding.shards.index import ShardIndex
 from pclkd.training.compute.precision import Precision
 from pclkd.training.compute.schedules import Schedule
@@ -29,21 +30,17 @@ from pclkd.training.settings import RunSettings
 __all__ = ["FinetuneSettings", "accuracy_figures", "finetune"]
 
 
-@dataclass(frozen=True)
-class FinetuneSettings:
-    """How to fine-tune; the defaults are the published ones.
+class FinetuneSettings(Settings):
+    """How to fine-tune; the defaults are the published ones."""
 
-    Attributes:
-        epochs: passes over the training videos.
-        lr: learning rate at the start; half a cosine to 0.
-        batch_size: videos a step.
-        clips: test clips a video.
-    """
-
-    epochs: int = 150
-    lr: float = 1e-3
-    batch_size: int = 8
-    clips: int = 10
+    epochs: int = Field(default=150, ge=1)
+    """Passes over the training videos."""
+    lr: float = Field(default=1e-3, gt=0, allow_inf_nan=False)
+    """Learning rate at the start; half a cosine to 0."""
+    batch_size: int = Field(default=8, ge=1)
+    """Videos a step."""
+    clips: int = Field(default=10, ge=1)
+    """Test clips a video."""
 
 
 class _Classifier(nn.Module):

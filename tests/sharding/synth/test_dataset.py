@@ -105,5 +105,5 @@ def test_a_stopped_run_leaves_nothing(tmp_path: Path) -> None:
     ],
 )
 def test_settings_out_of_range_are_named(name: str, value: int) -> None:
-    with pytest.raises(InputError, match=f"{name} = {value}"):
-        SynthSettings(**{name: value})
+    with pytest.raises(InputError, match=f"{name} = {value}: input should be"):
+        SynthSettings.given(**{name: value})
