@@ -16,11 +16,9 @@ from pclkd.sharding.common import storage
 from pclkd.sharding.common.console import Step
 from pclkd.sharding.common.errors import InputError
 from pclkd.sharding.common.processes import available_cpus
-from pclkd.sharding.packing.journal import PLAN_NAME
-from pclkd.sharding.packing.reuse import CheckTask
-from pclkd.sharding.packing.supervise import Job, Limits, supervise
-from pclkd.sharding.packing.task import WORK_FOLDER, ShardResult
-from pclkd.sharding.shards.manifest import MANIFEST_NAME
+from pclkd.sharding.packing.jobs import Job
+from pclkd.sharding.packing.supervise import Limits, supervise
+from pclkd.sharding.packing.task import ShardResult
 
 __all__ = ["Engine", "EngineName", "check_engine", "open_engine", "open_ray"]
 
@@ -51,7 +49,7 @@ class _Cluster:
                         failures[position] += 1
                         if failures[position] > _RETRIES:
                             raise InputError(
-                                f"the cluster lost {jobs[position].name} {failures[position]} times ({error})",
+                                f"the cluster lost {jobs[position].task.name} {failures[position]} times ({error})",
                                 remedy="check its nodes; run again to go on, finished shards are kept",
                             ) from error
                         pending[do.remote(jobs[position], self.limits)] = position
@@ -102,18 +100,13 @@ def _check_address(address: str) -> None:
 
 def _do(job: Job, limits: Limits) -> bytes:
     """Do one job on a node; give the result and the steps, pickled so that they do not stay in Ray's object store."""
-    task = job.task if isinstance(job, CheckTask) else job
-    mark = MANIFEST_NAME if isinstance(job, CheckTask) else f"{WORK_FOLDER}/{PLAN_NAME}"
-    _check_sight(task.out, mark, [video.path for video, told in zip(task.videos, task.identities, strict=True) if told])
+    task = job.task
+    sources = [video.path for video, told in zip(task.videos, task.identities, strict=True) if told]
+    _check_sight(task.out, job.mark, sources)
     # A node that was given up may still be at it: it must not write into the same unfinished file.
-    task = replace(task, run=f"{task.run}-{uuid.uuid4().hex[:8]}")
+    job = replace(job, task=replace(task, run=f"{task.run}-{uuid.uuid4().hex[:8]}"))
     steps: list[tuple[str, bool]] = []
-    (result,) = supervise(
-        [replace(job, task=task) if isinstance(job, CheckTask) else task],
-        1,
-        limits,
-        lambda name, failed=False: steps.append((name, failed)),
-    )
+    (result,) = supervise([job], 1, limits, lambda name, failed=False: steps.append((name, failed)))
     return pickle.dumps((result, steps))
 
 

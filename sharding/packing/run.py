@@ -12,11 +12,12 @@ from pclkd.sharding.common.console import Step
 from pclkd.sharding.common.errors import InputError
 from pclkd.sharding.common.storage import identify
 from pclkd.sharding.datasets.dataset import Dataset
+from pclkd.sharding.packing.deal import deal_videos
 from pclkd.sharding.packing.engines import Engine
+from pclkd.sharding.packing.jobs import CheckShard, MakeShard
 from pclkd.sharding.packing.journal import write_plan, write_record
 from pclkd.sharding.packing.output import any_record, clear_unfinished, clear_work, prepare, remove_all, remove_shards
-from pclkd.sharding.packing.plan import plan_shards
-from pclkd.sharding.packing.reuse import CheckTask, finished_shards
+from pclkd.sharding.packing.reuse import listed_shards
 from pclkd.sharding.packing.task import Opener, ShardResult, ShardTask
 from pclkd.sharding.shards.columns import Column, check_columns, column_sums, write_columns
 from pclkd.sharding.shards.index import ShardIndex
@@ -99,20 +100,20 @@ class PackRun:
         self.out = out
         self.run = f"{os.getpid()}-{uuid.uuid4().hex[:8]}"
         self._began = False
-        shards = plan_shards(dataset.videos, settings.videos_per_shard)
-        identities = iter(identify([video.path for shard in shards for video in shard.videos]))
+        shards = deal_videos(dataset.videos, settings.videos_per_shard)
+        identities = iter(identify([video.path for shard in shards.values() for video in shard]))
         self.tasks = [
             ShardTask(
-                shard.number,
-                shard.videos,
-                tuple(next(identities) for _ in shard.videos),
+                number,
+                shard,
+                tuple(next(identities) for _ in shard),
                 dataset.classes,
                 out,
                 settings,
                 self.run,
                 opener,
             )
-            for shard in shards
+            for number, shard in shards.items()
         ]
 
     def make(self, engine: Engine, step: Step, *, overwrite: bool) -> tuple[Manifest, list[ShardResult], bool]:
@@ -122,23 +123,26 @@ class PackRun:
             InputError: a finished set is there that is another or damaged, and `overwrite` is not said; or no video
                 can be decoded.
         """
-        kept: list[ShardResult | None] = [None] * len(self.tasks)
+        found: list[ShardResult | None] = [None] * len(self.tasks)
         if storage.exists(storage.join(self.out, MANIFEST_NAME)):
             index = self._finished(overwrite)
             if index is not None:
-                kept = self._check(index, engine, step, overwrite)
+                found = self._check(index, engine, step, overwrite)
                 if not overwrite:
-                    return self._complete(index, [result for result in kept if result is not None])
+                    return self._complete(index, [result for result in found if result is not None])
         self._began = True
         prepare(self.out)
         write_plan(self.out, self.dataset.source, self.settings, self.tasks)
-        for task, result in zip(self.tasks, kept, strict=True):
-            if result is not None:
+        jobs = []
+        for task, result in zip(self.tasks, found, strict=True):
+            if result is None:
+                jobs.append(MakeShard(task))
+            else:
                 write_record(task, result)
         # From here on no reader may take what is there for a whole set.
         storage.remove(storage.join(self.out, MANIFEST_NAME))
-        made = iter(engine.run([task for task, result in zip(self.tasks, kept, strict=True) if result is None], step))
-        results = [result if result is not None else next(made) for result in kept]
+        made = iter(engine.run(jobs, step))
+        results = [result if result is not None else next(made) for result in found]
         whole = [result for result in results if result is not None]
         return self._finish(whole), whole, False
 
@@ -173,11 +177,11 @@ class PackRun:
         )
 
     def _check(self, index: ShardIndex, engine: Engine, step: Step, overwrite: bool) -> list[ShardResult | None]:
-        """Compare the finished shards with the plan; None stands for one that must be made (again)."""
-        finished = finished_shards(index)
+        """Compare the listed shards with the plan; None stands for one that must be made (again)."""
+        listed = listed_shards(index)
         # --overwrite gives quarantined videos another chance: they may have been mended.
         left_out = {} if overwrite else {video.video: video for video in index.manifest.quarantined}
-        checks = [CheckTask(task, finished.get(task.name), _left_out(task, left_out)) for task in self.tasks]
+        checks = [CheckShard(task, listed.get(task.name), _left_out(task, left_out)) for task in self.tasks]
         possible = [check.fits for check in checks]
         if not overwrite and not all(possible):
             raise self._other(possible.count(False), len(checks))

@@ -18,15 +18,12 @@ from typing import Any
 from pclkd.sharding.common.console import Step
 from pclkd.sharding.common.errors import InputError
 from pclkd.sharding.common.processes import Worker
-from pclkd.sharding.packing.journal import remove_record, write_record
-from pclkd.sharding.packing.reuse import CheckTask, check_finished, keep_shard
-from pclkd.sharding.packing.shard import FileLostError, Outcome, Tell, make_shard
-from pclkd.sharding.packing.task import ShardResult, ShardTask
+from pclkd.sharding.packing.jobs import Job
+from pclkd.sharding.packing.shard import FileLostError, Outcome, Tell
+from pclkd.sharding.packing.task import ShardResult
 from pclkd.sharding.shards.manifest import Quarantined
 
-__all__ = ["Job", "Limits", "do_job", "supervise"]
-
-Job = ShardTask | CheckTask
+__all__ = ["Limits", "supervise"]
 
 _ATTEMPTS = 2  # at a video
 _DEATHS = 3  # of processes that no video is to blame for, per shard
@@ -73,7 +70,7 @@ def supervise(
     """Do all jobs in at most `slots` processes at a time; return the results in their order.
 
     Args:
-        jobs: shards to make, or to check; a check gives None for a shard that cannot stay.
+        jobs: what to do; a check gives None for a shard that cannot stay.
         slots: processes.
         limits: what one video may take.
         step: called with the name of each video that is through, and whether it was left out.
@@ -190,14 +187,16 @@ class _Crew:
         watch.deaths += 1
         if watch.deaths >= _DEATHS:
             remedy = "if memory ran out, use fewer --workers; run again to go on, finished shards are kept"
-            raise InputError(f"worker processes died {watch.deaths} times ({how}) over {watch.job.name}", remedy=remedy)
+            raise InputError(
+                f"worker processes died {watch.deaths} times ({how}) over {watch.job.task.name}", remedy=remedy
+            )
         self._go_on(watch)
 
     def _lost(self, watch: _Watch, reason: str) -> None:
         assert watch.video is not None
         attempts = watch.attempts[watch.video] = watch.attempts.get(watch.video, 0) + 1
         if attempts >= _ATTEMPTS:
-            self._through(watch, Quarantined(watch.job.videos[watch.video].relative, reason))
+            self._through(watch, Quarantined(watch.job.task.videos[watch.video].relative, reason))
         else:
             watch.retried += 1
         self._go_on(watch)
@@ -210,31 +209,14 @@ class _Crew:
 
 
 def _bytes(job: Job) -> int:
-    return sum(int(identity.partition(":")[0]) for identity in job.identities if identity)
+    return sum(int(identity.partition(":")[0]) for identity in job.task.identities if identity)
 
 
 def _work(order: tuple[Job, list[Outcome]], tell: Tell, *, memory_bytes: int) -> ShardResult | None:
     """Do one job in a worker process."""
     _limit_memory(memory_bytes)
-    return do_job(*order, tell)
-
-
-def do_job(job: Job, so_far: Sequence[Outcome], tell: Tell) -> ShardResult | None:
-    """Check a shard, keep it, or make it; see `make_shard` for the arguments."""
-    if isinstance(job, CheckTask):
-        return check_finished(job)
-    if not so_far or not job.part.exists():
-        kept = keep_shard(job)
-        if kept is not None:
-            return kept
-        remove_record(job)
-        if so_far:
-            # The process was lost after the tar had its final name, but before that was written down.
-            tell(("restart",))
-            so_far = ()
-    result = make_shard(job, so_far, tell)
-    write_record(job, result)
-    return result
+    job, so_far = order
+    return job.do(so_far, tell)
 
 
 def _limit_memory(memory_bytes: int) -> None:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from pclkd.sharding.common import storage
 from pclkd.sharding.datasets.dataset import Video
-from pclkd.sharding.packing.plan import shard_name
+from pclkd.sharding.packing.deal import shard_name
 from pclkd.sharding.shards.manifest import FORMAT_VERSION, Quarantined, ShardRecord
 from pclkd.sharding.shards.tar import BLOCK, TarEntry
 from pclkd.sharding.video.frames import EncodedVideo, open_video

@@ -8,28 +8,14 @@ video move. The price is that shards differ in size by about a tenth, and that a
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from pclkd.sharding.datasets.dataset import Video
 
-__all__ = ["MOST_VIDEOS", "PlannedShard", "plan_shards", "shard_count", "shard_name"]
+__all__ = ["MOST_VIDEOS", "deal_videos", "shard_count", "shard_name"]
 
 MOST_VIDEOS = 128  # about 180 MB a shard for UCF101
 _FEWEST_SHARDS = 16  # small sets too keep several workers and readers busy,
 _FEWEST_VIDEOS = 4  # as long as a shard has some videos
-
-
-@dataclass(frozen=True)
-class PlannedShard:
-    """One shard to make: its number, and its videos in their order."""
-
-    number: int
-    videos: tuple[Video, ...]
-
-    @property
-    def name(self) -> str:
-        """File name of the tar."""
-        return shard_name(self.number)
 
 
 def shard_count(videos: int, most: int = MOST_VIDEOS) -> int:
@@ -47,10 +33,13 @@ def shard_name(number: int) -> str:
     return f"shard-{number:06d}.tar"
 
 
-def plan_shards(videos: Sequence[Video], most: int = MOST_VIDEOS) -> list[PlannedShard]:
+def deal_videos(videos: Sequence[Video], most: int = MOST_VIDEOS) -> dict[int, tuple[Video, ...]]:
     """Deal the videos into shards by a hash of their keys; shards without a video are left out.
 
     The hash mixes the classes, so that a reader that goes through the shards one after another still sees them mixed.
+
+    Returns:
+        The videos of each shard in their order, by its number, ascending.
     """
     count = shard_count(len(videos), most)
     shards: dict[int, list[tuple[bytes, Video]]] = {}
@@ -58,7 +47,7 @@ def plan_shards(videos: Sequence[Video], most: int = MOST_VIDEOS) -> list[Planne
         digest = hashlib.sha256(video.key.encode()).digest()
         number = int.from_bytes(digest[:8], "big") * count >> 64
         shards.setdefault(number, []).append((digest, video))
-    return [
-        PlannedShard(number, tuple(video for _, video in sorted(members, key=lambda member: member[0])))
+    return {
+        number: tuple(video for _, video in sorted(members, key=lambda member: member[0]))
         for number, members in sorted(shards.items())
-    ]
+    }

@@ -2,15 +2,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pclkd.sharding.datasets.dataset import Video
-from pclkd.sharding.packing.plan import PlannedShard, plan_shards, shard_count, shard_name
+from pclkd.sharding.packing.deal import deal_videos, shard_count, shard_name
 
 
 def named(keys: list[str]) -> list[Video]:
     return [Video(key, key, key, 0, 0, {}) for key in keys]
 
 
-def dealt(plan: list[PlannedShard]) -> dict[int, list[str]]:
-    return {shard.number: [video.key for video in shard.videos] for shard in plan}
+def dealt(keys: list[str], *most: int) -> dict[int, list[str]]:
+    return {number: [video.key for video in shard] for number, shard in deal_videos(named(keys), *most).items()}
 
 
 @given(st.integers(0, 2_000_000))
@@ -35,29 +35,29 @@ def test_shard_counts_by_hand() -> None:
 def test_every_video_is_in_one_shard_whatever_the_order_found(keys: set[str], most: int, random) -> None:
     ordered = sorted(keys)
     shuffled = random.sample(ordered, len(ordered))
-    plan = dealt(plan_shards(named(ordered), most))
-    assert plan == dealt(plan_shards(named(shuffled), most))
-    assert sorted(key for shard in plan.values() for key in shard) == ordered
-    assert all(plan.values())
-    assert list(plan) == sorted(plan)
-    assert all(0 <= number < shard_count(len(keys), most) for number in plan)
+    shards = dealt(ordered, most)
+    assert shards == dealt(shuffled, most)
+    assert sorted(key for shard in shards.values() for key in shard) == ordered
+    assert all(shards.values())
+    assert list(shards) == sorted(shards)
+    assert all(0 <= number < shard_count(len(keys), most) for number in shards)
 
 
 def test_an_added_video_changes_the_shard_it_falls_into_alone() -> None:
     keys = [f"v{number:05d}" for number in range(3000)]
-    before = dealt(plan_shards(named(keys)))
+    before = dealt(keys)
     for added in ("new1", "new2", "aaaa"):
-        after = dealt(plan_shards(named([*keys, added])))
+        after = dealt([*keys, added])
         changed = [number for number in after if after[number] != before.get(number)]
         assert len(changed) == 1
         assert [key for key in after[changed[0]] if key != added] == before[changed[0]]
 
 
 def test_shards_are_of_similar_size_and_mix_the_classes() -> None:
-    plan = plan_shards(named([f"{letter}{number:05d}" for letter in "ab" for number in range(6660)]))
-    assert len(plan) == 128
-    assert all(60 <= len(shard.videos) <= 150 for shard in plan)
-    shares = [sum(video.key[0] == "a" for video in shard.videos) / len(shard.videos) for shard in plan]
+    shards = deal_videos(named([f"{letter}{number:05d}" for letter in "ab" for number in range(6660)]))
+    assert len(shards) == 128
+    assert all(60 <= len(shard) <= 150 for shard in shards.values())
+    shares = [sum(video.key[0] == "a" for video in shard) / len(shard) for shard in shards.values()]
     assert all(0.3 < share < 0.7 for share in shares)
 
 
