@@ -39,6 +39,9 @@ class OptimizerSettings(Settings):
     """Epochs over which the rate rises linearly from a hundredth, step by step."""
     accumulate: int = Field(default=1, ge=1)
     """Batches whose gradients are averaged before an update."""
+    average_decay: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the old value kept each step by a moving average of weights and batch-norm statistics; the average is
+    what is measured, exported and taught by; 0: none."""
     clip_norm: float = Field(default=0.0, ge=0)
     """Largest norm of the whole gradient; 0 leaves it as it is."""
 

@@ -66,7 +66,7 @@ class RunPlan:
     def student(self) -> PclModel:
         """The network to train: fresh weights from the run's seed, or the resumed ones."""
         if self.resumed is not None:
-            return load_model(self.resumed, self.folder)
+            return load_model(self.resumed, self.folder, trained=True)
         settings, teachers = self.settings, [teacher.model for teacher in self.teachers]
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)

@@ -18,6 +18,7 @@ from pclkd.pipeline.loader.loader import ClipLoader
 from pclkd.sharding.common.errors import InputError
 from pclkd.sharding.common.files import write_text
 from pclkd.training.compute import distributed
+from pclkd.training.compute.average import WeightAverage
 from pclkd.training.compute.distributed import gather_rows
 from pclkd.training.compute.fused_optimizer import load_optimizer
 from pclkd.training.compute.precision import Precision, check_conv3d
@@ -31,6 +32,7 @@ from pclkd.training.loop.metrics_log import MetricsLog
 from pclkd.training.loop.plan import RunPlan
 from pclkd.training.loop.preemption import PreemptedError, StopRequest, listening
 from pclkd.training.loop.progress import TrainingProgress, say
+from pclkd.training.models.pcl_model import PclModel
 from pclkd.training.runs.checkpoint import Checkpoint
 from pclkd.training.runs.checkpoint_writer import CheckpointWriter
 from pclkd.training.runs.environment import describe_environment
@@ -63,6 +65,8 @@ class _Trainer:
         shape = loader.clips_shape
         self._step = build_step(self._model, plan.objective, shape, precision, plan.settings, plan.world)
         self._schedule = Schedule(self._step.optimizer, plan.settings.optimizer, plan.settings.epochs, self._steps)
+        decay = plan.settings.optimizer.average_decay if plan.world.is_first else 0
+        self._average = WeightAverage[PclModel](self._model, decay) if decay else None
         self._at = RunPosition()
         self._unread = DeferredFigures()
         self._log: MetricsLog | None = None  # of the first process
@@ -71,6 +75,11 @@ class _Trainer:
         self._writer = CheckpointWriter(plan.folder, plan.settings.checkpoint, best)
         if plan.resumed is not None:
             self._restore(plan.resumed)
+
+    @property
+    def _shown(self) -> PclModel:
+        """What is measured: the average of the weights where one is kept."""
+        return self._model if self._average is None else self._average.network
 
     @property
     def _steps(self) -> int:
@@ -123,6 +132,8 @@ class _Trainer:
                 self._log.clips(batches[0], at.step, residual=self._settings.loader.modality == "residual")
             lr = self._schedule.before_step(at.epoch, at.epoch_step)
             losses = self._step(*batches)
+            if self._average is not None:
+                self._average.update()
             at.step += 1
             at.epoch_step += 1
             progress.step(at.epoch, at.step, meter.report(), self._plan.world.size, whole.quarantined)
@@ -182,9 +193,9 @@ class _Trainer:
             self._advance(means.get("loss", math.inf))
         finished = self._at.epoch
         if evaluator is not None and (finished % settings.evaluation.every == 0 or finished == settings.epochs):
-            record |= evaluator.all(self._model)
+            record |= evaluator.all(self._shown)
         if log is not None and evaluator is not None and finished == settings.epochs:
-            videos = evaluator.features(self._model, "test", pictures=True)
+            videos = evaluator.features(self._shown, "test", pictures=True)
             figures = {name: value for name, value in record.items() if name.startswith(("val/", "train/"))}
             log.summary(settings.model_dump(mode="json"), figures, videos, self._plan.index.classes)
         if log is not None:
@@ -204,7 +215,7 @@ class _Trainer:
             "teacher": teachers[0] if teachers else None,
             "teachers": teachers,
             "data": str(plan.index.root),
-            "terms": self._objective.legend(),
+            "terms": self._step.objective.legend(),
         }
         write_text(folder / SETTINGS_NAME, json.dumps(settings, indent=2) + "\n")
         write_text(folder / ENVIRONMENT_NAME, json.dumps(describe_environment(), indent=2) + "\n")
@@ -260,6 +271,7 @@ class _Trainer:
                 optimizer=self._step.optimizer.state_dict(),
                 schedule=self._schedule.state_dict(),
                 scaler=self._step.precision.scaler.state_dict(),
+                average=self._average.state_dict() if self._average is not None else {},
             ),
             measured,
         )
@@ -267,6 +279,8 @@ class _Trainer:
     def _restore(self, checkpoint: Checkpoint) -> None:
         load_optimizer(self._step.optimizer, checkpoint.optimizer)
         self._schedule.load_state_dict(checkpoint.schedule)
+        if self._average is not None:
+            self._average.load_state_dict(checkpoint.average)
         self._step.precision.scaler.load_state_dict(checkpoint.scaler)
         self._loader.load_state_dict(checkpoint.loader)
         self._at = RunPosition(checkpoint.epoch, checkpoint.epoch_step, checkpoint.step, checkpoint.epoch_sums)

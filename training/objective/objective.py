@@ -4,7 +4,7 @@
     PCL+KD  loss = PCL + f (v_p KD_pretext + v_c KD_contrast + v_f KD_feature + v_r KD_relation)
 
 Each term is an object, PCL's in `terms`, those of teachers in `distillation`, a user's in `registry`; f rises from 0
-to 1 in the warm-up and is 0 in steps that do not ask the teachers.
+to 1 in the warm-up, may fall to 0 after it, and is 0 in steps that do not ask the teachers.
 
 Sources: PCL, arXiv 2010.15464; Camarena et al., "Boosting Self-supervised Video-based Human Action Recognition Through
 Knowledge Distillation" (PCL loss plus relative entropy between softened softmax outputs of a frozen teacher).
@@ -186,7 +186,9 @@ class Objective(nn.Module):
         self.calls += 1
         if not turn:
             return 0.0
-        return min(1.0, epoch / self.kd.warmup_epochs) if self.kd.warmup_epochs else 1.0
+        risen = epoch / self.kd.warmup_epochs if self.kd.warmup_epochs else 1.0
+        left = 1 - epoch / self.kd.fade_epochs if self.kd.fade_epochs else 1.0
+        return max(0.0, min(1.0, risen, left))
 
     @torch.inference_mode()
     def _ask(self, teacher: nn.Module, clips: torch.Tensor) -> PclOutput:

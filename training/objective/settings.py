@@ -64,6 +64,9 @@ class KdSettings(Settings):
     """Softens the student's similarities."""
     warmup_epochs: int = Field(default=0, ge=0)
     """Epochs over which the weights of distillation rise from 0, linearly."""
+    fade_epochs: int = Field(default=0, ge=0)
+    """Epochs over which they fall to 0, linearly; from then on the student learns by itself, and the teachers are not
+    asked; 0: they stay."""
     teacher_every: int = Field(default=1, ge=1)
     """Steps from one question to the teachers to the next; the steps between learn from PCL alone."""
     combine: Literal["average", "each"] = "average"

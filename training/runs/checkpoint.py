@@ -4,7 +4,7 @@ import io
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import torch
 
 from pclkd.sharding.common.errors import InputError
 from pclkd.sharding.common.files import write_bytes
+from pclkd.training.compute.average import weights_of
 from pclkd.training.models.pcl_model import PclModel
 from pclkd.training.models.registry import build_backbone
 from pclkd.training.settings import RunSettings
@@ -71,9 +72,10 @@ class Checkpoint:
         step: steps done in all.
         epoch_sums: by figure, its sum over those steps of the epoch and how many of them had it.
         best: highest measured figure so far, where one is watched.
-        model: weights.
+        model: weights, as they are trained.
         memory: what student and teachers compare with, by owner, then by name.
         optimizer, schedule, scaler: their states.
+        average: of `WeightAverage.state_dict()`; empty where the run keeps none.
     """
 
     settings: RunSettings
@@ -91,6 +93,7 @@ class Checkpoint:
     optimizer: dict[str, Any]
     schedule: dict[str, Any]
     scaler: dict[str, Any]
+    average: dict[str, torch.Tensor] = field(default_factory=dict)
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
@@ -144,23 +147,24 @@ def _unreadable(file: Path, error: Exception) -> InputError:
     )
 
 
-def load_model(checkpoint: Checkpoint, source: Path | str) -> PclModel:
-    """The network of a checkpoint, with its heads.
+def load_model(checkpoint: Checkpoint, source: Path | str, *, trained: bool = False) -> PclModel:
+    """The network of a checkpoint, with its heads: the moving average of its weights, where the run keeps one.
 
     Args:
         checkpoint: the checkpoint.
         source: where it came from, for messages.
+        trained: the weights that training goes on with, not their average.
 
     Raises:
         InputError: the weights do not fit the network that its settings name; missing and unexpected keys are listed.
     """
     settings = checkpoint.settings
     # Which teachers' features a student was to match stands in no setting: the weights tell.
-    weights = checkpoint.model
+    weights = checkpoint.model if trained or not checkpoint.average else weights_of(checkpoint.average)
     adapters = sum(re.fullmatch(r"adapters\.\d+\.weight", key) is not None for key in weights)
     model = build_model(settings, [weights[f"adapters.{number}.weight"].shape[0] for number in range(adapters)])
     try:
-        model.load_state_dict(checkpoint.model)
+        model.load_state_dict(weights)
     except RuntimeError as error:
         details = "; ".join(line.strip() for line in str(error).splitlines()[1:4])
         network = f"{settings.backbone.name} of width {settings.backbone.width}"
