@@ -1,6 +1,7 @@
 """The examples: a user's own parts from a module of their own, through public names alone."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from pclkd.pipeline import ClipBatch
+from pclkd.pipeline import ClipBatch, TupleRecipe
 from pclkd.pipeline.pretext.base import Facts
 from pclkd.sharding import ShardIndex
 from pclkd.training import Seen
@@ -96,6 +97,27 @@ def test_the_arrow_of_time_reverses_what_it_says(monkeypatch) -> None:
         expected = clips[sample].clone()
         expected[1] = expected[1][:, range(4, -1, -1)] if label else expected[1]
         assert torch.equal(changed[sample], expected)
+
+
+def test_an_augmentation_of_ones_own_reaches_the_clips(synthetic_shards: Path) -> None:
+    told = program(EXAMPLES / "own_augmentation.py", synthetic_shards)
+    shape, still = re.fullmatch(r"clips (\[.*\]), (\d+) % of the frames are the one before\n", told).groups()
+    assert shape == "[4, 3, 3, 16, 48, 48]"
+    assert 15 <= int(still) <= 50  # 0.3 of 180, and the pretext task may hold frames too
+
+
+def test_a_lost_frame_is_the_last_one_that_is_there(monkeypatch) -> None:
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    from own_augmentation import LostFrames
+
+    ids, counts, sizes = np.arange(50), np.full(50, 120), np.full((50, 2), 64)
+    whole, lossy = (recipe.plan(2, ids, counts, sizes, 48) for recipe in (TupleRecipe(seed=3), LostFrames(seed=3)))
+    lost = lossy.frames != whole.frames
+    assert not lost[..., 0].any()
+    assert 0.25 < lost[..., 1:].mean() < 0.35
+    assert (lossy.frames[..., 1:] == np.where(lost, lossy.frames, whole.frames)[..., 1:]).all()
+    assert (lossy.frames[..., 1:][lost[..., 1:]] == lossy.frames[..., :-1][lost[..., 1:]]).all()
+    assert np.array_equal(lossy.augment.top, whole.augment.top)
 
 
 def test_a_layout_of_ones_own_is_told_by_its_lists(synthetic_videos, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A user's own module, which registers what it adds: networks, layouts of data sets. Both command lines load it so."""
+"""A user's own module, which registers networks, terms or layouts of data sets. Both command lines load it so."""
 
 import importlib
 import importlib.util
