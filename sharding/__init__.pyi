@@ -3,7 +3,7 @@ from .datasets.dataset import Dataset as Dataset
 from .datasets.dataset import Video as Video
 from .datasets.layout import Layout as Layout
 from .datasets.layout import register_layout as register_layout
-from .datasets.registry import read_dataset as read_dataset
+from .datasets.reading import read_dataset as read_dataset
 from .packing.pack import pack_videos as pack_videos
 from .packing.pack import plan_packing as plan_packing
 from .shards.index import ShardIndex as ShardIndex

@@ -15,7 +15,7 @@ from typing import Any
 import click
 
 from pclkd.sharding.common.console import CleanGroup
-from pclkd.training.runs.files import PROTOCOLS
+from pclkd.training.runs.run_folder import PROTOCOLS
 
 __all__ = ["main"]
 

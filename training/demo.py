@@ -22,7 +22,7 @@ from pclkd.training.loop.progress import say
 from pclkd.training.loop.trainer import train
 from pclkd.training.report.report import write_report
 from pclkd.training.runs.checkpoint import CHECKPOINT_NAME, load_checkpoint
-from pclkd.training.runs.files import Protocol
+from pclkd.training.runs.run_folder import Protocol
 from pclkd.training.settings import RunSettings, override, preset
 
 __all__ = ["run_demo"]

@@ -27,7 +27,7 @@ from pclkd.benchmarks.peers.shards import FolderClips, ShardClips, write_frame_f
 from pclkd.benchmarks.peers.videos import VIDEO_READERS, VideoClips, missing_library
 from pclkd.pipeline.pixels.colours import STD
 from pclkd.sharding.common.errors import InputError
-from pclkd.sharding.datasets.registry import read_dataset
+from pclkd.sharding.datasets.reading import read_dataset
 
 __all__ = ["FOLDER_PROCESSES", "PeerBenchmark"]
 

@@ -14,7 +14,7 @@ from pclkd.pipeline.clips.recipe import ClipPlan, Recipe
 from pclkd.pipeline.loader.faults import Damage, remedy
 from pclkd.pipeline.randomness import Purpose, integers
 from pclkd.pipeline.reading.reader import DamagedSampleError, FrameReader, ReadTimes
-from pclkd.pipeline.reading.source import ShardBytes
+from pclkd.pipeline.reading.shard_bytes import ShardBytes
 from pclkd.pipeline.statistics import LoaderStatistics
 from pclkd.sharding.common.errors import InputError
 from pclkd.sharding.shards.index import ShardIndex

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pclkd.pipeline.reading.jpeg_headers import JpegHeaders
-from pclkd.pipeline.reading.source import ByteRange, LocalShards, ShardBytes, UnreadableBytesError
+from pclkd.pipeline.reading.shard_bytes import ByteRange, LocalShards, ShardBytes, UnreadableBytesError
 from pclkd.sharding.shards.index import ShardIndex
 
 __all__ = ["DamagedSampleError", "FrameReader", "FramesRead", "ReadTimes"]

@@ -23,7 +23,7 @@ from typing import Any
 
 from pclkd.pipeline.config import LoaderSettings
 from pclkd.pipeline.reading.block_cache import BlockCache
-from pclkd.pipeline.reading.source import ByteRange, LocalShards, ShardBytes, UnreadableBytesError
+from pclkd.pipeline.reading.shard_bytes import ByteRange, LocalShards, ShardBytes, UnreadableBytesError
 from pclkd.pipeline.statistics import LoaderStatistics
 from pclkd.sharding.common import storage
 from pclkd.sharding.common.errors import InputError

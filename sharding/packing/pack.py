@@ -10,7 +10,7 @@ from pclkd.sharding.common.console import Step
 from pclkd.sharding.common.errors import InputError
 from pclkd.sharding.datasets.dataset import Dataset
 from pclkd.sharding.datasets.layout import find_layout
-from pclkd.sharding.datasets.registry import read_dataset
+from pclkd.sharding.datasets.reading import read_dataset
 from pclkd.sharding.packing.engines import EngineName, check_engine, open_engine
 from pclkd.sharding.packing.lock import locked
 from pclkd.sharding.packing.run import PackRun

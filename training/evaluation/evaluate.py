@@ -25,8 +25,8 @@ from pclkd.training.evaluation.probes import knn_accuracy, linear_probe, retriev
 from pclkd.training.models.memory_layout import placed
 from pclkd.training.models.pcl_model import PclModel
 from pclkd.training.runs.checkpoint import Checkpoint, load_checkpoint, load_model
-from pclkd.training.runs.files import Protocol
-from pclkd.training.runs.pictures import thumbnails
+from pclkd.training.runs.clip_pictures import thumbnails
+from pclkd.training.runs.run_folder import Protocol
 from pclkd.training.settings import RunSettings
 
 __all__ = ["Evaluator", "VideoFeatures", "evaluate_run"]
@@ -172,7 +172,7 @@ def evaluate_run(
     Args:
         run: a run folder.
         data: the shard set to measure on; it need not be the one trained on.
-        protocol: one of `PROTOCOLS` in training/runs/files.py.
+        protocol: one of `PROTOCOLS` in training/runs/run_folder.py.
         splits: official splits; the run's own if empty. With several, the figures are their means and each split's own
             stand under "by_split". The network has seen the train part of its own split only, without labels: some of
             it are test videos of the other splits.

@@ -24,7 +24,7 @@ from pclkd.sharding.shards.index import ShardIndex
 from pclkd.training.exchange.trained_backbone import CARD_FORMAT, CARD_NAME, WEIGHTS_NAME
 from pclkd.training.models.base import Backbone
 from pclkd.training.runs.checkpoint import Checkpoint, load_checkpoint, load_model
-from pclkd.training.runs.files import read_run
+from pclkd.training.runs.run_folder import read_run
 
 __all__ = ["ONNX_TOLERANCE", "export_backbone", "export_onnx"]
 

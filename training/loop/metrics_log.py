@@ -8,8 +8,8 @@ from torch.utils.tensorboard import SummaryWriter
 
 from pclkd.pipeline.batch import ClipBatch
 from pclkd.training.evaluation.evaluate import VideoFeatures
-from pclkd.training.runs.files import METRICS_NAME, append_metrics
-from pclkd.training.runs.pictures import clip_strip
+from pclkd.training.runs.clip_pictures import clip_strip
+from pclkd.training.runs.run_folder import METRICS_NAME, append_metrics
 
 __all__ = ["MetricsLog"]
 

@@ -36,7 +36,7 @@ from pclkd.training.models.pcl_model import PclModel
 from pclkd.training.runs.checkpoint import Checkpoint
 from pclkd.training.runs.checkpoint_writer import CheckpointWriter
 from pclkd.training.runs.environment import describe_environment
-from pclkd.training.runs.files import ENVIRONMENT_NAME, METRICS_NAME, SETTINGS_NAME
+from pclkd.training.runs.run_folder import ENVIRONMENT_NAME, METRICS_NAME, SETTINGS_NAME
 
 __all__ = ["train"]
 

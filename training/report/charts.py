@@ -16,7 +16,7 @@ from pclkd.sharding.common.files import atomic_write
 from pclkd.training.objective.registry import BUILT_IN, legend
 from pclkd.training.report.chart_style import STYLE, Look, choose_looks, spread
 from pclkd.training.report.comparison import METRICS, Metric, Standing, curve
-from pclkd.training.runs.files import RunRecord
+from pclkd.training.runs.run_folder import RunRecord
 
 __all__ = ["draw_losses", "draw_metric", "draw_overview", "loss_points", "loss_terms"]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from pclkd.sharding.common.errors import InputError
-from pclkd.training.runs.files import RunRecord
+from pclkd.training.runs.run_folder import RunRecord
 
 __all__ = ["METRICS", "Metric", "Standing", "compare_runs", "curve", "epochs_to_reach"]
 

@@ -14,7 +14,7 @@ from pclkd.sharding.common.files import write_text
 from pclkd.training.report import charts
 from pclkd.training.report.comparison import METRICS, Standing, compare_runs
 from pclkd.training.report.page import Table, render_page
-from pclkd.training.runs.files import find_runs
+from pclkd.training.runs.run_folder import find_runs
 
 __all__ = ["evaluation_table", "markdown_table", "run_table", "teacher_table", "write_report"]
 

@@ -13,7 +13,7 @@ from pclkd.benchmarks.peers.dali import DaliShards
 from pclkd.benchmarks.peers.shards import FolderClips, ShardClips, write_frame_folders
 from pclkd.benchmarks.peers.videos import VIDEO_READERS, VideoClips, missing_library
 from pclkd.pipeline.pixels.colours import STD
-from pclkd.sharding.datasets.registry import read_dataset
+from pclkd.sharding.datasets.reading import read_dataset
 
 LEVEL = 1 / (255 * np.mean(STD))  # one grey level after normalisation
 # Grey levels: two JPEG decoders and, in residuals, the colours of DALI and torchvision; what JPEG took from originals.

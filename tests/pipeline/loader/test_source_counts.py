@@ -17,7 +17,7 @@ from pclkd.pipeline.clips.sampling import TupleSettings
 from pclkd.pipeline.loader.order import sequential_positions
 from pclkd.pipeline.loader.prepare import BatchPreparer
 from pclkd.pipeline.reading.reader import FrameReader, ReadTimes
-from pclkd.pipeline.reading.source import LocalShards
+from pclkd.pipeline.reading.shard_bytes import LocalShards
 from pclkd.pipeline.world import World
 from pclkd.sharding.shards.index import ShardIndex
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from pclkd.pipeline.reading.reader import DamagedSampleError, FrameReader, ReadTimes
-from pclkd.pipeline.reading.source import LocalShards
+from pclkd.pipeline.reading.shard_bytes import LocalShards
 from pclkd.sharding.shards.index import ShardIndex
 
 

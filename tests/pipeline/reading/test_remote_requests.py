@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from pclkd.pipeline.reading.remote import RemoteShards
-from pclkd.pipeline.reading.source import ByteRange
+from pclkd.pipeline.reading.shard_bytes import ByteRange
 from pclkd.pipeline.statistics import LoaderStatistics
 from pclkd.sharding.shards.index import ShardIndex
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from pclkd.training.report.chart_style import choose_looks, spread
 from pclkd.training.report.charts import loss_points, loss_terms
 from pclkd.training.report.comparison import Standing
-from pclkd.training.runs.files import RunRecord
+from pclkd.training.runs.run_folder import RunRecord
 
 POSITIONS = st.lists(st.floats(0, 100), min_size=1, max_size=8)
 

@@ -13,7 +13,7 @@ from pclkd.sharding.common.errors import InputError
 from pclkd.training.report.comparison import compare_runs, epochs_to_reach
 from pclkd.training.report.page import Table
 from pclkd.training.report.report import markdown_table, write_report
-from pclkd.training.runs.files import append_metrics, find_runs, read_run
+from pclkd.training.runs.run_folder import append_metrics, find_runs, read_run
 
 PRETEXT, LINEAR, RETRIEVAL = "val/pretext_top1_pct", "val/linear_top1_pct", "val/retrieval_r1_pct"
 PICTURES = {"overview", "pretext", "linear", "retrieval", "losses"}

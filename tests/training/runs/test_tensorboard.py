@@ -8,7 +8,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from pclkd.pipeline.pixels.colours import MEAN, STD
 from pclkd.training.cli import main
-from pclkd.training.runs.pictures import clip_strip, thumbnails
+from pclkd.training.runs.clip_pictures import clip_strip, thumbnails
 
 TINY = [
     "--preset=demo", "--set=backbone.width=0.125", "--set=loader.crop=32", "--set=loader.batch_size=4",

@@ -16,7 +16,7 @@ from pclkd.sharding.cli import main
 from pclkd.sharding.datasets import layout
 from pclkd.sharding.datasets.layout import find_layout, layout_names
 from pclkd.sharding.datasets.names import group_number
-from pclkd.sharding.datasets.registry import read_dataset
+from pclkd.sharding.datasets.reading import read_dataset
 
 UCF_LISTS = {"classInd.txt": "1 run\n", "trainlist01.txt": "run/1.avi 1\n", "testlist01.txt": "run/2.avi\n"}
 HMDB_LISTS = {"run_test_split1.txt": "1.avi 1\n2.avi 2\n"}

@@ -1,6 +1,6 @@
 """docs/augmentation.md's table and pictures.
 
-    python -m pclkd.benchmarks.operators.pictures SHARDS OUT
+    python -m pclkd.benchmarks.operators.parity_page SHARDS OUT
 
 prints the error of every augmentation operator against torchvision over frames of SHARDS, and writes to OUT
 augmentation-operators.png (both side by side, and their difference) and augmentation-hue.png (two ways to turn hue).

@@ -4,7 +4,7 @@ import math
 import pytest
 
 from pclkd.sharding.common.errors import InputError
-from pclkd.training.runs.files import append_metrics, find_runs, read_run
+from pclkd.training.runs.run_folder import append_metrics, find_runs, read_run
 
 
 def make_run(path, lines=(), settings=None):
