@@ -20,9 +20,10 @@ from pclkd.training.evaluation.evaluate import evaluate_run
 from pclkd.training.loop.plan import plan_run
 from pclkd.training.loop.progress import say
 from pclkd.training.loop.trainer import train
+from pclkd.training.report.comparison import METRICS
 from pclkd.training.report.report import write_report
 from pclkd.training.runs.checkpoint import CHECKPOINT_NAME, load_checkpoint
-from pclkd.training.runs.run_folder import Protocol
+from pclkd.training.runs.run_folder import evaluation_path
 from pclkd.training.settings import RunSettings, override, preset
 
 __all__ = ["run_demo"]
@@ -150,14 +151,10 @@ def _train(out: Path, shards: Path, part: _Part, settings: RunSettings) -> None:
 
 def _evaluate(folder: Path, shards: Path) -> dict[str, float]:
     figures: dict[str, float] = {}
-    headline: dict[Protocol, str] = {
-        "pretext": "pretext_top1_pct",
-        "linear": "linear_top1_pct",
-        "retrieval": "retrieval_r1_pct",
-    }
-    for protocol, figure in headline.items():
-        file = folder / f"eval-{protocol}.json"
+    for metric in METRICS:
+        file = evaluation_path(folder, metric.protocol)
         fresh = file.exists() and file.stat().st_mtime > (folder / CHECKPOINT_NAME).stat().st_mtime
-        result = json.loads(file.read_text()) if fresh else evaluate_run(folder, shards, protocol)
+        result = json.loads(file.read_text()) if fresh else evaluate_run(folder, shards, metric.protocol)
+        figure = metric.key.removeprefix("val/")
         figures[figure] = float(result[figure])
     return figures

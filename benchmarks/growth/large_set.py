@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from pclkd.sharding.common.errors import InputError
 from pclkd.sharding.common.files import sha256_of
+from pclkd.sharding.packing.deal import shard_name
 from pclkd.sharding.shards.columns import COLUMNS
 from pclkd.sharding.shards.index import ShardIndex
 from pclkd.sharding.shards.manifest import ShardRecord, SplitCount
@@ -58,7 +59,7 @@ def grow_shard_set(small: ShardIndex, out: Path, videos: int, videos_per_shard: 
     shards = -(-videos // videos_per_shard)
     sha256 = _write_shards(small, out, min(videos_per_shard, videos), shards)
     records = [
-        ShardRecord(_name(number), size, min(videos_per_shard, videos - number * videos_per_shard), sha256)
+        ShardRecord(shard_name(number), size, min(videos_per_shard, videos - number * videos_per_shard), sha256)
         for number in range(shards)
     ]
     frames = _write_columns(out, block, videos)
@@ -102,7 +103,7 @@ def _block(small: ShardIndex, videos: int) -> Block:
 
 def _write_shards(small: ShardIndex, out: Path, videos: int, shards: int) -> str:
     """Write the tar and link it `shards` times; its SHA-256."""
-    first = out / _name(0)
+    first = out / shard_name(0)
     digest = hashlib.sha256()
     with first.open("wb") as file:
         for row in (np.arange(videos) % len(small)).tolist():
@@ -115,9 +116,9 @@ def _write_shards(small: ShardIndex, out: Path, videos: int, shards: int) -> str
         digest.update(_END)
     for number in range(1, shards):
         if number % _LINKS == 0:
-            shutil.copyfile(first, out / _name(number))
+            shutil.copyfile(first, out / shard_name(number))
         else:
-            os.link(out / _name(number - number % _LINKS), out / _name(number))
+            os.link(out / shard_name(number - number % _LINKS), out / shard_name(number))
     return digest.hexdigest()
 
 
@@ -157,7 +158,3 @@ def _parts(name: str, block: Block, size: int, frames_a_block: int) -> Iterator[
         else:
             yield block[name]
         number += 1
-
-
-def _name(number: int) -> str:
-    return f"shard-{number:06d}.tar"

@@ -17,6 +17,7 @@ from av.filter import Graph
 from PIL import Image
 
 from pclkd.sharding.video.frames import open_planes
+from pclkd.sharding.video.scale import FLAGS
 from pclkd.sharding.video.settings import PackSettings
 
 __all__ = ["ReadyFrames", "decode_only", "decode_scale", "plain_frames", "plain_loop"]
@@ -53,7 +54,6 @@ def decode_only(paths: Sequence[Path]) -> float:
 def decode_scale(paths: Sequence[Path], settings: PackSettings) -> float:
     """Decode, and scale with the filter that packing uses, in its plainest form."""
     count = 0
-    flags = "bicubic+accurate_rnd+bitexact+full_chroma_int+full_chroma_inp"
     for path in paths:
         graph = None
         with _opened(path) as (container, stream):
@@ -65,7 +65,7 @@ def decode_scale(paths: Sequence[Path], settings: PackSettings) -> float:
                         graph.add_buffer(
                             width=frame.width, height=frame.height, format=frame.format, time_base=Fraction(1, 1000)
                         ),
-                        graph.add("scale", f"{settings.width}:{settings.height}:flags={flags}:out_range=full"),
+                        graph.add("scale", f"{settings.width}:{settings.height}:flags={FLAGS}:out_range=full"),
                         graph.add("format", _FORMATS[settings.chroma]),
                         graph.add("buffersink"),
                     ).configure()

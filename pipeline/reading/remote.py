@@ -12,13 +12,11 @@ store does not have, or that is too short, damages the samples in it and nothing
 
 import errno
 import logging
-import os
 import random
 import threading
 import time
 from collections.abc import Sequence
 from itertools import groupby
-from pathlib import Path
 from typing import Any
 
 from pclkd.pipeline.config import LoaderSettings
@@ -49,8 +47,8 @@ def open_source(index: ShardIndex, settings: LoaderSettings, statistics: LoaderS
         return LocalShards(index)
     cache = None
     if settings.cache_gib > 0:
-        home = Path(os.environ.get("PCLKD_CACHE") or Path.home() / ".cache" / "pclkd")
-        cache = BlockCache((settings.cache_dir or home) / "blocks", int(settings.cache_gib * 2**30))
+        home = settings.cache_dir or storage.cache_folder()
+        cache = BlockCache(home / "blocks", int(settings.cache_gib * 2**30))
     return RemoteShards(index, cache, settings.storage_limit_s, statistics)
 
 

@@ -17,6 +17,7 @@ from pclkd.sharding.common import files as atomic
 from pclkd.sharding.common.errors import InputError
 
 __all__ = [
+    "cache_folder",
     "exists",
     "fetch",
     "filesystem",
@@ -121,6 +122,11 @@ def filesystem(url: str | Path) -> tuple[Any, str]:
     except ValueError as error:
         raise InputError(f"{url} cannot be opened ({error})", remedy="use a path or an s3:// or gs:// URL") from None
     return fs, str(path)
+
+
+def cache_folder() -> Path:
+    """Return where this machine keeps copies of what lies behind URLs: `$PCLKD_CACHE`, else `~/.cache/pclkd`."""
+    return Path(os.environ.get("PCLKD_CACHE") or Path.home() / ".cache" / "pclkd")
 
 
 @contextmanager

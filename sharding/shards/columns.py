@@ -6,7 +6,6 @@ array slices fastest.
 
 import hashlib
 import io
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -118,7 +117,7 @@ def map_column(root: str | Path, name: str, sha256: str | None) -> Column:
 
 
 def fetch_column(url: str, sha256: str | None) -> Path:
-    """Return a local copy of a remote column, from `$PCLKD_CACHE` or `~/.cache/pclkd`.
+    """Return a local copy of a remote column, from this machine's `cache_folder`.
 
     Copies are named by their SHA-256 and appear there only after the check, so all processes of a machine share them.
 
@@ -128,7 +127,7 @@ def fetch_column(url: str, sha256: str | None) -> Path:
     """
     if not sha256:
         raise FileNotFoundError(url)
-    cache = Path(os.environ.get("PCLKD_CACHE") or Path.home() / ".cache" / "pclkd") / "columns"
+    cache = storage.cache_folder() / "columns"
     path = cache / f"{sha256}.npy"
     if not path.exists():
         cache.mkdir(parents=True, exist_ok=True)

@@ -21,6 +21,7 @@ from av.filter import Graph
 from av.video.plane import VideoPlane
 
 __all__ = [
+    "FLAGS",
     "RGB",
     "UPRIGHT",
     "YUV_420",
@@ -139,7 +140,7 @@ RGB = "rgb24"
 YUV_420 = "yuv420p"
 YUV_444 = "yuv444p"
 
-_FLAGS = "bicubic+accurate_rnd+bitexact+full_chroma_int+full_chroma_inp"
+FLAGS = "bicubic+accurate_rnd+bitexact+full_chroma_int+full_chroma_inp"
 
 
 class Scaler:
@@ -182,12 +183,12 @@ class Scaler:
         pixels = YUV_444 if resample else self._pixels
         places = source_places(frame, self._codec) + (jpeg_places(height, width) if pixels == YUV_420 else "")
         scale = (
-            f"w={width}:h={height}:flags={_FLAGS}:in_color_matrix={matrix}:in_range={numbers}"
+            f"w={width}:h={height}:flags={FLAGS}:in_color_matrix={matrix}:in_range={numbers}"
             f":out_color_matrix=bt601:out_range=full{places}"
         )
         steps = [("scale", scale), ("format", pixels), *turn.filters]
         if resample:
-            halve = f"flags={_FLAGS}:in_range=full:out_range=full{jpeg_places(self._height, self._width)}"
+            halve = f"flags={FLAGS}:in_range=full:out_range=full{jpeg_places(self._height, self._width)}"
             return [*steps, ("scale", halve), ("format", YUV_420)]
         # A flip only steps through the rows backwards; the last filter lays them out again.
         return steps if turn == UPRIGHT else [*steps, ("copy", "")]

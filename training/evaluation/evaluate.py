@@ -26,7 +26,7 @@ from pclkd.training.models.memory_layout import placed
 from pclkd.training.models.pcl_model import PclModel
 from pclkd.training.runs.checkpoint import Checkpoint, load_checkpoint, load_model
 from pclkd.training.runs.clip_pictures import thumbnails
-from pclkd.training.runs.run_folder import Protocol
+from pclkd.training.runs.run_folder import Protocol, evaluation_path
 from pclkd.training.settings import RunSettings
 
 __all__ = ["Evaluator", "VideoFeatures", "evaluate_run"]
@@ -210,7 +210,7 @@ def evaluate_run(
         "data_fingerprint": index.fingerprint,
     }
     folder = run if run.is_dir() else run.parent
-    write_text(folder / f"eval-{protocol}.json", json.dumps(result, indent=2) + "\n")
+    write_text(evaluation_path(folder, protocol), json.dumps(result, indent=2) + "\n")
     return result
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from pclkd.sharding.common.errors import InputError
-from pclkd.training.runs.run_folder import RunRecord
+from pclkd.training.runs.run_folder import Protocol, RunRecord
 
 __all__ = ["METRICS", "Metric", "Standing", "compare_runs", "curve", "epochs_to_reach"]
 
@@ -19,13 +19,13 @@ class Metric:
 
     Attributes:
         key: its name in metrics.jsonl.
-        name: stem of its picture.
+        protocol: what `train-kd evaluate` measures it by; stem of its picture.
         title: what it measures, in words.
         short: heading of a table column.
     """
 
     key: str
-    name: str
+    protocol: Protocol
     title: str
     short: str
 

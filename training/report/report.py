@@ -40,7 +40,7 @@ def write_report(directory: str | Path) -> Path:
     folder.mkdir(exist_ok=True)
     charts.draw_overview(folder / "overview.png", standings)
     for metric in METRICS:
-        charts.draw_metric(folder / f"{metric.name}.png", metric, standings)
+        charts.draw_metric(folder / f"{metric.protocol}.png", metric, standings)
     charts.draw_losses(folder / "losses.png", standings)
     tables = [table for make in (run_table, teacher_table, evaluation_table) if (table := make(standings)) is not None]
     write_text(folder / "table.md", "\n".join(markdown_table(table) for table in tables))

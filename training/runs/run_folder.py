@@ -27,6 +27,7 @@ __all__ = [
     "Protocol",
     "RunRecord",
     "append_metrics",
+    "evaluation_path",
     "find_runs",
     "read_run",
 ]
@@ -57,7 +58,7 @@ class RunRecord:
     environment: dict[str, Any]
     epochs: list[dict[str, Any]]
     steps: list[dict[str, Any]]
-    evals: dict[str, dict[str, Any]]
+    evals: dict[Protocol, dict[str, Any]]
 
     @property
     def name(self) -> str:
@@ -85,7 +86,9 @@ def read_run(path: str | Path) -> RunRecord:
         environment=_read_object(environment) if environment.exists() else {},
         epochs=[line for line in lines if line["kind"] == "epoch"],
         steps=[line for line in lines if line["kind"] == "step"],
-        evals={file.stem.removeprefix("eval-"): _read_object(file) for file in sorted(path.glob("eval-*.json"))},
+        evals={
+            protocol: _read_object(file) for protocol in PROTOCOLS if (file := evaluation_path(path, protocol)).exists()
+        },
     )
 
 
@@ -107,6 +110,11 @@ def find_runs(directory: str | Path) -> list[RunRecord]:
             remedy="give the folder that train-kd wrote with --out, or the one above it",
         )
     return [read_run(path) for path in found]
+
+
+def evaluation_path(run: Path, protocol: Protocol) -> Path:
+    """Where a run keeps what one protocol found."""
+    return run / f"eval-{protocol}.json"
 
 
 def append_metrics(path: Path, record: Mapping[str, Any]) -> None:
