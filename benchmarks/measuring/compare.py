@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from pclkd.benchmarks.measuring.result import BenchmarkResult, text_columns
+from pclkd.benchmarks.measuring.result import BenchmarkResult
+from pclkd.sharding.common.console import text_columns
 from pclkd.sharding.common.errors import InputError
 
 __all__ = ["Change", "compare_results", "show_changes"]

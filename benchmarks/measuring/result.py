@@ -8,6 +8,7 @@ from pydantic import Field, ValidationError
 
 from pclkd.benchmarks.measuring.bounds import nearest_bounds
 from pclkd.benchmarks.measuring.rounds import summarise
+from pclkd.sharding.common.console import text_columns
 from pclkd.sharding.common.errors import InputError
 from pclkd.sharding.common.files import write_text
 from pclkd.sharding.common.settings import Settings
@@ -19,7 +20,6 @@ __all__ = [
     "make_result",
     "read_result",
     "show_result",
-    "text_columns",
     "write_result",
 ]
 
@@ -220,16 +220,3 @@ def read_result(path: Path) -> BenchmarkResult:
 
 def _number(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
-
-
-def text_columns(rows: Sequence[Sequence[str]]) -> str:
-    """Rows of cells as text: the first column to the left, the others to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        "  ".join(
-            cell.ljust(width) if i == 0 else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in rows
-    ]
-    return "\n".join(line.rstrip() for line in lines)

@@ -9,7 +9,8 @@ from typing import Any
 from PIL import Image
 
 from pclkd.benchmarks.measuring.charts import tells_growth, write_chart, write_growth_chart
-from pclkd.benchmarks.measuring.result import BenchmarkResult, Figure, text_columns
+from pclkd.benchmarks.measuring.result import BenchmarkResult, Figure
+from pclkd.sharding.common.console import text_columns
 from pclkd.sharding.common.files import atomic_write
 
 __all__ = ["joined_result", "show_summary", "write_charts"]

@@ -1,4 +1,4 @@
-"""What the three command lines share: wrong input ends in one clear line and exit code 2."""
+"""What the three command lines share: progress, tables, and wrong input that ends in one clear line and exit code 2."""
 
 import errno
 import os
@@ -6,7 +6,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -14,7 +14,7 @@ import click
 
 from pclkd.sharding.common.errors import InputError
 
-__all__ = ["CleanGroup", "Step", "show_progress"]
+__all__ = ["CleanGroup", "Step", "show_progress", "text_columns"]
 
 
 _SECONDS_BETWEEN_LINES = 5.0
@@ -135,6 +135,19 @@ def _bar(verb: str, total: int, unit: str, failed_as: str) -> Iterator[Step]:
 
 def _shortened(name: str) -> str:
     return name if len(name) <= 32 else f"...{name[-29:]}"
+
+
+def text_columns(rows: Sequence[Sequence[str]]) -> str:
+    """Rows of cells as text: the first column to the left, the others to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        "  ".join(
+            cell.ljust(width) if i == 0 else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in rows
+    ]
+    return "\n".join(line.rstrip() for line in lines)
 
 
 # Conditions of the machine that the user can mend, with the remedy for each.

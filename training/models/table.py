@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from pclkd.sharding.common.console import text_columns
 from pclkd.sharding.common.errors import InputError
 from pclkd.training.compute.precision import Precision
 from pclkd.training.models.memory_layout import layout_of, placed
@@ -82,14 +83,7 @@ def show_figures(figures: Sequence[BackboneFigures]) -> str:
         + ([f"{row.clips_per_s:.3g}"] if row.clips_per_s is not None else [])
         for row in figures
     ]
-    widths = [max(len(row[column]) for row in [head, *rows]) for column in range(len(head))]
-    return "\n".join(
-        "  ".join(
-            cell.ljust(width) if column == 0 else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in [head, *rows]
-    )
+    return text_columns([head, *rows])
 
 
 def _speed(name: str, width: float, shape: tuple[int, ...], device: torch.device) -> float:
