@@ -4,6 +4,7 @@ Source: PCL, arXiv 2010.15464. Module names and shapes are those of its publishe
 """
 
 from collections.abc import Iterator, Sequence
+from itertools import combinations
 from typing import Literal, NamedTuple, cast
 
 import torch
@@ -16,6 +17,7 @@ from pclkd.training.models.memory_layout import arranged
 
 __all__ = ["FIRST", "THIRD", "PclModel", "PclOutput"]
 
+PretextHead = Literal["linear", "compare"]
 FIRST, THIRD = 0, TUPLE_VIEWS - 1
 """The clips that contrast compares; the pretext task may have changed those between them."""
 
@@ -51,12 +53,43 @@ class _Projector(nn.Module):
             return F.normalize(projected.float(), dim=-1)
 
 
+class _ComparingHead(nn.Module):
+    """Pretext classes from the clips' features and from how far those of every two clips lie apart; one hidden layer.
+
+    A linear head weighs what each clip looks like by itself; that one clip is unlike its neighbours it cannot say.
+    """
+
+    def __init__(self, features: int, classes: int) -> None:
+        super().__init__()
+        self._pairs = tuple(combinations(range(TUPLE_VIEWS), 2))
+        self.mlp = nn.Sequential(
+            nn.Linear((TUPLE_VIEWS + len(self._pairs)) * features, features, bias=False),
+            nn.BatchNorm1d(features),
+            nn.ReLU(inplace=True),
+            nn.Linear(features, classes),
+        )
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """[B, V * F] -> [B, classes]."""
+        views = features.unflatten(1, (TUPLE_VIEWS, -1))
+        apart = [(views[:, one] - views[:, other]).abs() for one, other in self._pairs]
+        return cast(torch.Tensor, self.mlp(torch.cat([features, *apart], dim=1)))
+
+
+def _pretext_head(kind: PretextHead, features: int, classes: int) -> nn.Module:
+    if kind == "compare":
+        return _ComparingHead(features, classes)
+    return nn.Linear(TUPLE_VIEWS * features, classes)
+
+
 class PclModel(nn.Module):
     """Backbone, pretext classifier over the three clips' features, projector for the first and third clip.
 
     Args:
         backbone: gives F features a clip.
         pretext_classes: classes of the pretext task; 0 builds no classifier.
+        pretext_head: the classifier: "linear" over the features of all clips, as published, or "compare", which also
+            gets the distances between them.
         embedding_dim: length D of an embedding.
         adapter_dims: feature length F_t of each teacher whose features are to be matched; a linear map for each.
         forwards: "joint" passes all clips at once, so that they share batch-norm statistics; "each" makes a pass for
@@ -70,13 +103,14 @@ class PclModel(nn.Module):
         embedding_dim: int = 128,
         adapter_dims: Sequence[int] = (),
         forwards: Literal["joint", "each"] = "joint",
+        pretext_head: PretextHead = "linear",
     ) -> None:
         super().__init__()
         self.forwards = forwards
         self.pretext_classes = pretext_classes
         self.embedding_dim = embedding_dim
         self.base_network = backbone
-        self.fc = nn.Linear(TUPLE_VIEWS * backbone.feature_dim, pretext_classes) if pretext_classes else None
+        self.fc = _pretext_head(pretext_head, backbone.feature_dim, pretext_classes) if pretext_classes else None
         self.projector = _Projector(backbone.feature_dim, embedding_dim)
         # Without teachers there is no such module, and so no such key in a checkpoint.
         self.adapters = nn.ModuleList(nn.Linear(backbone.feature_dim, dim) for dim in adapter_dims)

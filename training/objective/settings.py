@@ -32,6 +32,9 @@ class PclSettings(Settings):
     """Weight of the pretext cross-entropy; 0 leaves it out."""
     contrast_weight: _Weight = 0.5
     """Weight of NCE_1 + NCE_3; 0 leaves them out."""
+    pretext_head: Literal["linear", "compare"] = "linear"
+    """What tells the pretext class: a linear layer over the features of the three clips (published), or a hidden layer
+    that also gets the distances between them: only that one can tell a clip that is unlike its neighbours."""
     forwards: Literal["joint", "each"] = "joint"
     """One pass of the backbone over all clips of the batch, which then share batch-norm statistics, or a pass for each
     of the three views (published)."""

@@ -45,6 +45,7 @@ def build_model(settings: RunSettings, adapter_dims: Sequence[int] = ()) -> PclM
         embedding_dim=settings.pcl.embedding_dim,
         adapter_dims=adapter_dims,
         forwards=settings.pcl.forwards,
+        pretext_head=settings.pcl.pretext_head,
     )
 
 
