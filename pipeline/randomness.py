@@ -110,11 +110,11 @@ def integers(seed: int, epoch: int, ids: ArrayLike, purpose: Purpose, n: int, hi
     return (words(seed, epoch, ids, purpose, n) * high) >> 32
 
 
-def permutation(seed: int, epoch: int, n: int, purpose: Purpose = Purpose.ORDER) -> NDArray[np.int64]:
-    """A random permutation of range(n): ids sorted by a 64-bit random key each, ties broken by id."""
+def permutation(seed: int, epoch: int, n: int) -> NDArray[np.int64]:
+    """The order of an epoch: a random permutation of range(n), ids sorted by a 64-bit random key, ties broken by id."""
     keys = np.empty(n, np.uint64)
     for start in range(0, n, _CHUNK):
-        pair = words(seed, epoch, np.arange(start, min(start + _CHUNK, n)), purpose, 2).astype(np.uint64)
+        pair = words(seed, epoch, np.arange(start, min(start + _CHUNK, n)), Purpose.ORDER, 2).astype(np.uint64)
         keys[start : start + _CHUNK] = (pair[:, 0] << np.uint64(32)) | pair[:, 1]
     order = np.argsort(keys)  # several times as fast as a stable sort, and the same unless two keys are equal
     ranked = keys[order]

@@ -56,14 +56,12 @@ class Operator:
         changes: parameters that are not neutral; a list of values is dealt out over the clips.
         whole_frame: whether the reference starts from the whole frame, decoded by Pillow.
         normalised: whether what is compared is the decoder's output or that in levels.
-        by_design: why the two differ, where that is meant.
     """
 
     reference: Reference
     changes: dict[str, list[float]] = field(default_factory=dict)
     whole_frame: bool = False
     normalised: bool = False
-    by_design: str = ""
 
 
 def _same(frames: Any, p: Numbers) -> Any:  # noqa: ARG001
@@ -108,9 +106,7 @@ def _jitter(frames: Any, p: Numbers) -> Any:
     return functional.adjust_hue(frames, p["hue"] / 360)
 
 
-_MID_GREY = "contrast scales around mid-grey (128), not around each frame's own mean: a clip does not flicker"
-_YIQ = "hue is a turn in YIQ that keeps luma, not in HSV"
-
+# Contrast, hue and with them the colour jitter differ by design; docs/augmentation.md tells how and why.
 OPERATORS: dict[str, Operator] = {
     "crop": Operator(_crop, whole_frame=True),
     "scale-jittered crop": Operator(_resized, {"scale": [0.3, 0.5, 0.7, 0.95]}, whole_frame=True),
@@ -121,14 +117,11 @@ OPERATORS: dict[str, Operator] = {
     "contrast": Operator(
         lambda frames, p: functional.adjust_contrast(frames, p["contrast"]),
         {"contrast": [0.6, 0.8, 1.2, 1.4]},
-        by_design=_MID_GREY,
     ),
     "saturation": Operator(
         lambda frames, p: functional.adjust_saturation(frames, p["saturation"]), {"saturation": [0.6, 0.8, 1.2, 1.4]}
     ),
-    "hue": Operator(
-        lambda frames, p: functional.adjust_hue(frames, p["hue"] / 360), {"hue": [-36, -18, 18, 36]}, by_design=_YIQ
-    ),
+    "hue": Operator(lambda frames, p: functional.adjust_hue(frames, p["hue"] / 360), {"hue": [-36, -18, 18, 36]}),
     "grayscale": Operator(_grayscale, {"saturation": [0]}),
     "blur": Operator(_blur, {"sigma": [0.1, 0.5, 1.0, 2.0]}),
     "normalise": Operator(_normalise, normalised=True),
@@ -136,7 +129,6 @@ OPERATORS: dict[str, Operator] = {
     "colour jitter": Operator(
         _jitter,
         {"brightness": [0.7, 1.3], "contrast": [1.3, 0.7], "saturation": [0.7, 1.3], "hue": [-20, 20]},
-        by_design="both of the above, and torchvision rounds and clips behind each of the four",
     ),
 }
 """The operators by name; "colour jitter" is the four in torchvision's default order."""

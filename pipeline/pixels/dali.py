@@ -152,18 +152,6 @@ class FrameDecoder:
             yield
         self._stream.synchronize()
 
-    def find_undecodable(self, jpegs: Sequence[NDArray[np.uint8]]) -> list[int]:
-        """Positions of the JPEGs that cannot be decoded as a whole, ascending.
-
-        Slow, and independent of windows: for looking into a batch that failed. `UndecodableFramesError.frames` tells
-        the same for the batch at hand.
-
-        Args:
-            jpegs: at most B * V * T encoded frames.
-        """
-        pipeline = _build(self.graph, _whole_frames)
-        return failing(len(jpegs), lambda part: _run(pipeline, *_rows(jpegs, {}, part)))
-
     def close(self) -> None:
         """End all threads."""
         self._begun.clear()  # DALI ends what it has begun; as the program ends, its pipelines may be gone by now
@@ -253,10 +241,6 @@ def _resized_frames(graph: FrameGraph) -> Any:
     if graph.colours != "fused":
         frames = fn.resize(frames, size=list(graph.crop), interp_type=types.INTERP_LINEAR, antialias=True)
     return _finished(graph, frames)
-
-
-def _whole_frames(graph: FrameGraph) -> Any:
-    return fn.decoders.image(_fed("jpeg", types.UINT8, 1), device=graph.decode, output_type=types.RGB)
 
 
 def _windows(graph: FrameGraph, shape: Any) -> Any:

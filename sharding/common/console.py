@@ -30,20 +30,19 @@ class Step(Protocol):
 
 
 @contextmanager
-def show_progress(verb: str, total: int, unit: str, *, failed_as: str = "quarantined") -> Iterator[Step]:
-    """Give a function to call with the name of each thing done, from any thread.
+def show_progress(verb: str, total: int, unit: str) -> Iterator[Step]:
+    """Give a function to call with the name of each thing done, from any thread; those that failed are counted apart.
 
     Args:
         verb: what is going on.
         total: how many things there are to do.
         unit: what they are.
-        failed_as: the word for those that failed; their number is shown once there are any.
     """
     if sys.stderr.isatty():
-        with _bar(verb, total, unit, failed_as) as step:
+        with _bar(verb, total, unit) as step:
             yield step
     else:
-        yield _Lines(verb, total, unit, failed_as)
+        yield _Lines(verb, total, unit)
 
 
 class _Rate:
@@ -62,11 +61,10 @@ class _Rate:
 
 
 class _Lines:
-    def __init__(self, verb: str, total: int, unit: str, failed_as: str) -> None:
+    def __init__(self, verb: str, total: int, unit: str) -> None:
         self.verb = verb
         self.total = total
         self.unit = unit
-        self.failed_as = failed_as
         self.done = self.failed = 0
         self.rate = _Rate()
         self.started = self.said = time.monotonic()
@@ -85,7 +83,7 @@ class _Lines:
                 self._say(rate)
 
     def _say(self, rate: float) -> None:
-        failed = f", {self.failed} {self.failed_as}" if self.failed else ""
+        failed = f", {self.failed} quarantined" if self.failed else ""
         left = _duration((self.total - self.done) / rate) if rate else "? s"
         print(
             f"{self.verb}: {self.done}/{self.total} {self.unit}, {rate:.1f} {self.unit}/s, {left} left{failed}",
@@ -102,7 +100,7 @@ def _duration(seconds: float) -> str:
 
 
 @contextmanager
-def _bar(verb: str, total: int, unit: str, failed_as: str) -> Iterator[Step]:
+def _bar(verb: str, total: int, unit: str) -> Iterator[Step]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -127,7 +125,7 @@ def _bar(verb: str, total: int, unit: str, failed_as: str) -> Iterator[Step]:
                 done += 1
                 failures += failed
                 speed = f"{rate.mark(done):.1f} {unit}/s"
-                told = f"{failures} {failed_as}" if failures else ""
+                told = f"{failures} quarantined" if failures else ""
                 progress.update(task, advance=1, rate=speed, failed=told, item=_shortened(name))
 
         yield step

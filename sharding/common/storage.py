@@ -286,17 +286,17 @@ def _ticking(tick: Callable[[], None]) -> Any:
 
 
 @contextmanager
-def local_copy(url: str | Path, folder: Path | None = None, tick: Callable[[], None] = lambda: None) -> Iterator[Path]:
+def local_copy(url: str | Path, folder: Path | None = None) -> Iterator[Path]:
     """Give a local path to read a file from: itself, or a copy in `folder` that is removed afterwards.
 
-    `tick` is called as copying goes on. Raises as `read_bytes`.
+    Raises as `read_bytes`.
     """
     if not is_remote(url):
         yield local_path(url)
         return
     with tempfile.TemporaryDirectory(prefix=".pclkd-", dir=folder) as own:
         target = Path(own) / str(url).rpartition("/")[2]
-        fetch(url, target, tick)
+        fetch(url, target)
         yield target
 
 

@@ -21,7 +21,6 @@ __all__ = [
     "gather_rows_with_gradient",
     "is_alone",
     "joined",
-    "unwrapped",
     "wrapped",
 ]
 
@@ -137,8 +136,3 @@ def wrapped(model: nn.Module, world: World, device: torch.device) -> nn.Module:
     if world.size == 1:
         return model
     return DistributedDataParallel(model, device_ids=[device.index] if device.type == "cuda" else None)
-
-
-def unwrapped(model: nn.Module) -> nn.Module:
-    """The model inside DistributedDataParallel, or the model."""
-    return model.module if isinstance(model, DistributedDataParallel) else model

@@ -171,8 +171,6 @@ def test_frames_that_cannot_be_decoded_are_named(bad: dict[int, np.ndarray]) -> 
     with pytest.raises(UndecodableFramesError, match=f"{len(bad)} frames of the batch cannot be decoded") as caught:
         decoder.decode(batch, plain())
     assert caught.value.frames == tuple(sorted(bad))
-    assert decoder.find_undecodable(batch) == sorted(bad)
-    assert decoder.find_undecodable(JPEGS) == []
     assert torch.equal(decoder.decode(JPEGS, plain()), FrameDecoder(graph("fused")).decode(JPEGS, plain()))
     decoder.close()
 
