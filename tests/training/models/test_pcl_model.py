@@ -28,6 +28,24 @@ def test_output_is_what_the_heads_say_about_each_clip_on_its_own() -> None:
         torch.testing.assert_close(said.double(), expected, rtol=1e-4, atol=1e-5)
 
 
+def test_the_comparing_head_gets_the_distances_of_every_two_clips() -> None:
+    torch.manual_seed(0)
+    backbone = build_backbone("r3d", 0.125)
+    model = PclModel(backbone, pretext_classes=5, embedding_dim=16, pretext_head="compare").eval()
+    for norm in (module for module in model.modules() if isinstance(module, torch.nn.BatchNorm1d)):
+        for value in (norm.running_mean, norm.running_var, norm.weight.data, norm.bias.data):
+            value.uniform_(0.5, 2)
+    out = model(torch.randn(3, 3, 3, 8, 32, 32))
+    f = out.features.double()
+    wide = torch.cat([f.flatten(1), (f[:, 0] - f[:, 1]).abs(), (f[:, 0] - f[:, 2]).abs(), (f[:, 1] - f[:, 2]).abs()], 1)
+    state = {name.removeprefix("fc.mlp."): value.double() for name, value in model.state_dict().items()}
+    hidden = wide @ state["0.weight"].T
+    hidden = (hidden - state["1.running_mean"]) / (state["1.running_var"] + 1e-5).sqrt()
+    hidden = (hidden * state["1.weight"] + state["1.bias"]).relu()
+    logits = hidden @ state["3.weight"].T + state["3.bias"]
+    torch.testing.assert_close(out.pretext_logits.double(), logits, rtol=1e-4, atol=1e-5)
+
+
 def test_all_clips_go_through_the_backbone_at_once() -> None:
     model = tiny()
     seen: list[torch.Size] = []

@@ -245,14 +245,25 @@ def calls_of(objective: Objective, epochs: list[int]) -> tuple[list[int], list[d
     return calls, results
 
 
-def test_warm_up_raises_the_weights_and_asks_nobody_at_zero() -> None:
-    kd = KdSettings(contrast_weight=0, warmup_epochs=4)
+@pytest.mark.parametrize(
+    ("shape", "epochs", "shares"),
+    [
+        ({"warmup_epochs": 4}, (0, 1, 3, 4, 9), (0, 0.25, 0.75, 1, 1)),
+        ({"fade_epochs": 4}, (0, 1, 3, 4, 9), (1, 0.75, 0.25, 0, 0)),
+        ({"warmup_epochs": 2, "fade_epochs": 8}, (0, 1, 2, 6, 8), (0, 0.5, 0.75, 0.25, 0)),
+    ],
+)
+def test_warm_up_and_fading_move_the_weights_and_ask_nobody_at_zero(
+    shape: dict[str, int], epochs: tuple[int, ...], shares: tuple[float, ...]
+) -> None:
+    kd = KdSettings(contrast_weight=0, **shape)
     objective = Objective(network(), ROWS, settings(contrast_weight=0), 0, teachers=[network("c3d", 1)], kd=kd).eval()
-    calls, results = calls_of(objective, [0, 1, 3, 4, 9])
-    assert calls == [0, 1, 1, 1, 1]
-    assert "kd_pretext" not in results[0]
-    for result, share in zip(results[1:], [0.25, 0.75, 1, 1], strict=True):
-        assert result["loss"] == pytest.approx(result["pretext"] + share * result["kd_pretext"], rel=1e-5)
+    calls, results = calls_of(objective, list(epochs))
+    assert calls == [int(share > 0) for share in shares]
+    for result, share in zip(results, shares, strict=True):
+        assert ("kd_pretext" in result) == (share > 0)
+        expected = result["pretext"] + share * result.get("kd_pretext", 0)
+        assert result["loss"] == pytest.approx(expected, rel=1e-5)
 
 
 def test_teachers_may_be_asked_every_other_step_and_a_resumed_run_keeps_the_turn() -> None:
