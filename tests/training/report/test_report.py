@@ -5,15 +5,17 @@ import subprocess
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from PIL import Image
 
 from pclkd.sharding.common.errors import InputError
-from pclkd.training.report.comparison import compare_runs, epochs_to_reach
+from pclkd.training.report.comparison import METRICS, compare_runs, epochs_to_reach
 from pclkd.training.report.page import Table
 from pclkd.training.report.report import markdown_table, write_report
 from pclkd.training.runs.run_folder import append_metrics, find_runs, read_run
+from pclkd.training.settings import CheckpointSettings
 
 PRETEXT, LINEAR, RETRIEVAL = "val/pretext_top1_pct", "val/linear_top1_pct", "val/retrieval_r1_pct"
 PICTURES = {"overview", "pretext", "linear", "retrieval", "losses"}
@@ -225,3 +227,8 @@ def test_the_command_line_writes_it(runs):
     done = subprocess.run([program, "report", str(runs / "none")], capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
+
+
+def test_what_a_report_compares_is_what_the_best_checkpoint_can_be_chosen_by() -> None:
+    choices = get_args(CheckpointSettings.model_fields["best"].annotation)
+    assert [choice for choice in choices if choice] == [metric.key for metric in METRICS]
