@@ -205,7 +205,7 @@ def verify(ctx: click.Context, out: str, as_json: bool) -> None:
 @main.command()
 @click.argument("out", type=FOLDER)
 @click.option("--classes", default=8, show_default=True, help="Actions, 2 to 10.")
-@click.option("--groups", default=12, show_default=True, help="Landscapes and objects, 3 to 99.")
+@click.option("--groups", default=16, show_default=True, help="Landscapes and objects, 3 to 99.")
 @click.option("--clips", default=4, show_default=True, help="Videos per class and group.")
 @click.option("--frames", type=int, help="Frames of every video.  [default: 96 to 120, drawn]")
 @click.option("--seed", default=0, show_default=True, help="The same seed gives the same bytes.")

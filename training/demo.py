@@ -28,7 +28,8 @@ from pclkd.training.settings import RunSettings, override, preset
 
 __all__ = ["run_demo"]
 
-_FRAME_SIZE = (56, 75)  # stored frames: a little more than the demo preset's crop of 48 pixels
+_RENDERED = (120, 160)  # frames of the embedded set: enough for what is stored of them
+_FRAME_SIZE = (40, 54)  # stored frames: a little more than the demo preset's crop of 32 pixels
 _LEAST_STEPS = 560  # a data set of a few videos gets more epochs, or nothing is learned
 _MOST_EVALUATIONS = 25
 
@@ -114,7 +115,7 @@ def _shards(out: Path, videos: Path | None, splits: Path | None) -> Path:
     if videos is None or splits is None:
         videos, splits = out / "videos" / VIDEOS_FOLDER, out / "videos" / LISTS_FOLDER
         if not splits.exists():
-            rendered = SynthSettings()
+            rendered = SynthSettings(height=_RENDERED[0], width=_RENDERED[1])
             total = rendered.classes * rendered.groups * rendered.clips
             with show_progress("rendering", total, "videos") as step:
                 render_dataset(out / "videos", rendered, step=step)

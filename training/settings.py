@@ -104,14 +104,14 @@ PRESETS: dict[str, dict[str, Any]] = {
     # Small networks and clips, so that a laptop learns something in minutes.
     "demo": {
         "backbone": {"width": 0.25},
-        "tuples": {"clip_frames": 8, "clip_stride": 12, "remote_distance": 8},
+        "tuples": {"clip_frames": 8, "clip_stride": 12, "remote_distance": 16},
         "augment": {"blur_sigma": [0.1, 1.0]},
-        "loader": {"crop": 48, "batch_size": 8},
-        "pcl": {"negatives": 64},
-        "optimizer": {"schedule": "cosine", "lr": 0.02},
-        "evaluation": {"pretext_passes": 2},
+        "loader": {"crop": 32, "batch_size": 32},
+        "pcl": {"contrast": "in_batch", "nce_temperature": 0.1, "contrast_weight": 1.0, "pretext_head": "compare"},
+        "optimizer": {"lr": 0.05, "warmup_epochs": 2, "average_decay": 0.98},
+        "evaluation": {"clips": 4, "pretext_passes": 3},
         "layout": "channels-last",
-        "epochs": 16,
+        "epochs": 24,
     },
 }
 """Settings by purpose: `pcl` is the recipe as the paper means it, `pcl-published` as its code does it, `demo` suits a

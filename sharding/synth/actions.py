@@ -9,16 +9,21 @@ import numpy.typing as npt
 __all__ = ["ACTIONS", "Track", "draw_track"]
 
 Floats = npt.NDArray[np.float64]
+_PAN = 0.5  # frame heights along the landscape in a whole video, at most
+_GROWTH = 1.2  # of the logarithm of the scale
+_WARMTH = 1.4  # of the logarithm of red over blue
+_SLOWEST = 0.15  # share of its full speed at which an action begins and ends
 
 
 @dataclass(frozen=True)
 class Track:
-    """Pose of the object in each frame; the arrays are float64 [T].
+    """Object and camera in each frame; the arrays are float64 [T]. Lengths are frame heights where `scale` is 1.
 
-    `x` and `y` are in frame heights from the frame's centre (y downwards), `angle` in radians (clockwise),
-    `along` and `across` are the object's half lengths along and across its own axis, in frame heights.
-    `sway_x` and `sway_y` are the camera's own shift, in frame heights. The shadow lies at height `foot` and reaches
-    `reach` to each side, both in frame heights and the same in all frames.
+    The object is at `x` and `y` from the middle of the view (y downwards), turned by `angle` (radians, clockwise), with
+    half lengths `along` and `across` its own axis. Its shadow lies below it at `foot`, `reach` to each side.
+    `sway_x` and `sway_y` are the tremble of the camera, `pan` is how far object and camera have gone along the
+    landscape, `scale` how much both are magnified, `light` [T, 3] what the light of that moment does to red, green
+    and blue.
     """
 
     x: Floats
@@ -26,10 +31,13 @@ class Track:
     angle: Floats
     along: Floats
     across: Floats
-    sway_x: Floats
-    sway_y: Floats
     foot: float
     reach: float
+    sway_x: Floats
+    sway_y: Floats
+    pan: Floats
+    scale: Floats
+    light: Floats
 
 
 @dataclass(frozen=True)
@@ -75,25 +83,33 @@ ACTIONS: dict[str, Callable[[Floats], _Change]] = {
 
 
 def draw_track(action: str, frames: int, rng: np.random.Generator) -> Track:
-    """Draw the pose of an object that performs `action` for `frames` frames.
+    """Draw the pose of an object that performs `action` for `frames` frames, and the camera that follows it.
 
     Place, size, shape, starting angle, starting phase, direction and speed come from the same distributions for every
     action, and what an action leaves at rest rests at a random point of the way that a moving action would take it:
     no single frame tells which action it is.
+
+    As in real footage the action begins and ends, the camera goes along with it and comes nearer or draws back, and the
+    light turns warmer or colder: two moments of a video differ by more than the phase of a periodic motion, or nothing
+    could tell a clip of another moment.
     """
     time = np.arange(frames, dtype=np.float64)
-    period = np.exp(rng.uniform(np.log(22.0), np.log(44.0)))
+    passed = time / max(frames - 1, 1)
+    period = np.exp(rng.uniform(np.log(10.0), np.log(18.0)))
     # The speed wavers: an exactly periodic motion would look the same after a swap of two chunks a period apart.
     waver = 0.05 * np.sin(2 * np.pi * time / rng.uniform(50, 90) + rng.uniform(0, 2 * np.pi))
-    phase = rng.choice([-1.0, 1.0]) * 2 * np.pi * (time / period + waver) + rng.uniform(0, 2 * np.pi)
-    amplitude = rng.uniform(0.14, 0.24)
-    radius = np.exp(rng.uniform(np.log(0.10), np.log(0.16)))
+    turns = np.cumsum(_pace(time, rng)) / period
+    phase = rng.choice([-1.0, 1.0]) * 2 * np.pi * (turns + waver) + rng.uniform(0, 2 * np.pi)
+    amplitude = rng.uniform(0.16, 0.24)
+    radius = np.exp(rng.uniform(np.log(0.13), np.log(0.18)))
     aspect = rng.uniform(-0.25, 0.25)
-    place_x, place_y = rng.uniform(-0.24, 0.24), rng.uniform(-0.12, 0.12)
+    place_x, place_y = rng.uniform(-0.12, 0.12), rng.uniform(-0.08, 0.08)
     angle = rng.uniform(0, 2 * np.pi)
     rest = np.sin(rng.uniform(0, 2 * np.pi, size=(4, 1))) + np.zeros((4, frames))
-    gap = rng.uniform(0.0, 0.3)
+    gap = rng.uniform(0.0, 0.2)
     sway_x, sway_y = _sway(time, rng), _sway(time, rng)
+    pan, growth, warmth = (_drift(passed, most, rng) for most in (_PAN, _GROWTH, _WARMTH))
+    light = np.exp(rng.uniform(-0.15, 0.1) + np.outer(warmth, (0.5, 0.0, -0.5)))
     change = ACTIONS[action](phase)
     zoom = 0.5 * (rest[2] if change.zoom is None else change.zoom)
     squeeze = aspect + 0.5 * (rest[3] if change.squeeze is None else change.squeeze)
@@ -103,11 +119,27 @@ def draw_track(action: str, frames: int, rng: np.random.Generator) -> Track:
         angle=angle + (np.zeros(frames) if change.turn is None else change.turn),
         along=radius * np.exp(zoom + squeeze),
         across=radius * np.exp(zoom - squeeze),
-        sway_x=sway_x,
-        sway_y=sway_y,
         foot=float(place_y + radius + gap),
         reach=float(radius),
+        sway_x=sway_x,
+        sway_y=sway_y,
+        pan=pan,
+        scale=np.exp(growth),
+        light=light,
     )
+
+
+def _pace(time: Floats, rng: np.random.Generator) -> Floats:
+    """Return the speed of an action that begins slowly and comes nearly to rest, as a share of its full speed."""
+    begin, end = (rng.uniform(10, 24) for _ in range(2))
+    rise = np.clip(time / begin, 0, 1)
+    fall = np.clip((time[-1] - time) / end, 0, 1)
+    return _SLOWEST + (1 - _SLOWEST) * np.minimum(rise, fall)
+
+
+def _drift(passed: Floats, most: float, rng: np.random.Generator) -> Floats:
+    """Return what goes one way through the whole video, by a half of `most` to `most`; 0 in its middle."""
+    return np.asarray(rng.choice([-1.0, 1.0]) * rng.uniform(most / 2, most) * (passed - 0.5))
 
 
 def _sway(time: Floats, rng: np.random.Generator) -> Floats:

@@ -1,4 +1,4 @@
-"""Frames of a rendered clip: the landscape shifted by the camera's sway, the object's shadow, the object."""
+"""Frames of a rendered clip: what the camera sees of the landscape, the object's shadow, the object."""
 
 from collections.abc import Iterator
 
@@ -7,12 +7,13 @@ import numpy.typing as npt
 from PIL import Image
 
 from pclkd.sharding.synth.actions import Track
-from pclkd.sharding.synth.scene import MARGIN, SUPERSAMPLING, Scene
+from pclkd.sharding.synth.scene import SUPERSAMPLING, Scene
 
 __all__ = ["render_clip"]
 
 Pixels = npt.NDArray[np.uint8]
-_SHADOW = 0.45  # how much of the light a shadow takes
+Floats = npt.NDArray[np.float32]
+_SHADOW = 0.7  # how much of the light a shadow takes
 
 
 def render_clip(scene: Scene, track: Track, height: int, width: int, gain: float = 1.0) -> Iterator[Pixels]:
@@ -28,34 +29,46 @@ def render_clip(scene: Scene, track: Track, height: int, width: int, gain: float
         gain: exposure of the camera, 1 for none.
     """
     sprite = Image.fromarray(scene.sprite, "RGBa")
-    landscape = np.clip(scene.landscape * gain, 0, 255).astype(np.uint8)
+    landscape = Image.fromarray(scene.landscape)
     for t in range(len(track.x)):
-        frame = _shift(landscape, track.sway_x[t], track.sway_y[t], height, width)
-        x = width / 2 + (track.x[t] + track.sway_x[t]) * height
-        y = height / 2 + (track.y[t] + track.sway_y[t]) * height
-        _cast_shadow(frame, x, height / 2 + (track.foot + track.sway_y[t]) * height, track.reach * height)
-        lengths = track.along[t] * height, track.across[t] * height
-        _paint(frame, sprite, (x, y), float(track.angle[t]), lengths, gain)
-        yield frame
+        light = (gain * track.light[t]).astype(np.float32)
+        unit = track.scale[t] * height  # pixels of the frame
+        frame = _view(landscape, (track.pan[t] - track.sway_x[t], -track.sway_y[t]), unit, height, width)
+        frame = np.minimum(frame * light, 255)
+        x = width / 2 + (track.x[t] + track.sway_x[t]) * unit
+        y = height / 2 + (track.y[t] + track.sway_y[t]) * unit
+        _cast_shadow(frame, x, height / 2 + (track.foot + track.sway_y[t]) * unit, track.reach * unit)
+        _paint(frame, sprite, (x, y), float(track.angle[t]), (track.along[t] * unit, track.across[t] * unit), light)
+        yield frame.astype(np.uint8)
 
 
-def _shift(landscape: Pixels, sway_x: float, sway_y: float, height: int, width: int) -> Pixels:
-    """Cut the frame out of the landscape; the scene moves by the sway, in frame heights."""
-    top = round((MARGIN - sway_y) * height * SUPERSAMPLING)
-    left = round((MARGIN - sway_x) * height * SUPERSAMPLING)
-    rows = slice(top, top + height * SUPERSAMPLING, SUPERSAMPLING)
-    columns = slice(left, left + width * SUPERSAMPLING, SUPERSAMPLING)
-    return landscape[rows, columns].copy()
+def _view(landscape: Image.Image, middle: tuple[float, float], unit: float, height: int, width: int) -> Floats:
+    """What the camera sees around a point of the landscape, float32 [height, width, 3].
+
+    Args:
+        landscape: supersampled, with its margins.
+        middle: the point, in frame heights at scale 1 from the landscape's middle.
+        unit: pixels that such a length takes in the frame.
+        height: pixels.
+        width: pixels.
+    """
+    whole = height * SUPERSAMPLING  # pixels that it takes in the landscape
+    fine = whole / unit  # pixels of the landscape a pixel of the frame
+    left = landscape.width / 2 + middle[0] * whole - width / 2 * fine
+    top = landscape.height / 2 + middle[1] * whole - height / 2 * fine
+    across = (fine, 0.0, left, 0.0, fine, top)
+    seen = landscape.transform((width, height), Image.Transform.AFFINE, across, Image.Resampling.BILINEAR)
+    return np.asarray(seen, dtype=np.float32)
 
 
-def _box(frame: Pixels, x: float, y: float, half_x: float, half_y: float) -> tuple[slice, slice]:
+def _box(frame: Floats, x: float, y: float, half_x: float, half_y: float) -> tuple[slice, slice]:
     """Return the rows and columns of the frame that a box around (x, y) covers."""
     rows = slice(max(0, int(y - half_y)), max(0, min(frame.shape[0], int(y + half_y) + 2)))
     columns = slice(max(0, int(x - half_x)), max(0, min(frame.shape[1], int(x + half_x) + 2)))
     return rows, columns
 
 
-def _cast_shadow(frame: Pixels, x: float, y: float, half: float) -> None:
+def _cast_shadow(frame: Floats, x: float, y: float, half: float) -> None:
     rows, columns = _box(frame, x, y, half, half / 4)
     v = (np.arange(rows.start, rows.stop, dtype=np.float32)[:, None] - y) / (half / 4)
     u = (np.arange(columns.start, columns.stop, dtype=np.float32)[None, :] - x) / half
@@ -64,12 +77,12 @@ def _cast_shadow(frame: Pixels, x: float, y: float, half: float) -> None:
 
 
 def _paint(
-    frame: Pixels,
+    frame: Floats,
     sprite: Image.Image,
     place: tuple[float, float],
     angle: float,
     lengths: tuple[float, float],
-    gain: float,
+    light: Floats,
 ) -> None:
     """Draw the object over the frame; pixels of the object are looked up backwards, from frame to sprite."""
     x, y = place
@@ -88,6 +101,5 @@ def _paint(
     warped = sprite.transform(size, Image.Transform.AFFINE, inverse, Image.Resampling.BILINEAR)
     drawn = np.asarray(warped, dtype=np.float32)
     below = (np.arange(rows.start, rows.stop, dtype=np.float32)[:, None, None] - y) / half_y
-    light = gain * (1.0 - 0.35 * below)
-    seen = frame[rows, columns] * (1 - drawn[..., 3:] / 255) + drawn[..., :3] * light
+    seen = frame[rows, columns] * (1 - drawn[..., 3:] / 255) + drawn[..., :3] * light * (1.0 - 0.6 * below)
     frame[rows, columns] = np.minimum(seen, 255)

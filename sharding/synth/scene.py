@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["MARGIN", "SUPERSAMPLING", "Scene", "draw_scene"]
+__all__ = ["SUPERSAMPLING", "Scene", "draw_scene"]
 
-SUPERSAMPLING = 2  # the landscape is kept at twice the resolution, so that it can be shifted by half pixels
-MARGIN = 0.06  # room around the landscape for the camera's sway, in frame heights
+SUPERSAMPLING = 2  # the landscape is kept at twice the resolution, so that it can be magnified and shifted smoothly
+_MARGIN = 0.8  # room around the landscape for a camera that pans and draws back, in frame heights
 _SPRITE = 160  # pixels a side
 
 Floats = npt.NDArray[np.float64]
@@ -36,8 +36,14 @@ def _to_pixels(image: Floats) -> Pixels:
     return np.clip(image * 255 + 0.5, 0, 255).astype(np.uint8)
 
 
-def _colour(rng: np.random.Generator, saturation: tuple[float, float], value: tuple[float, float]) -> Floats:
-    return np.array(colorsys.hsv_to_rgb(rng.uniform(), rng.uniform(*saturation), rng.uniform(*value)))
+def _colour(
+    rng: np.random.Generator, saturation: tuple[float, float], value: tuple[float, float], unlike: Floats | None = None
+) -> Floats:
+    """Draw a colour, float64 [3] in 0..1, of any hue, or of one that lies across from that of `unlike`."""
+    hue = rng.uniform()
+    if unlike is not None:
+        hue = (colorsys.rgb_to_hsv(*unlike)[0] + 0.3 + 0.4 * hue) % 1
+    return np.array(colorsys.hsv_to_rgb(hue, rng.uniform(*saturation), rng.uniform(*value)))
 
 
 def _mix(low: Floats, high: Floats, weight: Floats) -> Floats:
@@ -60,8 +66,8 @@ def _landscape(height: int, width: int, rng: np.random.Generator) -> Floats:
     Real videos have an up and a down: without one, "was this clip rotated?" could not be answered.
     """
     step = 1 / (SUPERSAMPLING * height)
-    y = np.arange(-MARGIN, 1 + MARGIN, step)[:, None]
-    x = np.arange(-MARGIN, width / height + MARGIN, step)[None, :]
+    y = np.arange(-_MARGIN, 1 + _MARGIN, step)[:, None]
+    x = np.arange(-_MARGIN, width / height + _MARGIN, step)[None, :]
     horizon = rng.uniform(0.40, 0.62)
     sky_top = _colour(rng, (0.15, 0.6), (0.75, 0.95))
     sky_low = 0.4 * sky_top + 0.6
@@ -78,17 +84,17 @@ def _landscape(height: int, width: int, rng: np.random.Generator) -> Floats:
     ground = _mix(ground_dark, ground_light, 0.65 * pattern + 0.35 * fine) * (1.0 - 0.3 * near[..., None])
 
     image = np.where((y < horizon)[..., None], sky, ground)
-    for _ in range(int(rng.integers(5, 10))):
+    for _ in range(int(rng.integers(10, 18))):
         _stand_upright(image, x, y, horizon, rng)
     return image
 
 
 def _stand_upright(image: Floats, x: Floats, y: Floats, horizon: float, rng: np.random.Generator) -> None:
     """Put a house or a tree on the horizon: lit from above, dark at its foot."""
-    middle = rng.uniform(0, x[0, -1])
-    half = rng.uniform(0.02, 0.07)
+    middle = rng.uniform(x[0, 0], x[0, -1])
+    half = rng.uniform(0.04, 0.11)
     foot = horizon + rng.uniform(0.0, 0.1)
-    top = foot - rng.uniform(0.12, 0.38)
+    top = foot - rng.uniform(0.2, 0.5)
     colour = _colour(rng, (0.2, 0.8), (0.45, 0.9))
     light = 1.1 - 0.65 * np.clip((y - top) / (foot - top), 0, 1)
     beside = np.abs(x - middle)
@@ -113,7 +119,7 @@ def _sprite(rng: np.random.Generator) -> Floats:
     distance = _outline(u, v, rng)
     inside = distance < 1
     low, high = _colour(rng, (0.5, 1.0), (0.3, 0.6)), _colour(rng, (0.3, 1.0), (0.8, 1.0))
-    front = _colour(rng, (0.7, 1.0), (0.7, 1.0))
+    front = _colour(rng, (0.7, 1.0), (0.7, 1.0), unlike=high)
     texture = _texture(u, v, rng)
     colours = _mix(low, high, texture)
     head = (u > 0.35) | ((u > -0.1) & (np.abs(v) < 0.15))

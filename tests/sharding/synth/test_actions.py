@@ -31,11 +31,11 @@ def test_even_the_exact_pose_in_one_frame_does_not_tell_the_action() -> None:
     poses, labels = [], []
     for draw in range(700):
         for label, name in enumerate(NAMES):
-            track = draw_track(name, 8, generator(5, label, draw))
-            angle = track.angle[4]
-            sizes = [np.log(track.along[4]), np.log(track.across[4])]
-            shadow = [track.foot - track.y[4], track.reach]
-            poses.append([track.x[4], track.y[4], np.sin(angle), np.cos(angle), *sizes, *shadow])
+            track = draw_track(name, 64, generator(5, draw))
+            angle = track.angle[31]
+            sizes = [np.log(track.along[31]), np.log(track.across[31])]
+            shadow = [track.foot - track.y[31], track.reach]
+            poses.append([track.x[31], track.y[31], np.sin(angle), np.cos(angle), *sizes, *shadow])
             labels.append(label)
     features, answers = standard(poses), np.array(labels)
     half = len(answers) * 3 // 4
@@ -51,7 +51,7 @@ def clips() -> list[tuple[int, int, np.ndarray]]:
         scene = draw_scene(64, 86, generator(1, group))
         for label, name in enumerate(NAMES):
             for clip in range(4):
-                frames = render_clip(scene, draw_track(name, 64, generator(1, group, label, clip)), 64, 86)
+                frames = render_clip(scene, draw_track(name, 64, generator(1, group, clip)), 64, 86)
                 made.append((group, label, np.stack(list(frames)).mean(-1, dtype=np.float32)))
     return made
 
@@ -98,6 +98,31 @@ def test_frame_differences_over_time_tell_the_action(clips) -> None:
             ]
         )
     assert accuracy_on_new_groups(clips, features) > 0.4
+
+
+def test_nothing_but_the_action_differs_between_clips_of_one_draw() -> None:
+    for seed in range(20):
+        tracks = [draw_track(name, 64, generator(seed)) for name in ACTIONS]
+        for track in tracks[1:]:
+            for part in ("pan", "scale", "light", "sway_x", "sway_y", "foot", "reach"):
+                assert np.array_equal(getattr(track, part), getattr(tracks[0], part))
+
+
+def test_an_action_begins_and_ends_slowly() -> None:
+    for seed in range(20):
+        turned = np.abs(np.diff(draw_track("Rotate", 108, generator(seed)).angle))
+        full = np.median(turned[30:78])
+        assert turned[:3].mean() < 0.5 * full and turned[-3:].mean() < 0.5 * full
+
+
+def test_two_moments_of_a_video_differ_by_more_than_the_phase_of_the_action() -> None:
+    """Where the camera is, how near, and in what light: each goes one way, so that distance in time is seen."""
+    for seed in range(20):
+        track = draw_track("Rotate", 108, generator(seed))
+        warmth = np.log(track.light[:, 0] / track.light[:, 2])
+        for way, least in ((track.pan, 0.08), (np.log(track.scale), 0.2), (warmth, 0.25)):
+            assert np.all(np.diff(way) > 0) or np.all(np.diff(way) < 0)
+            assert abs(way[70] - way[30]) > least
 
 
 def test_each_action_moves_what_its_name_says() -> None:
