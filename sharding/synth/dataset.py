@@ -126,8 +126,7 @@ def _scene(seed: int, group: int, height: int, width: int) -> Scene:
 
 def _render(clip: _Clip, done: Callable[[str], None]) -> None:
     settings = clip.settings
-    # Not of the action: clips of one number in a group differ in nothing else, so nothing but motion tells them apart.
-    entropy = [settings.seed, clip.group, clip.clip]
+    entropy = [settings.seed, clip.group, clip.clip, list(ACTIONS).index(clip.action)]
     rng = np.random.Generator(np.random.Philox(np.random.SeedSequence(entropy)))
     frames = settings.frames or int(rng.integers(96, 121))
     track = draw_track(clip.action, frames, rng)
