@@ -2,16 +2,17 @@
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
+from rich.text import Text
 
 from pclkd.pipeline.statistics import StageReport
 
-__all__ = ["TrainingProgress", "say"]
+__all__ = ["TrainingProgress", "say", "showing_line"]
 
 _console = Console(stderr=True, highlight=False, soft_wrap=True)
 
@@ -19,6 +20,24 @@ _console = Console(stderr=True, highlight=False, soft_wrap=True)
 def say(text: str) -> None:
     """Print one line beside the bar."""
     _console.print(text, markup=False)
+
+
+@contextmanager
+def showing_line(line_seconds: float = 15.0) -> Iterator[Callable[[str], None]]:
+    """Give a function that shows a line in place of the one before; off a terminal now and then, where it changed."""
+    if _console.is_terminal:
+        with _console.status("") as status:
+            yield lambda text: status.update(Text(text, no_wrap=True, overflow="ellipsis"))
+        return
+    said, said_at = "", time.monotonic()
+
+    def show(text: str) -> None:
+        nonlocal said, said_at
+        if text != said and time.monotonic() - said_at >= line_seconds:
+            said, said_at = text, time.monotonic()
+            say(text)
+
+    yield show
 
 
 class TrainingProgress:
