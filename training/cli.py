@@ -34,8 +34,16 @@ def main(modules: tuple[str, ...]) -> None:
     if modules:
         from pclkd.sharding.common.user_modules import import_user_module
 
+        _choose_waiting()  # they may load torch
         for module in modules:
             import_user_module(module)
+
+
+def _choose_waiting() -> None:
+    """Have OpenMP's threads sleep while they wait where other programs need the processors; before torch is loaded."""
+    from pclkd.training.compute.neighbours import choose_waiting
+
+    choose_waiting()
 
 
 @main.command()
@@ -172,6 +180,7 @@ def _train(
         return
     if data is None or out is None:  # not click's "required": printing the settings needs neither
         raise click.UsageError(f"Missing option '--{'data' if data is None else 'out'}'.")
+    _choose_waiting()
     from pclkd.training.loop.plan import plan_run
     from pclkd.training.loop.preemption import EXIT_PREEMPTED, PreemptedError
     from pclkd.training.loop.trainer import train
@@ -200,8 +209,7 @@ def evaluate(
     run: Path, data: Path, protocol: Any, splits: tuple[int, ...], clips: int, epochs: int, lr: float, batch_size: int
 ) -> None:
     """Measure a trained network on the test videos; writes RUN/eval-PROTOCOL.json."""
-    import json
-
+    _choose_waiting()
     from pclkd.training.evaluation.evaluate import evaluate_run
     from pclkd.training.evaluation.finetune import FinetuneSettings
 

@@ -197,7 +197,7 @@ def light_answers() -> list[tuple[str, ...]]:
 
 @pytest.mark.parametrize("words", light_answers(), ids=" ".join)
 def test_a_light_answer_loads_neither_torch_nor_dali(words: tuple[str, ...], tmp_path: Path) -> None:
-    heavy = {"torch", "torchvision", "nvidia", "nvidia.dali", "av", "cv2", "matplotlib", "webdataset"}
+    heavy = {"torch", "torchvision", "nvidia", "nvidia.dali", "av", "cv2", "matplotlib", "webdataset", "psutil"}
     if "--print-config" not in words:  # settings stand beside the draws that they steer
         heavy.add("numpy")
     code = (

@@ -21,6 +21,7 @@ from pclkd.training.compute import distributed
 from pclkd.training.compute.average import WeightAverage
 from pclkd.training.compute.distributed import gather_rows
 from pclkd.training.compute.fused_optimizer import load_optimizer
+from pclkd.training.compute.neighbours import Neighbours, describe_threads
 from pclkd.training.compute.precision import Precision, check_conv3d
 from pclkd.training.compute.schedules import Schedule
 from pclkd.training.evaluation.evaluate import Evaluator
@@ -71,6 +72,8 @@ class _Trainer:
         self._unread = DeferredFigures()
         self._log: MetricsLog | None = None  # of the first process
         self._stopped = False
+        # On a GPU the threads have little to do; processes of one job are no neighbours.
+        self._neighbours = Neighbours() if device.type == "cpu" and plan.world.size == 1 else None
         best = plan.resumed.best if plan.resumed is not None else None
         self._writer = CheckpointWriter(plan.folder, plan.settings.checkpoint, best)
         if plan.resumed is not None:
@@ -217,8 +220,9 @@ class _Trainer:
             "data": str(plan.index.root),
             "terms": self._step.objective.legend(),
         }
+        environment = {**describe_environment(), **describe_threads()}
         write_text(folder / SETTINGS_NAME, json.dumps(settings, indent=2) + "\n")
-        write_text(folder / ENVIRONMENT_NAME, json.dumps(describe_environment(), indent=2) + "\n")
+        write_text(folder / ENVIRONMENT_NAME, json.dumps(environment, indent=2) + "\n")
         if plan.resumed is None:
             (folder / METRICS_NAME).unlink(missing_ok=True)  # of a sitting that was killed before it saved anything
         return MetricsLog(folder, self._at.step)
@@ -228,6 +232,8 @@ class _Trainer:
             classes = 0 if "pretext_top1_pct" not in means else self._model.pretext_classes
             for warning in signs_of_collapse(means, classes, self._settings.guards.least_spread):
                 say(f"warning: epoch {self._at.epoch + 1}: {warning}")
+        if self._neighbours is not None and (crowd := self._neighbours.warning(torch.get_num_threads())):
+            say(f"warning: epoch {self._at.epoch + 1}: {crowd}")
 
     def _report_non_finite(self, bad: list[str], step: StepFigures) -> None:
         """Save the batch, and stop or say so; each rank knows of its own samples alone."""

@@ -1,1 +1,1 @@
-"""Many runs as one piece of work: commands with what each needs, done side by side; in comes a list, out go run folders."""
+"""Many runs as one piece of work: commands, and what each needs, come in and are done side by side."""

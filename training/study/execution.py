@@ -150,9 +150,10 @@ class _Execution:
             if lacking := [f"{need} {outcome}" for need, outcome in ended.items() if outcome != "done"]:
                 say(f"{job.name}: skipped, since it needs {', '.join(lacking)}")
                 self._settle(job, "skipped")
-            elif len(ended) == len(job.needs) and len(self._running) < self._at_once:
-                if look or job.name not in self._elsewhere:
-                    self._begin(job)
+            elif len(ended) < len(job.needs) or len(self._running) == self._at_once:
+                continue
+            elif look or job.name not in self._elsewhere:
+                self._begin(job)
 
     def _begin(self, job: Job) -> None:
         if job.done():

@@ -71,6 +71,9 @@ def test_a_run_leaves_all_its_files(teacher: Path) -> None:
     assert any((teacher / "tensorboard").iterdir())
     settings = json.loads((teacher / "settings.json").read_text())
     assert settings["backbone"] == {"name": "r3d", "width": 0.125} and settings["teacher"] is None
+    told = json.loads((teacher / "env.json").read_text())
+    assert told["omp_threads"] == torch.get_num_threads() and told["others_busy_cores_at_start"] >= 0
+    assert told["omp_wait_policy"] == os.environ.get("OMP_WAIT_POLICY", "default")
 
 
 def test_a_trained_backbone_is_a_module(teacher: Path) -> None:
