@@ -1,4 +1,4 @@
-"""Real busy processes beside this one, on a machine that may be busy anyway: what they do is seen, what we do is not."""
+"""Real busy processes beside this one, on a machine that may be busy anyway: their work is seen, ours is not counted."""
 
 import json
 import os
