@@ -20,7 +20,7 @@ from pclkd.training.evaluation.evaluate import evaluate_run
 from pclkd.training.loop.plan import plan_run
 from pclkd.training.loop.progress import say
 from pclkd.training.loop.trainer import train
-from pclkd.training.report.comparison import METRICS
+from pclkd.training.report.comparison import METRICS, Measured
 from pclkd.training.report.report import write_report
 from pclkd.training.runs.checkpoint import CHECKPOINT_NAME, load_checkpoint
 from pclkd.training.runs.run_folder import evaluation_path
@@ -95,7 +95,7 @@ def run_demo(
         _train(out, shards, part, settings)
     for part in _parts(seed):
         figures = _evaluate(out / part.name, shards)
-        say(f"{part.name}: " + ", ".join(f"{name} {value:.1f}" for name, value in figures.items()))
+        say(f"{part.name}: " + ", ".join(f"{name} {value}" for name, value in figures.items()))
     report = write_report(out)
     say(f"report: {report} ({(time.monotonic() - began) / 60:.1f} minutes)")
     return report
@@ -150,12 +150,12 @@ def _train(out: Path, shards: Path, part: _Part, settings: RunSettings) -> None:
     train(plan_run(folder, shards, settings, teachers=teachers, resume=True))
 
 
-def _evaluate(folder: Path, shards: Path) -> dict[str, float]:
-    figures: dict[str, float] = {}
+def _evaluate(folder: Path, shards: Path) -> dict[str, Measured]:
+    figures: dict[str, Measured] = {}
     for metric in METRICS:
         file = evaluation_path(folder, metric.protocol)
         fresh = file.exists() and file.stat().st_mtime > (folder / CHECKPOINT_NAME).stat().st_mtime
         result = json.loads(file.read_text()) if fresh else evaluate_run(folder, shards, metric.protocol)
         figure = metric.key.removeprefix("val/")
-        figures[figure] = float(result[figure])
+        figures[figure] = Measured.of(result, figure)
     return figures

@@ -20,8 +20,9 @@ from pclkd.sharding.common.settings import change
 from pclkd.sharding.shards.index import ShardIndex
 from pclkd.training.compute.distributed import choose_device
 from pclkd.training.compute.precision import Precision
+from pclkd.training.evaluation.accuracy import accuracy, mean_over_splits
 from pclkd.training.evaluation.finetune import FinetuneSettings, finetune
-from pclkd.training.evaluation.probes import knn_accuracy, linear_probe, retrieval_at_k
+from pclkd.training.evaluation.probes import knn_vote, linear_probe, retrieval_at_k
 from pclkd.training.models.memory_layout import placed
 from pclkd.training.models.pcl_model import PclModel
 from pclkd.training.runs.checkpoint import Checkpoint, load_checkpoint, load_model
@@ -52,6 +53,8 @@ class VideoFeatures:
 class Evaluator:
     """Measures networks; its loaders stay open, so that measuring each epoch costs no start-up.
 
+    All accuracies come in percent, each with its standard error: see `accuracy`.
+
     Args:
         index: the shard set.
         settings: of the run: split, shapes, modality.
@@ -70,7 +73,7 @@ class Evaluator:
         self._train, self._test = (load(part=part, recipe=uniform, batch_size=videos) for part in ("train", "test"))
 
     def pretext(self, model: PclModel) -> dict[str, float]:
-        """Pretext accuracy in percent, in all and by class.
+        """Pretext accuracy, in all and by class; each video is asked in every pass, always with the same draws.
 
         Raises:
             InputError: the run has no pretext task.
@@ -79,18 +82,20 @@ class Evaluator:
             raise InputError("the run has no pretext task", remedy="measure it by another protocol")
         hits: list[torch.Tensor] = []
         labels: list[torch.Tensor] = []
+        videos: list[torch.Tensor] = []
         with _evaluating(model), self._precision.autocast():
             for number in range(self._settings.evaluation.pretext_passes):
                 for batch in self._tuples.epoch(number):
                     predicted = model(batch.clips).pretext_logits.argmax(1)
                     hits.append((predicted == batch.pretext_label)[: batch.valid].cpu())
                     labels.append(batch.pretext_label[: batch.valid].cpu())
-        hit, label = torch.cat(hits).double(), torch.cat(labels)
-        by_class = {
-            f"pretext_class{number}_pct": 100 * hit[label == number].mean().item()
-            for number in sorted(set(label.tolist()))
-        }
-        return {"pretext_top1_pct": 100 * hit.mean().item(), "pretext_samples": len(hit), **by_class}
+                    videos.append(batch.sample_index[: batch.valid].cpu())
+        hit, label, video = torch.cat(hits), torch.cat(labels), torch.cat(videos)
+        figures = {**accuracy("pretext_top1", hit, video), "pretext_samples": len(hit)}
+        for number in sorted(set(label.tolist())):
+            chosen = label == number
+            figures |= accuracy(f"pretext_class{number}", hit[chosen], video[chosen])
+        return figures
 
     def features(self, model: PclModel, part: Literal["train", "test"], *, pictures: bool = False) -> VideoFeatures:
         """Features of all videos of a part, the mean over the clips of each, with a picture of each if asked."""
@@ -107,29 +112,30 @@ class Evaluator:
         return VideoFeatures(torch.cat(found), torch.cat(labels), torch.cat(seen) if pictures else None)
 
     def linear(self, train: VideoFeatures, test: VideoFeatures) -> dict[str, float]:
-        """Accuracy of a linear probe, percent."""
-        accuracy = linear_probe(train.features, train.labels, test.features, test.labels, classes=self._classes)
-        return {"linear_top1_pct": accuracy, "test_videos": len(test.labels)}
+        """Accuracy of a linear probe."""
+        hits = linear_probe(train.features, train.labels, test.features, test.labels, classes=self._classes)
+        return {**accuracy("linear_top1", hits), "test_videos": len(hits)}
 
-    def retrieval(self, train: VideoFeatures, test: VideoFeatures) -> dict[str, float]:
-        """R@1/5/10/20/50, percent."""
-        recalls = retrieval_at_k(train.features, train.labels, test.features, test.labels)
-        return {**{f"retrieval_r{k}_pct": value for k, value in recalls.items()}, "test_videos": len(test.labels)}
+    def retrieval(
+        self, train: VideoFeatures, test: VideoFeatures, ks: tuple[int, ...] = (1, 5, 10, 20, 50)
+    ) -> dict[str, float]:
+        """R@k."""
+        figures: dict[str, float] = {}
+        for k, hits in retrieval_at_k(train.features, train.labels, test.features, test.labels, ks).items():
+            figures |= accuracy(f"retrieval_r{k}", hits)
+        return {**figures, "test_videos": len(test.labels)}
 
     def knn(self, train: VideoFeatures, test: VideoFeatures) -> dict[str, float]:
-        """Accuracy of the 20 nearest training videos' vote, percent."""
-        accuracy = knn_accuracy(train.features, train.labels, test.features, test.labels, classes=self._classes)
-        return {"knn_top1_pct": accuracy, "test_videos": len(test.labels)}
+        """Accuracy of the 20 nearest training videos' vote."""
+        hits = knn_vote(train.features, train.labels, test.features, test.labels, classes=self._classes)
+        return {**accuracy("knn_top1", hits), "test_videos": len(hits)}
 
     def all(self, model: PclModel) -> dict[str, float]:
-        """The three headline numbers, tagged `val/`."""
+        """What is measured while training, tagged `val/`: pretext, linear probe, kNN, R@1/5/10, and their errors."""
         train, test = self.features(model, "train"), self.features(model, "test")
-        asked = {} if self._settings.pretext.task == "none" else self.pretext(model)
-        return {
-            **{f"val/{name}": value for name, value in asked.items() if name == "pretext_top1_pct"},
-            "val/linear_top1_pct": self.linear(train, test)["linear_top1_pct"],
-            "val/retrieval_r1_pct": self.retrieval(train, test)["retrieval_r1_pct"],
-        }
+        found = {} if self._settings.pretext.task == "none" else self.pretext(model)
+        found |= self.linear(train, test) | self.knn(train, test) | self.retrieval(train, test, ks=(1, 5, 10))
+        return {f"val/{name}": value for name, value in found.items() if name.endswith(("_pct", "_pct_se"))}
 
     def close(self) -> None:
         """Close the loaders."""
@@ -173,8 +179,8 @@ def evaluate_run(
         run: a run folder.
         data: the shard set to measure on; it need not be the one trained on.
         protocol: one of `PROTOCOLS` in training/runs/run_folder.py.
-        splits: official splits; the run's own if empty. With several, the figures are their means and each split's own
-            stand under "by_split". The network has seen the train part of its own split only, without labels: some of
+        splits: official splits; the run's own if empty. With several, the figures are their means (`mean_over_splits`)
+            and each split's own stand under "by_split". The network has seen the train part of its own split only, without labels: some of
             it are test videos of the other splits.
         clips: clips a video, for all but the pretext task.
         finetuning: of the protocol finetune.
@@ -196,7 +202,7 @@ def evaluate_run(
         for number in chosen
     }
     first = by_split[chosen[0]]
-    figures = first if len(chosen) == 1 else _mean(list(by_split.values()))
+    figures = first if len(chosen) == 1 else mean_over_splits(list(by_split.values()))
     asked = {"passes": settings.evaluation.pretext_passes} if protocol == "pretext" else {"clips": clips}
     if protocol == "finetune":
         asked |= {"finetune_epochs": how.epochs}
@@ -234,10 +240,3 @@ def _measure(
         train, test = (evaluator.features(model, part) for part in ("train", "test"))
         probe = {"linear": evaluator.linear, "knn": evaluator.knn, "retrieval": evaluator.retrieval}[protocol]
         return probe(train, test)
-
-
-def _mean(found: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The means of all figures in percent; videos are counted together."""
-    names = [name for name, value in found[0].items() if isinstance(value, int | float)]
-    total = {name: sum(float(figures[name]) for figures in found if name in figures) for name in names}
-    return {name: value / len(found) if name.endswith("_pct") else int(value) for name, value in total.items()}

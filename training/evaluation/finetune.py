@@ -23,6 +23,7 @@ from pclkd.training.compute.precision import Precision
 from pclkd.training.compute.schedules import Schedule
 from pclkd.training.compute.settings import OptimizerSettings
 from pclkd.training.compute.step import TrainStep
+from pclkd.training.evaluation.accuracy import accuracy
 from pclkd.training.models.base import Backbone
 from pclkd.training.models.memory_layout import layout_of, placed
 from pclkd.training.settings import RunSettings
@@ -137,8 +138,8 @@ def accuracy_figures(logits: torch.Tensor, labels: torch.Tensor, classes: tuple[
         classes: their names.
 
     Returns:
-        finetune_top1_pct and finetune_top5_pct in percent (top 5 counts all classes where there are fewer),
-        test_videos, by_class_pct (of the classes that occur), and confusion: [true][predicted] counts.
+        finetune_top1_pct and finetune_top5_pct in percent (top 5 counts all classes where there are fewer) with their
+        standard errors, test_videos, by_class_pct (of the classes that occur), and confusion: [true][predicted] counts.
     """
     best = logits.topk(min(5, logits.shape[1]), dim=1).indices
     hits = best == labels[:, None]
@@ -146,8 +147,8 @@ def accuracy_figures(logits: torch.Tensor, labels: torch.Tensor, classes: tuple[
     confusion.index_put_((labels, best[:, 0]), torch.ones(len(labels), dtype=torch.int64), accumulate=True)
     totals = confusion.sum(1)
     return {
-        "finetune_top1_pct": 100 * hits[:, 0].double().mean().item(),
-        "finetune_top5_pct": 100 * hits.any(1).double().mean().item(),
+        **accuracy("finetune_top1", hits[:, 0]),
+        **accuracy("finetune_top5", hits.any(1)),
         "test_videos": len(labels),
         "by_class_pct": {
             name: 100 * int(confusion[label, label]) / int(totals[label])

@@ -7,7 +7,7 @@ query's class. Every test video is scored.
 import torch
 import torch.nn.functional as F
 
-__all__ = ["knn_accuracy", "linear_probe", "retrieval_at_k"]
+__all__ = ["knn_vote", "linear_probe", "retrieval_at_k"]
 
 
 def linear_probe(
@@ -18,8 +18,8 @@ def linear_probe(
     *,
     classes: int,
     penalty: float = 1e-2,
-) -> float:
-    """Top-1 accuracy of multinomial logistic regression on standardised features, percent.
+) -> torch.Tensor:
+    """[M] bool: which test videos multinomial logistic regression on standardised features tells right.
 
     The problem is convex and solved to convergence (L-BFGS in float64 from zero), so the result has no seed and no
     learning rate.
@@ -51,7 +51,7 @@ def linear_probe(
     with torch.enable_grad():
         solver.step(closure)  # type: ignore[no-untyped-call]
     predicted = (test @ weight.detach().T + bias.detach()).argmax(1)
-    return 100 * (predicted == test_labels).double().mean().item()
+    return predicted == test_labels
 
 
 def retrieval_at_k(
@@ -60,8 +60,8 @@ def retrieval_at_k(
     test_features: torch.Tensor,
     test_labels: torch.Tensor,
     ks: tuple[int, ...] = (1, 5, 10, 20, 50),
-) -> dict[int, float]:
-    """Share of test videos with a video of their class among the k most similar training videos, percent.
+) -> dict[int, torch.Tensor]:
+    """By k, [M] bool: which test videos have one of their class among the k most similar training videos.
 
     Args:
         train_features: [N, F], the videos searched.
@@ -73,10 +73,10 @@ def retrieval_at_k(
     similarity = F.normalize(test_features.double(), dim=1) @ F.normalize(train_features.double(), dim=1).T
     nearest = similarity.argsort(dim=1, descending=True, stable=True)
     hits = (train_labels[nearest] == test_labels[:, None]).cummax(dim=1).values  # [M, N]: a hit so far
-    return {k: 100 * hits[:, min(k, hits.shape[1]) - 1].double().mean().item() for k in ks}
+    return {k: hits[:, min(k, hits.shape[1]) - 1] for k in ks}
 
 
-def knn_accuracy(
+def knn_vote(
     train_features: torch.Tensor,
     train_labels: torch.Tensor,
     test_features: torch.Tensor,
@@ -85,8 +85,8 @@ def knn_accuracy(
     classes: int,
     k: int = 20,
     temperature: float = 0.07,
-) -> float:
-    """Top-1 accuracy of a vote among the k nearest training videos, percent.
+) -> torch.Tensor:
+    """[M] bool: which test videos a vote among the k nearest training videos tells right.
 
     Each neighbour's vote weighs exp(cosine / temperature).
 
@@ -106,4 +106,4 @@ def knn_accuracy(
     votes = torch.zeros(len(test_features), classes, dtype=torch.float64, device=near.device)
     # Relative to the nearest, so that the exponential stays small; the ranking is the same.
     votes.scatter_add_(1, train_labels[who], torch.exp((near - near[:, :1]) / temperature))
-    return 100 * (votes.argmax(1) == test_labels).double().mean().item()
+    return votes.argmax(1) == test_labels

@@ -167,7 +167,7 @@ def _card(run: Path, checkpoint: Checkpoint, backbone: Backbone) -> dict[str, An
 
 
 def _metrics(run: Path) -> dict[str, float]:
-    """The last epoch's and every evaluation's percentages."""
+    """The last epoch's and every evaluation's percentages, with their standard errors."""
     if not run.is_dir():
         return {}
     record = read_run(run)
@@ -177,6 +177,6 @@ def _metrics(run: Path) -> dict[str, float]:
         figures |= {
             f"eval/{protocol}/{name}": value
             for name, value in content.items()
-            if name.endswith("_pct") and isinstance(value, int | float)
+            if name.endswith(("_pct", "_pct_se")) and isinstance(value, int | float)
         }
     return {name: float(value) for name, value in figures.items() if value is not None and math.isfinite(value)}

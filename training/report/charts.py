@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from pclkd.sharding.common.files import atomic_write
 from pclkd.training.objective.registry import BUILT_IN, legend
 from pclkd.training.report.chart_style import STYLE, Look, choose_looks, spread
-from pclkd.training.report.comparison import METRICS, Metric, Standing, curve
+from pclkd.training.report.comparison import METRICS, Metric, Standing, accuracies, curve
 from pclkd.training.runs.run_folder import RunRecord
 
-__all__ = ["draw_losses", "draw_metric", "draw_overview", "loss_points", "loss_terms"]
+__all__ = ["draw_accuracy", "draw_losses", "draw_metric", "draw_overview", "loss_points", "loss_terms"]
 
 _DPI = 170
 _MOST_MARKERS = 40  # a curve with more points is drawn as a plain line
@@ -35,7 +35,7 @@ def draw_overview(path: Path, standings: Sequence[Standing]) -> None:
         panels = figure.subplots(1, len(METRICS))
         looks = choose_looks(standings)
         for axes, metric in zip(panels, METRICS, strict=True):
-            _draw_accuracy(axes, metric, standings, looks)
+            draw_accuracy(axes, metric, standings, looks)
         panels[0].set_ylabel("validation accuracy (%)")
         _save(figure, path, looks)
 
@@ -46,7 +46,7 @@ def draw_metric(path: Path, metric: Metric, standings: Sequence[Standing]) -> No
         figure = Figure(figsize=(7.6, 4.0 + _legend_height(standings)), dpi=_DPI, layout="constrained")
         axes = figure.subplots()
         looks = choose_looks(standings)
-        _draw_accuracy(axes, metric, standings, looks)
+        draw_accuracy(axes, metric, standings, looks)
         axes.set_ylabel("validation accuracy (%)")
         _save(figure, path, looks)
 
@@ -107,18 +107,22 @@ def _running_mean(epochs: Floats, values: Floats, window: int) -> tuple[Floats, 
     return np.convolve(epochs, kernel, "valid"), np.convolve(values, kernel, "valid")
 
 
-def _draw_accuracy(axes: Axes, metric: Metric, standings: Sequence[Standing], looks: Sequence[Look]) -> None:
-    """Curves, the teacher's final value as a thin line across, and the final values at the right end."""
+def draw_accuracy(axes: Axes, metric: Metric, standings: Sequence[Standing], looks: Sequence[Look]) -> None:
+    """Curves in bands of a standard error, the teacher's final value as a thin line, the final values at the end."""
     axes.set_title(metric.title)
     ends: list[tuple[int, float, Look]] = []
     for standing, look in zip(standings, looks, strict=True):
-        points = curve(standing.run, metric.key)
+        points = accuracies(standing.run, metric.key)
         if not points:
             continue
-        epochs, values = zip(*points, strict=True)
+        epochs, values = list(points), [found.value for found in points.values()]
+        errors = np.array([np.nan if found.error is None else found.error for found in points.values()])
         marks = look.points if len(points) <= _MOST_MARKERS or len(points) == 1 else {"marker": ""}
         # Teachers lie below, so that a student's curve on top of its teacher's can be seen.
         axes.plot(epochs, values, **look.line, **marks, zorder=2 if standing.role == "teacher" else 3)
+        axes.fill_between(
+            epochs, values - errors, values + errors, color=look.colour, alpha=0.13, linewidth=0, zorder=1
+        )
         if standing.role == "teacher":
             axes.axhline(values[-1], color=look.colour, linewidth=0.8, alpha=0.55, zorder=1)
         ends.append((epochs[-1], values[-1], look))

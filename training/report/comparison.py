@@ -1,16 +1,34 @@
 """What runs have to do with each other: who taught whom, how far each came, and how fast it passed its teacher."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, NamedTuple
 
 from pclkd.sharding.common.errors import InputError
 from pclkd.training.runs.run_folder import Protocol, RunRecord
 
-__all__ = ["METRICS", "Metric", "Standing", "compare_runs", "curve", "epochs_to_reach"]
+__all__ = ["METRICS", "Measured", "Metric", "Standing", "accuracies", "compare_runs", "curve", "epochs_to_reach"]
 
-Role = Literal["teacher", "student", "alone"]
+Role = Literal["teacher", "student", "alone", "control"]
+
+
+class Measured(NamedTuple):
+    """An accuracy in percent, or a difference of two in points, with its standard error."""
+
+    value: float
+    error: float | None
+    """None where none was recorded."""
+
+    @classmethod
+    def of(cls, figures: Mapping[str, Any], name: str) -> "Measured":
+        """The figure of that name, with the error that stands beside it."""
+        error = figures.get(f"{name}_se")
+        return cls(float(figures[name]), None if error is None else float(error))
+
+    def __str__(self) -> str:
+        return f"{self.value:.1f}" if self.error is None else f"{self.value:.1f} ± {self.error:.1f}"
 
 
 @dataclass(frozen=True)
@@ -44,15 +62,17 @@ class Standing:
 
     Attributes:
         run: the run.
-        role: "teacher" of another run here, "student" with a teacher, or "alone": neither.
+        role: "teacher" of another run here, "student" with a teacher, "alone": neither, or "control": no run of PCL at
+            all, but what it is measured against.
         teacher: name of its teacher's folder, None without one.
         parameters: of the backbone, None where this version does not know it.
         epochs: epochs finished.
-        final: by metric key, the last value measured, percent.
-        best: by metric key, the highest value, percent.
+        final: by metric key, the last value measured.
+        best: by metric key, the highest value.
         goal: name of the run that it is measured against, or None: its teacher, or for a run alone the only teacher
             here, because a student's speed says little unless the speed without a teacher is known.
-        ahead: by metric key, its final value less the goal's, percentage points.
+        ahead: by metric key, its final value less the goal's. The error is that of two independent measurements; both
+            saw the same videos, so that as a rule it is too large.
         reached: by metric key, the first measured epoch at or above the goal's final value, None where there is none;
             the same keys as `ahead`.
     """
@@ -62,10 +82,10 @@ class Standing:
     teacher: str | None
     parameters: int | None
     epochs: int
-    final: dict[str, float]
-    best: dict[str, float]
+    final: dict[str, Measured]
+    best: dict[str, Measured]
     goal: str | None
-    ahead: dict[str, float]
+    ahead: dict[str, Measured]
     reached: dict[str, int | None]
 
     @property
@@ -80,27 +100,33 @@ def curve(run: RunRecord, key: str) -> list[tuple[int, float]]:
     return [(int(line["epoch"]), float(line[key])) for line in run.epochs if line.get(key) is not None]
 
 
-def epochs_to_reach(points: Sequence[tuple[int, float]], goal: float) -> int | None:
+def accuracies(run: RunRecord, key: str) -> dict[int, Measured]:
+    """By epochs finished, ascending, the accuracy `key` wherever the run measured it."""
+    return {int(line["epoch"]): Measured.of(line, key) for line in run.epochs if line.get(key) is not None}
+
+
+def epochs_to_reach(points: Mapping[int, Measured], goal: float) -> int | None:
     """The first epoch whose value is at or above `goal`; None where there is none."""
-    return next((epoch for epoch, value in points if value >= goal), None)
+    return next((epoch for epoch, measured in points.items() if measured.value >= goal), None)
 
 
 def compare_runs(runs: Sequence[RunRecord]) -> list[Standing]:
-    """Put the runs in order: teachers, then students, then runs alone, each by name."""
+    """Put the runs in order: teachers, then students, then runs alone, then controls, each by name."""
     teachers = {run.path: _find_teacher(run, runs) for run in runs}
     teaching = [run for run in runs if any(teacher is run for teacher in teachers.values())]
     standings = [_stand(run, teachers[run.path], teaching) for run in runs]
-    order: tuple[Role, ...] = ("teacher", "student", "alone")
+    order: tuple[Role, ...] = ("teacher", "student", "alone", "control")
     return sorted(standings, key=lambda standing: (order.index(standing.role), standing.run.name))
 
 
 def _stand(run: RunRecord, teacher: RunRecord | None, teaching: Sequence[RunRecord]) -> Standing:
     named = _teacher_path(run)
     role: Role = "student" if named is not None else "teacher" if run in teaching else "alone"
+    role = "control" if "control" in run.settings else role
     goal = teacher or (teaching[0] if role == "alone" and len(teaching) == 1 else None)
-    measured = {metric.key: points for metric in METRICS if (points := curve(run, metric.key))}
-    final = {key: points[-1][1] for key, points in measured.items()}
-    goals = {key: points[-1][1] for key in measured if goal is not None and (points := curve(goal, key))}
+    measured = {metric.key: points for metric in METRICS if (points := accuracies(run, metric.key))}
+    final = {key: _last(points) for key, points in measured.items()}
+    goals = {key: _last(points) for key in measured if goal is not None and (points := accuracies(goal, key))}
     return Standing(
         run=run,
         role=role,
@@ -108,11 +134,20 @@ def _stand(run: RunRecord, teacher: RunRecord | None, teaching: Sequence[RunReco
         parameters=_count_parameters(run),
         epochs=max((int(line["epoch"]) for line in run.epochs), default=0),
         final=final,
-        best={key: max(value for _, value in points) for key, points in measured.items()},
+        best={key: max(points.values(), key=lambda found: found.value) for key, points in measured.items()},
         goal=None if goal is None else goal.name,
-        ahead={key: final[key] - value for key, value in goals.items()},
-        reached={key: epochs_to_reach(measured[key], value) for key, value in goals.items()},
+        ahead={key: _difference(final[key], reached) for key, reached in goals.items()},
+        reached={key: epochs_to_reach(measured[key], reached.value) for key, reached in goals.items()},
     )
+
+
+def _last(points: Mapping[int, Measured]) -> Measured:
+    return points[max(points)]
+
+
+def _difference(one: Measured, other: Measured) -> Measured:
+    known = one.error is not None and other.error is not None
+    return Measured(one.value - other.value, math.hypot(one.error or 0, other.error or 0) if known else None)
 
 
 def _teacher_path(run: RunRecord) -> Path | None:

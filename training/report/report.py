@@ -3,22 +3,27 @@
 DIR/report/overview.png                             the three accuracies side by side
 DIR/report/{pretext,linear,retrieval,losses}.png    one each
 DIR/report/table.md                                 for a README
+DIR/report/table.csv                                a row a run, every figure unrounded, for programs
 DIR/report/index.html                               everything, in one file
 """
 
+import csv
+import io
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from pclkd.sharding.common.errors import InputError
 from pclkd.sharding.common.files import write_text
 from pclkd.training.report import charts
-from pclkd.training.report.comparison import METRICS, Standing, compare_runs
+from pclkd.training.report.comparison import METRICS, Measured, Standing, compare_runs
 from pclkd.training.report.page import Table, render_page
 from pclkd.training.runs.run_folder import find_runs
 
-__all__ = ["evaluation_table", "markdown_table", "run_table", "teacher_table", "write_report"]
+__all__ = ["csv_table", "evaluation_table", "markdown_table", "run_table", "teacher_table", "write_report"]
 
 _NOTHING = "–"
+_ERROR = " ± the standard error over videos (what another seed would change is not in it)"
 
 
 def write_report(directory: str | Path) -> Path:
@@ -38,12 +43,15 @@ def write_report(directory: str | Path) -> Path:
         )
     folder = directory / "report"
     folder.mkdir(exist_ok=True)
-    charts.draw_overview(folder / "overview.png", standings)
+    runs = [standing for standing in standings if standing.role != "control"]
+    charts.draw_overview(folder / "overview.png", runs)
     for metric in METRICS:
-        charts.draw_metric(folder / f"{metric.protocol}.png", metric, standings)
-    charts.draw_losses(folder / "losses.png", standings)
-    tables = [table for make in (run_table, teacher_table, evaluation_table) if (table := make(standings)) is not None]
+        charts.draw_metric(folder / f"{metric.protocol}.png", metric, runs)
+    charts.draw_losses(folder / "losses.png", runs)
+    made = (run_table(runs), teacher_table(runs), evaluation_table(standings))
+    tables = [table for table in made if table is not None]
     write_text(folder / "table.md", "\n".join(markdown_table(table) for table in tables))
+    write_text(folder / "table.csv", csv_table(standings))
     page = folder / "index.html"
     pictures = {name: (folder / f"{name}.png").read_bytes() for name in ("overview", "losses")}
     write_text(page, render_page(standings, tables, pictures))
@@ -58,8 +66,8 @@ def run_table(standings: Sequence[Standing]) -> Table:
         what = [standing.run.name, standing.backbone, standing.teacher or _NOTHING, parameters, str(standing.epochs)]
         rows.append(what + [_accuracy(standing, metric.key) for metric in METRICS])
     note = (
-        "Percent of the validation videos after the last epoch; in brackets the best epoch, which was picked by "
-        "looking at those same videos."
+        f"Percent of the validation videos after the last epoch{_ERROR}; in brackets the best epoch, which was picked "
+        "by looking at those same videos."
     )
     return Table("Runs", note, rows)
 
@@ -72,8 +80,9 @@ def teacher_table(standings: Sequence[Standing]) -> Table | None:
             own = "" if standing.role == "student" else " (not its teacher)"
             rows.append([standing.run.name, standing.goal + own, *(_progress(standing, m.key) for m in METRICS)])
     note = (
-        "Percentage points above or below the teacher's final value, and the first measured epoch at or above it. A "
-        "run that had no teacher is held against the same value, as the yardstick."
+        "Percentage points above or below the teacher's final value, and the first measured epoch at or above it. The "
+        "standard error is that of two networks measured on different videos: as a rule too large, since they saw the "
+        "same ones. A run that had no teacher is held against the same value, as the yardstick."
     )
     return Table("Against the teacher", note, rows) if len(rows) > 1 else None
 
@@ -82,7 +91,7 @@ def evaluation_table(standings: Sequence[Standing]) -> Table | None:
     """A row a run: every percentage in its eval-<protocol>.json files, but those of single classes."""
     found = {
         standing.run.name: {
-            (protocol, name): float(value)
+            (protocol, name): Measured.of(content, name)
             for protocol, content in standing.run.evals.items()
             for name, value in content.items()
             if name.endswith("_pct") and "_class" not in name and isinstance(value, int | float)
@@ -93,12 +102,49 @@ def evaluation_table(standings: Sequence[Standing]) -> Table | None:
     rows = [["run", *(_evaluation_heading(*column) for column in columns)]]
     for run, figures in found.items():
         if figures:
-            cells = [f"{figures[column]:.1f}" if column in figures else _NOTHING for column in columns]
+            cells = [str(figures[column]) if column in figures else _NOTHING for column in columns]
             rows.append([run, *cells])
     note = (
-        "What train-kd evaluate found, percent of the test videos; the number of clips a video may differ from above."
+        f"What train-kd evaluate found, percent of the test videos{_ERROR}; the number of clips a video may differ from "
+        "above."
     )
+    if any(standing.role == "control" for standing in standings):
+        note += " Controls, by train-kd controls: what PCL is measured against."
     return Table("Evaluation", note, rows) if len(rows) > 1 else None
+
+
+def csv_table(standings: Sequence[Standing]) -> str:
+    """A row a run: the figures of all tables, unrounded, errors beside them; empty where there is none."""
+    rows = [_csv_row(standing) for standing in standings]
+    text = io.StringIO()
+    names = dict.fromkeys(name for row in rows for name in row)
+    writer = csv.DictWriter(text, list(names), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def _csv_row(standing: Standing) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "run": standing.run.name,
+        "role": standing.role,
+        "backbone": standing.backbone,
+        "teacher": standing.teacher,
+        "against": standing.goal,
+        "parameters": standing.parameters,
+        "epochs": standing.epochs,
+    }
+    for kind, figures in (("val", standing.final), ("best", standing.best), ("ahead", standing.ahead)):
+        for metric in METRICS:
+            name = f"{kind}/{metric.key.removeprefix('val/')}"
+            row[name], row[f"{name}_se"] = figures.get(metric.key, (None, None))
+    for metric in METRICS:
+        row[f"reached/{metric.key.removeprefix('val/')}"] = standing.reached.get(metric.key)
+    for protocol, content in standing.run.evals.items():
+        for name, value in content.items():
+            if name.endswith(("_pct", "_pct_se")) and isinstance(value, int | float):
+                row[f"eval/{protocol}/{name}"] = value
+    return row
 
 
 def markdown_table(table: Table) -> str:
@@ -111,14 +157,15 @@ def markdown_table(table: Table) -> str:
 def _accuracy(standing: Standing, key: str) -> str:
     if key not in standing.final:
         return _NOTHING
-    return f"{standing.final[key]:.1f} ({standing.best[key]:.1f})"
+    return f"{standing.final[key]} ({standing.best[key].value:.1f})"
 
 
 def _progress(standing: Standing, key: str) -> str:
     if key not in standing.ahead:
         return _NOTHING
     epoch = standing.reached[key]
-    points = f"{standing.ahead[key]:+.1f}".replace("-", "\u2212")
+    ahead = standing.ahead[key]
+    points = ("+" if ahead.value >= 0 else "") + str(ahead).replace("-", "\u2212")
     return f"{points} ({'not reached' if epoch is None else f'epoch {epoch}'})"
 
 

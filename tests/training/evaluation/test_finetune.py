@@ -29,6 +29,7 @@ def test_figures_counted_by_hand() -> None:
     found = accuracy_figures(logits, labels, tuple("abcdefg"))
     assert found["finetune_top1_pct"] == 50
     assert found["finetune_top5_pct"] == 75
+    assert found["finetune_top1_pct_se"] == pytest.approx(100 * (1 / 3 / 4) ** 0.5)  # variance of 1, 1, 0, 0: 1/3
     assert found["by_class_pct"] == {"a": 50, "b": 50}
     assert found["confusion"][0] == [1, 0, 0, 0, 0, 1, 0] and found["confusion"][1] == [1, 1, 0, 0, 0, 0, 0]
     assert sum(map(sum, found["confusion"])) == found["test_videos"] == 4
@@ -68,6 +69,9 @@ def test_several_splits_give_each_and_the_mean(run: Path, synthetic_shards: Path
     found = json.loads(done.output)
     each = [found["by_split"][number]["knn_top1_pct"] for number in numbers]
     assert found["knn_top1_pct"] == pytest.approx(sum(each) / len(each))
+    errors = [found["by_split"][number]["knn_top1_pct_se"] for number in numbers]
+    assert found["knn_top1_pct_se"] == pytest.approx(sum(error**2 for error in errors) ** 0.5 / len(errors))
+    assert max(errors) > 0
     assert found["test_videos"] == sum(found["by_split"][number]["test_videos"] for number in numbers)
     missing = cli("evaluate", run, "--data", synthetic_shards, "--protocol", "knn", "--split", 9)
     assert missing.exit_code == 2 and "no split 9" in missing.output

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pclkd.training.evaluation.probes import knn_accuracy, linear_probe, retrieval_at_k
+from pclkd.training.evaluation.probes import knn_vote, linear_probe, retrieval_at_k
 
 
 def blobs(seed: int, n: int, classes: int = 3, dim: int = 5, spread: float = 1.0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -41,9 +41,9 @@ def test_probe_finds_the_optimum_that_gradient_descent_finds(seed: int) -> None:
     x, y = blobs(seed, 60, spread=2.5)
     tx, ty = blobs(seed + 10, 200, spread=2.5)
     wanted = newton_probe(x.double().numpy(), y.numpy(), tx.double().numpy(), 3, 1e-2)
-    accuracy = linear_probe(x, y, tx, ty, classes=3)
-    assert accuracy == pytest.approx(100 * (wanted == ty.numpy()).mean(), abs=0.51)
-    assert 50 < accuracy < 100
+    hits = linear_probe(x, y, tx, ty, classes=3).numpy()
+    assert (hits != (wanted == ty.numpy())).sum() <= 1  # a video on the border
+    assert 100 < hits.sum() < 200
 
 
 def test_probe_survives_dead_features_and_any_scale() -> None:
@@ -51,12 +51,12 @@ def test_probe_survives_dead_features_and_any_scale() -> None:
     tx, ty = blobs(1, 60)
     plain = linear_probe(x, y, tx, ty, classes=3)
     dead = [torch.cat([1e4 * part, torch.full((60, 1), 7.0)], 1) for part in (x, tx)]
-    assert linear_probe(dead[0], y, dead[1], ty, classes=3) == pytest.approx(plain)
+    assert torch.equal(linear_probe(dead[0], y, dead[1], ty, classes=3), plain) and plain.any()
 
 
 def test_probe_ignores_labels_it_never_saw() -> None:
     x, y = blobs(0, 60)
-    assert linear_probe(x, y, x, y + 3, classes=6) == 0
+    assert not linear_probe(x, y, x, y + 3, classes=6).any()
 
 
 @given(seed=st.integers(0, 50), train=st.integers(1, 30), test=st.integers(1, 12))
@@ -66,12 +66,12 @@ def test_retrieval_equals_a_loop(seed: int, train: int, test: int) -> None:
     found = retrieval_at_k(x, y, tx, ty)
     a, b = x.double().numpy(), tx.double().numpy()
     for k, value in found.items():
-        hits = 0
+        hits = []
         for query, label in zip(b, ty.tolist(), strict=True):
             cosine = [query @ row / np.linalg.norm(query) / np.linalg.norm(row) for row in a]
             nearest = sorted(range(train), key=lambda i: -cosine[i])[:k]
-            hits += any(int(y[i]) == label for i in nearest)
-        assert value == pytest.approx(100 * hits / test)
+            hits.append(any(int(y[i]) == label for i in nearest))
+        assert value.tolist() == hits
     assert list(found) == [1, 5, 10, 20, 50]
 
 
@@ -79,7 +79,7 @@ def test_knn_against_a_loop_over_voters() -> None:
     generator = torch.Generator().manual_seed(5)
     train, test = (torch.randn(n, 6, generator=generator) for n in (30, 17))
     train_labels, test_labels = (torch.randint(4, (n,), generator=generator) for n in (30, 17))
-    hits = 0
+    hits = []
     for query, label in zip(test.double().tolist(), test_labels.tolist(), strict=True):
         cosines = []
         for row, own in zip(train.double().tolist(), train_labels.tolist(), strict=True):
@@ -89,8 +89,8 @@ def test_knn_against_a_loop_over_voters() -> None:
         votes = [0.0] * 4
         for cosine, own in sorted(cosines, reverse=True)[:7]:
             votes[own] += math.exp(cosine / 0.2)
-        hits += votes.index(max(votes)) == label
-    got = knn_accuracy(train, train_labels, test, test_labels, classes=4, k=7, temperature=0.2)
-    assert got == pytest.approx(100 * hits / 17)
-    assert knn_accuracy(train, train_labels, train, train_labels, classes=4, k=1) == 100
-    assert knn_accuracy(train[:3], train_labels[:3], test, test_labels, classes=4, k=20) >= 0
+        hits.append(votes.index(max(votes)) == label)
+    got = knn_vote(train, train_labels, test, test_labels, classes=4, k=7, temperature=0.2)
+    assert got.tolist() == hits
+    assert knn_vote(train, train_labels, train, train_labels, classes=4, k=1).all()
+    assert len(knn_vote(train[:3], train_labels[:3], test, test_labels, classes=4, k=20)) == 17

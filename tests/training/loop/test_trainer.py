@@ -65,8 +65,11 @@ def test_a_run_leaves_all_its_files(teacher: Path) -> None:
     assert names == {"settings.json", "env.json", "metrics.jsonl", "tensorboard", "last.pt"}
     assert [record["epoch"] for record in epochs(teacher)] == [0, 1, 2]
     last = epochs(teacher)[-1]
-    for name in ("val/pretext_top1_pct", "val/linear_top1_pct", "val/retrieval_r1_pct"):
-        assert 0 <= last[name] <= 100
+    recalls = (f"retrieval_r{k}" for k in (1, 5, 10))
+    for name in ("pretext_top1", "linear_top1", "knn_top1", *recalls):
+        assert 0 <= last[f"val/{name}_pct"] <= 100
+        assert 0 <= last[f"val/{name}_pct_se"] <= 50
+    assert any(name.startswith("val/pretext_class") for name in last)
     assert last["throughput/clips_per_s"] > 0 and last["data/quarantined_samples"] == 0
     assert any((teacher / "tensorboard").iterdir())
     settings = json.loads((teacher / "settings.json").read_text())

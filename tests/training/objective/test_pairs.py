@@ -83,4 +83,4 @@ def test_eight_real_videos_are_learned_by_heart(name: str, real_shards: Path) ->
         features = student.features(clips.clips).mean(1)
     # Each video a class of its own: the features must tell all eight apart.
     identity = torch.arange(len(samples))
-    assert linear_probe(features, identity, features, identity, classes=len(samples), penalty=1e-4) == 100
+    assert linear_probe(features, identity, features, identity, classes=len(samples), penalty=1e-4).all()

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib.figure import Figure
 
 from pclkd.training.report.chart_style import choose_looks, spread
-from pclkd.training.report.charts import loss_points, loss_terms
-from pclkd.training.report.comparison import Standing
+from pclkd.training.report.charts import draw_accuracy, loss_points, loss_terms
+from pclkd.training.report.comparison import METRICS, Standing
 from pclkd.training.runs.run_folder import RunRecord
 
 POSITIONS = st.lists(st.floats(0, 100), min_size=1, max_size=8)
@@ -87,3 +88,19 @@ def test_the_losses_are_those_that_any_run_has_as_its_folder_tells_them(tmp_path
     assert terms["own"] == {"title": "My own", "unit": "metres"}
     assert terms["kd_feature"]["unit"] == "squared length"
     assert list(loss_terms([standing(tmp_path, "student", old)])) == ["kd_feature", "kd_relation"]
+
+
+def test_curves_lie_in_a_band_of_one_standard_error(tmp_path):
+    key = METRICS[0].key
+    lines = [{"epoch": 0, key: 20.0, f"{key}_se": 4.0}, {"epoch": 1, key: 50.0, f"{key}_se": 3.0}]
+    axes = Figure().subplots()
+    runs = [standing(tmp_path, "student", record(tmp_path, epochs=lines))]
+    draw_accuracy(axes, METRICS[0], runs, choose_looks(runs))
+    (band,) = axes.collections
+    corners = {tuple(point) for path in band.get_paths() for point in path.vertices.tolist()}
+    assert corners == {(0, 16), (0, 24), (1, 47), (1, 53)}
+    old = Figure().subplots()
+    runs = [standing(tmp_path, "student", record(tmp_path, epochs=[{"epoch": 0, key: 20.0}, {"epoch": 1, key: 50.0}]))]
+    draw_accuracy(old, METRICS[0], runs, choose_looks(runs))
+    assert [path for band in old.collections for path in band.get_paths()] == []  # no error known, no band
+    assert old.lines[0].get_ydata().tolist() == [20, 50]

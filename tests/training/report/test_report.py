@@ -1,4 +1,5 @@
 import base64
+import csv
 import json
 import re
 import subprocess
@@ -11,7 +12,7 @@ import pytest
 from PIL import Image
 
 from pclkd.sharding.common.errors import InputError
-from pclkd.training.report.comparison import METRICS, compare_runs, epochs_to_reach
+from pclkd.training.report.comparison import METRICS, Measured, compare_runs, epochs_to_reach
 from pclkd.training.report.page import Table
 from pclkd.training.report.report import markdown_table, write_report
 from pclkd.training.runs.run_folder import append_metrics, find_runs, read_run
@@ -86,6 +87,61 @@ def test_the_tables_hold_the_values_derived_by_hand(runs):
     assert rows[10] == control
     assert rows[11] == ["run", "linear top1 %", "retrieval r1 %", "retrieval r5 %"]
     assert rows[13:] == [["student", "41.3", "16.0", "33.3"]]
+
+
+@pytest.fixture
+def measured_runs(tmp_path):
+    """A teacher and a student with standard errors, and a control beside them."""
+    root = tmp_path / "measured"
+    write_run(root / "teacher", {PRETEXT: [20, 50], f"{PRETEXT}_se": [4, 3]})
+    write_run(
+        root / "student",
+        {PRETEXT: [20, 70, 60], f"{PRETEXT}_se": [4, 5, 4], LINEAR: [10, 20, 30]},
+        teacher=str(root / "teacher"),
+        evals={"linear": {"linear_top1_pct": 41.26, "linear_top1_pct_se": 5.04, "test_videos": 9}},
+    )
+    control = {"linear": {"linear_top1_pct": 25.0, "linear_top1_pct_se": 4.41}}
+    path = write_run(root / "control-motion", {}, backbone={"name": "hand-made"}, evals=control)
+    settings = json.loads((path / "settings.json").read_text())
+    (path / "settings.json").write_text(json.dumps({**settings, "control": "motion"}))
+    (path / "metrics.jsonl").unlink()
+    return root
+
+
+def test_errors_stand_beside_accuracies_and_add_up_in_differences(measured_runs):
+    page = write_report(measured_runs).read_text()
+    rows = rows_of((measured_runs / "report" / "table.md").read_text())
+    assert [row[0] for row in rows] == ["run", "---", "teacher", "student"] + ["run", "---", "student"] * 2 + [
+        "control-motion"
+    ]
+    assert rows[2][5:] == ["50.0 ± 3.0 (50.0)", "–", "–"]
+    assert rows[3][5:] == ["60.0 ± 4.0 (70.0)", "30.0 (30.0)", "–"]
+    assert rows[6][2] == "+10.0 ± 5.0 (epoch 1)"  # 3 and 4
+    assert rows[7:] == [
+        ["run", "linear top1 %"],
+        ["---", "---:"],
+        ["student", "41.3 ± 5.0"],
+        ["control-motion", "25.0 ± 4.4"],
+    ]
+    assert "41.3 ± 5.0" in page and "25.0 ± 4.4" in page
+
+
+def test_the_csv_has_a_row_a_run_with_every_figure_and_its_error(measured_runs):
+    write_report(measured_runs)
+    with (measured_runs / "report" / "table.csv").open(newline="") as file:
+        rows = {row["run"]: row for row in csv.DictReader(file)}
+    assert list(rows) == ["teacher", "student", "control-motion"]
+    student, control = rows["student"], rows["control-motion"]
+    wanted = {
+        "role": "student", "teacher": "teacher", "against": "teacher", "epochs": "2",
+        PRETEXT: "60.0", f"{PRETEXT}_se": "4.0", LINEAR: "30.0", f"{LINEAR}_se": "", RETRIEVAL: "",
+        "best/pretext_top1_pct": "70.0", "best/pretext_top1_pct_se": "5.0",
+        "ahead/pretext_top1_pct": "10.0", "ahead/pretext_top1_pct_se": "5.0", "reached/pretext_top1_pct": "1",
+        "eval/linear/linear_top1_pct": "41.26", "eval/linear/linear_top1_pct_se": "5.04",
+    }  # fmt: skip
+    assert {name: student[name] for name in wanted} == wanted
+    assert (control["role"], control["backbone"], control[PRETEXT]) == ("control", "hand-made", "")
+    assert control["eval/linear/linear_top1_pct"] == "25.0"
 
 
 def test_roles_and_order(runs):
@@ -194,10 +250,10 @@ def test_a_teacher_is_found_by_path_before_name(tmp_path):
     write_run(root / "pupil", {PRETEXT: [60.0]}, teacher=str(old))
     runs = [read_run(old), *find_runs(root)]
     by_name = {s.run.path: s for s in compare_runs(runs)}
-    assert by_name[(root / "pupil").resolve()].ahead == {PRETEXT: -30.0}
+    assert by_name[(root / "pupil").resolve()].ahead == {PRETEXT: (-30.0, None)}
     # Moved away from its teacher's path, the folder's name tells.
     moved = {s.run.name: s for s in compare_runs(find_runs(root))}
-    assert moved["pupil"].ahead == {PRETEXT: 10.0}
+    assert moved["pupil"].ahead == {PRETEXT: (10.0, None)}
 
 
 def test_a_run_is_not_its_own_teacher(tmp_path):
@@ -211,7 +267,8 @@ def test_a_run_is_not_its_own_teacher(tmp_path):
     [([1, 2, 3], 2, 1), ([1, 2, 3], 2.5, 2), ([3, 1, 3], 3, 0), ([1, 2], 3, None), ([], 0, None)],
 )
 def test_epochs_to_reach(values, goal, epoch):
-    assert epochs_to_reach(list(enumerate(values)), goal) == epoch
+    points = {number: Measured(value, None) for number, value in enumerate(values)}
+    assert epochs_to_reach(points, goal) == epoch
 
 
 def test_a_pipe_in_a_name_does_not_break_the_table():
