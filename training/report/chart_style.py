@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pclkd.training.report.comparison import Standing
+from pclkd.training.report.seeds import SEEDS
 
 __all__ = ["STYLE", "Look", "choose_looks", "spread"]
 
@@ -77,7 +78,8 @@ def choose_looks(standings: Sequence[Standing]) -> list[Look]:
     used = dict.fromkeys(("teacher", "student", "alone"), 0)
     looks = []
     for standing in standings:
-        number, name = used[standing.role], standing.run.name
+        number, seeds = used[standing.role], standing.run.settings.get(SEEDS)
+        name = f"{standing.run.name}, median of {seeds} seeds" if seeds else standing.run.name
         used[standing.role] += 1
         if standing.role == "teacher":
             line = {"color": _pick(_TEACHERS, number), "linestyle": _DASHED, "linewidth": 2.0}

@@ -18,6 +18,7 @@ from pclkd.sharding.common.files import write_text
 from pclkd.training.report import charts
 from pclkd.training.report.comparison import METRICS, Measured, Standing, compare_runs
 from pclkd.training.report.page import Table, render_page
+from pclkd.training.report.seeds import group_seeds, median_run, seed_table
 from pclkd.training.runs.run_folder import find_runs
 
 __all__ = ["csv_table", "evaluation_table", "markdown_table", "run_table", "teacher_table", "write_report"]
@@ -44,11 +45,13 @@ def write_report(directory: str | Path) -> Path:
     folder = directory / "report"
     folder.mkdir(exist_ok=True)
     runs = [standing for standing in standings if standing.role != "control"]
-    charts.draw_overview(folder / "overview.png", runs)
+    groups = group_seeds(runs)
+    medians = compare_runs([median_run(group) for group in groups])
+    charts.draw_overview(folder / "overview.png", medians)
     for metric in METRICS:
-        charts.draw_metric(folder / f"{metric.protocol}.png", metric, runs)
-    charts.draw_losses(folder / "losses.png", runs)
-    made = (run_table(runs), teacher_table(runs), evaluation_table(standings))
+        charts.draw_metric(folder / f"{metric.protocol}.png", metric, medians)
+    charts.draw_losses(folder / "losses.png", medians)
+    made = (seed_table(groups), run_table(runs), teacher_table(medians), evaluation_table(standings))
     tables = [table for table in made if table is not None]
     write_text(folder / "table.md", "\n".join(markdown_table(table) for table in tables))
     write_text(folder / "table.csv", csv_table(standings))
