@@ -224,10 +224,13 @@ def evaluate(
 @main.command()
 @click.argument("directory", type=click.Path(path_type=Path))
 def report(directory: Path) -> None:
-    """Draw the curves and the table of all runs in DIRECTORY; writes DIRECTORY/report/."""
+    """Draw the curves and the tables of a study, or of all runs, in DIRECTORY; writes DIRECTORY/report/."""
+    from pclkd.training.findings.records import is_study
+    from pclkd.training.findings.report import write_study_report
     from pclkd.training.report.report import write_report
 
-    click.echo(f"wrote {write_report(directory)}")
+    page = write_study_report(directory) if is_study(directory) else write_report(directory)
+    click.echo(f"wrote {page}")
 
 
 @main.command()

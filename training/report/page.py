@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pclkd.training.report.comparison import Standing
+from pclkd.training.runs.run_folder import RunRecord
 
-__all__ = ["Table", "render_page"]
+__all__ = ["Table", "render_environments", "render_page"]
 
 _CSS = """
 :root { color-scheme: light; }
@@ -86,7 +87,7 @@ def render_page(standings: Sequence[Standing], tables: Sequence[Table], pictures
         _section("Accuracy by epoch", _picture(pictures["overview"], "accuracy against epochs, a curve a run")),
         *(_section(table.title, _table(table)) for table in tables),
         _section("Training losses", _picture(pictures["losses"], "training losses against epochs, a curve a run")),
-        _section("Measured on", _environments(standings)),
+        _section("Measured on", render_environments([standing.run for standing in standings])),
         _section("Settings", "".join(_settings(standing) for standing in standings)),
     ]
     body = "\n".join(parts)
@@ -120,11 +121,11 @@ def _table(table: Table) -> str:
     return f'{scroll}\n<p class="note">{_text(table.note)}</p>'
 
 
-def _environments(standings: Sequence[Standing]) -> str:
+def render_environments(runs: Sequence[RunRecord]) -> str:
     """One line for all runs that were made on the same machine with the same versions."""
     machines: dict[str, list[str]] = {}
-    for standing in standings:
-        machines.setdefault(_environment(standing.run.environment), []).append(standing.run.name)
+    for run in runs:
+        machines.setdefault(_environment(run.environment), []).append(run.name)
     items = [
         f"<li><b>{_text(', '.join(names))}</b>: {_text(machine or 'not recorded')}</li>"
         for machine, names in machines.items()

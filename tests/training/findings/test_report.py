@@ -1,0 +1,339 @@
+import csv
+import importlib.util
+import json
+import math
+import re
+import shutil
+import subprocess
+import sys
+import time
+from html.parser import HTMLParser
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+from PIL import Image
+from scipy import stats
+
+from pclkd.sharding.common.errors import InputError
+from pclkd.training.findings.report import write_study_report
+
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+
+
+def load_recomputed():
+    path = Path(__file__).with_name("recomputed.py")
+    spec = importlib.util.spec_from_file_location("recomputed", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+anew = load_recomputed()
+
+
+def rows_of(folder, name):
+    with (folder / "report" / f"{name}.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def tables_of(folder):
+    """title -> rows of cells."""
+    found = {}
+    for part in (folder / "report" / "study.md").read_text().split("## ")[1:]:
+        heading, _, body = part.partition("\n")
+        lines = [line for line in body.splitlines() if line.startswith("|")]
+        found[heading] = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines]
+        del found[heading][1]
+    return found
+
+
+def in_words(value, question):
+    if math.isinf(value):
+        return "never"
+    gain = question in {"area", "end", "above_teacher"}
+    return (f"{value:+.1f}" if gain else f"{value:.2f}").replace("-", "−")
+
+
+TAIL = stats.norm.cdf(-math.sqrt(5 / 4) * stats.t.ppf(0.975, 4))
+TITLES = {"c3d": "C3D", "r3d": "R3D", "r2plus1d": "R(2+1)D"}
+HEADINGS = {
+    "passing": "passes its teacher: epochs ÷ the teacher's epochs",
+    "passing_own": "passes its teacher: epochs ÷ those of the teacher to the same level",
+    "control_passing": "without a teacher: epochs to the same level ÷ the teacher's epochs",
+    "area": "first half: student − without a teacher",
+    "end": "end: student − without a teacher",
+    "above_teacher": "end: student − its teacher",
+}
+METRIC_TITLES = dict(zip(anew.METRICS, ("Pretext task", "Action: linear probe", "Action: retrieval R@1"), strict=True))
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory, write_study):
+    folder = write_study(tmp_path_factory.mktemp("study") / "study")
+    write_study_report(folder)
+    return folder
+
+
+def test_every_number_of_the_report_is_what_the_metrics_say(study):
+    plan = json.loads((study / "study.json").read_text())
+    numbers, tables = anew.students(study), tables_of(study)
+    for row in rows_of(study, "students"):
+        for question in HEADINGS:
+            assert float(row[question]) == pytest.approx(numbers[row["student"], question, row["metric"]], abs=1e-9)
+
+    def of(pairs, question, metric):
+        groups = [
+            [
+                numbers[run["name"], question, metric]
+                for run in plan["runs"]
+                if run["kind"] == "student" and run["group"] == group
+                if (run["teacher"].split("-")[1], run["backbone"]) in pairs
+            ]
+            for group in range(5)
+        ]
+        return anew.answer(groups, question, TAIL)
+
+    told = {(row["about"], row["question"], row["metric"]): row for row in rows_of(study, "answers")}
+    checked = 0
+    for metric, title in METRIC_TITLES.items():
+        for question, heading in HEADINGS.items():
+            matrix = tables[f"{title}: {heading}"]
+            assert matrix[0][1:] == list(TITLES.values())
+            for (teacher, name), cells in zip(TITLES.items(), matrix[1:], strict=True):
+                assert cells[0] == name
+                for student, cell in zip(TITLES, cells[1:], strict=True):
+                    value, low, high = of({(teacher, student)}, question, metric)
+                    row = told[f"{TITLES[student]} taught by {name}", question, metric]
+                    assert [float(row[k]) for k in ("value", "low", "high")] == pytest.approx([value, low, high])
+                    words = [in_words(number, question) for number in (value, low, high)]
+                    assert cell.lstrip("✓✗? ") == "{} ({} to {})".format(*words)
+                    checked += 1
+        same = {(name, name) for name in TITLES}
+        crossed = {(a, b) for a in TITLES for b in TITLES} - same
+        claims = tables[f"Claims by numbers: {title}"][1:]
+        for row, verdicts in zip(claims, tables["Verdicts"][1:], strict=True):
+            pairs = crossed if row[0].endswith("across architectures") else same
+            question = next(r["question"] for r in told.values() if r["about"] == row[0])
+            value, low, high = of(pairs, question, metric)
+            assert row[2].split()[0] == in_words(value, question)
+            assert row[3] == f"{in_words(low, question)} to {in_words(high, question)}"
+            if question == "passing":
+                word = "✓ held" if high <= 0.5 else "✗ did not hold" if low > 0.5 else "? not decided"
+            else:
+                word = "✓ held" if low > 0 else "✗ did not hold" if high < 1 else "? not decided"
+            assert row[1] == verdicts[1 + anew.METRICS.index(metric)] == word
+            checked += 1
+    assert checked == 3 * (6 * 9 + 8)
+    for row in tables["Runs"][1:]:
+        for metric, cell in zip(anew.METRICS, row[9:], strict=True):
+            values = anew.curve(study / row[0], metric)
+            assert cell == f"{anew.final(values):.1f} ({values[20]:.1f})"
+    curves = {(row["run"], int(row["epoch"]), row["metric"]): float(row["value"]) for row in rows_of(study, "curves")}
+    assert len(curves) == 75 * 21 * 3
+    assert all(
+        anew.curve(study / "baseline-r3d-s0", m)[e] == curves["baseline-r3d-s0", e, m]
+        for m in METRIC_TITLES
+        for e in range(21)
+    )
+
+
+def test_the_figures_draw_the_runs_and_their_medians(study):
+    root = ElementTree.parse(study / "report" / "figure-5-pretext.svg").getroot()
+    space = "{http://www.w3.org/2000/svg}"
+    left, right, first, last = map(float, root.get("data-x").split())
+    bottom, top, low, high = map(float, root.get("data-y").split())
+
+    def values(node):
+        points = [map(float, point.split(",")) for point in node.get("points").split()]
+        return {
+            round(first + (x - left) / (right - left) * (last - first)): low
+            + (bottom - y) / (bottom - top) * (high - low)
+            for x, y in points
+        }
+
+    lines = {group.get("data-label"): group for group in root.iter(f"{space}g")}
+    assert list(lines) == ["R3D, teacher", "R3D, no teacher", "R3D, student"]
+    for group in lines.values():
+        drawn = [line for line in group.iter(f"{space}polyline") if line.get("class") == "run"]
+        measured = [anew.curve(study / line.get("data-run"), "val/pretext_top1_pct") for line in drawn]
+        assert len(drawn) == 5
+        for line, curve in zip(drawn, measured, strict=True):
+            assert values(line) == pytest.approx(curve, abs=0.03)
+        middle = next(line for line in group.iter(f"{space}polyline") if line.get("class") == "median")
+        assert values(middle) == pytest.approx({e: sorted(c[e] for c in measured)[2] for e in range(21)}, abs=0.03)
+    for number in range(3, 10):
+        with Image.open(study / "report" / f"figure-{number}.png") as picture:
+            picture.load()
+            assert picture.width >= 1200
+
+
+class _Reader(HTMLParser):
+    def __init__(self):
+        super().__init__()
+        self.open, self.loads, self.tags = [], [], []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.loads += [value for name, value in attrs if name in {"href", "src", "action", "srcset", "data"}]
+        if tag not in {"meta", "input"}:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        pass
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def test_the_page_needs_nothing_beside_it(study):
+    text = (study / "report" / "index.html").read_text()
+    reader = _Reader()
+    reader.feed(text)
+    reader.close()
+    assert reader.open == [] and reader.loads == []
+    assert "link" not in reader.tags and not re.search(r"https?:|url\(|@import|\bfetch\b", text)
+
+
+def test_the_same_study_gives_the_same_bytes(study, tmp_path):
+    again = shutil.copytree(study, tmp_path / "again")
+    write_study_report(again)
+    files = sorted(path.name for path in (study / "report").iterdir())
+    assert len(files) == 1 + 1 + 3 + 7 * 4
+    assert [n for n in files if (study / "report" / n).read_bytes() != (again / "report" / n).read_bytes()] == []
+
+
+def test_75_runs_of_100_epochs_are_small_and_quick(tmp_path, write_study):
+    folder = write_study(tmp_path / "study", epochs=100, error=2.0)
+    before = time.process_time()
+    page = write_study_report(folder)
+    assert time.process_time() - before < 20
+    assert page.stat().st_size < 3e6
+
+
+def test_half_a_study(tmp_path, write_study):
+    folder = write_study(tmp_path / "study", backbones=("r3d", "c3d"), repetitions=2)
+    shutil.rmtree(folder / "control-c3d-s101")
+    shutil.rmtree(folder / "r3d-from-c3d-s101")
+    (folder / "c3d-from-r3d-s101" / "metrics.jsonl").unlink()
+    cut = folder / "r3d-from-r3d-s100" / "metrics.jsonl"
+    cut.write_text("".join(cut.read_text().splitlines(keepends=True)[:13]) + '{"kind": "ep')
+    write_study_report(folder)
+    tables = tables_of(folder)
+    assert tables["Missing: 4 of 16 runs"][1:] == [
+        ["control-c3d-s101", "not begun"],
+        ["r3d-from-r3d-s100", "12 of 20"],
+        ["r3d-from-c3d-s101", "not begun"],
+        ["c3d-from-r3d-s101", "not begun"],
+    ] or sorted(tables["Missing: 4 of 16 runs"][1:]) == [
+        ["c3d-from-r3d-s101", "not begun"],
+        ["control-c3d-s101", "not begun"],
+        ["r3d-from-c3d-s101", "not begun"],
+        ["r3d-from-r3d-s100", "12 of 20"],
+    ]
+    numbers = {(row["student"], row["metric"]): row for row in rows_of(folder, "students")}
+    pretext = anew.METRICS[0]
+    # Half of its epochs are done, which is enough for the area and for nothing else.
+    went_on = numbers["r3d-from-r3d-s100", pretext]
+    assert went_on["area"] and not went_on["end"] and not went_on["passing"] and went_on["control_passing"]
+    alone = numbers["c3d-from-c3d-s101", pretext]
+    assert alone["passing"] and not alone["end"] and not alone["control_passing"]
+    assert not any(numbers["r3d-from-c3d-s101", pretext][q] for q in ("passing", "area", "end", "above_teacher"))
+    verdicts = {cell for row in tables["Verdicts"][1:] for cell in row[1:]}
+    assert verdicts == {"? not decided"}  # of two repetitions
+
+
+def test_a_study_that_has_but_a_baseline(tmp_path, write_study):
+    def only_one(plan):
+        plan["runs"] = plan["runs"][:1]
+
+    folder = write_study(tmp_path / "study", change=only_one)
+    write_study_report(folder)
+    assert [p.name for p in (folder / "report").glob("figure-*.png")] == ["figure-3.png"]
+    assert list(tables_of(folder)) == ["Beside published figures (UCF101)", "Runs"]
+
+
+def test_shares_of_the_videos_and_what_is_distilled(tmp_path, write_study):
+    def extend(plan):
+        for kind, value in (("fraction", 0.25), ("terms", "feature")):
+            for run in [r for r in plan["runs"] if r["fraction"] == 1 and r["terms"] == "pretext"]:
+                if run["kind"] == "student" or (kind == "fraction" and run["kind"] == "control"):
+                    plan["runs"].append({**run, kind: value, "name": f"{run['name']}-{value}"})
+
+    folder = write_study(tmp_path / "study", backbones=("r3d",), repetitions=5, change=extend)
+    write_study_report(folder)
+    tables, numbers = tables_of(folder), anew.students(folder)
+    for heading, names in (("What is distilled", ("pretext", "feature")), ("Fewer training videos", ("100 %", "25 %"))):
+        rows = tables[f"{heading}: Pretext task"][1:]
+        assert [row[0] for row in rows] == list(names)
+        for row, tail in zip(rows, ("", "-feature" if heading.startswith("What") else "-0.25"), strict=True):
+            groups = [[numbers[f"r3d-from-r3d-s{100 + g}{tail}", "end", anew.METRICS[0]]] for g in range(5)]
+            words = [in_words(number, "end") for number in anew.answer(groups, "end", TAIL)]
+            assert row[5].lstrip("✓✗? ") == "{} ({} to {})".format(*words)
+    page = (folder / "report" / "index.html").read_text()
+    assert page.count("Final accuracy by share of the training videos. ") == 3
+
+
+def test_published_figures_stand_beside_runs_measured_the_same_way_only(tmp_path, write_study):
+    folder = write_study(tmp_path / "study", backbones=("r3d",), repetitions=2)
+    same = {"finetune_top1_pct": 71.26, "test_videos": 3783, "clips": 10, "finetune_epochs": 150}
+    names = {"baseline-r3d-s0": same, "baseline-r3d-s1": {**same, "clips": 3, "finetune_top1_pct": 99.0}}
+    for name, found in names.items():
+        (folder / name / "eval-finetune.json").write_text(json.dumps(found))
+        full = {"backbone": {"name": "r3d", "width": 1.0}, "tuples": {"clip_frames": 16}, "loader": {"crop": 112}}
+        (folder / name / "settings.json").write_text(json.dumps(full))
+    write_study_report(folder)
+    rows = tables_of(folder)["Beside published figures (UCF101)"]
+    assert rows[1] == ["PCL (VCP)", "R3D", "fine-tuned top-1, split 1", "79.9", "71.3 (1 runs)", "not measured so"]
+    assert rows[2][4:] == ["not measured so"] * 2
+
+
+def test_names_that_look_like_html(tmp_path, write_study):
+    def rename(plan):
+        plan["runs"][0]["name"] = plan["runs"][2]["teacher"] = "<script>&"
+
+    folder = write_study(tmp_path / "study", backbones=("r3d",), repetitions=1, change=rename)
+    text = write_study_report(folder).read_text()
+    assert "<script>&" not in text and "&lt;script&gt;&amp;" in text
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "cannot be read as JSON"),
+        ('{"version": 2, "epochs": 3, "runs": []}', "version = 2"),
+        ('{"version": 1, "epochs": 3, "runs": [{"name": "a", "kind": "b", "backbone": "r3d"}]}', "runs.0.kind = 'b'"),
+        ('{"version": 1, "epochs": 3, "runs": []}', "no run in .* has finished an epoch"),
+    ],
+)
+def test_a_damaged_plan_is_told(tmp_path, text, message):
+    (tmp_path / "study.json").write_text(text)
+    with pytest.raises(InputError, match=message):
+        write_study_report(tmp_path)
+    assert not (tmp_path / "report").exists()
+
+
+def test_the_command_line_knows_a_study(tmp_path, write_study):
+    folder = write_study(tmp_path / "study", backbones=("r3d",), repetitions=1)
+    program = Path(sys.executable).with_name("train-kd")
+    done = subprocess.run([program, "report", str(folder)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "Teachers and students" in (folder / "report" / "index.html").read_text()
+    assert str(folder / "report" / "index.html") in done.stdout
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium")
+def test_the_script_runs_in_a_browser_without_a_word_on_the_console(study, tmp_path):
+    options = [
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--enable-logging=stderr",
+        "--virtual-time-budget=3000",
+    ]
+    page = study / "report" / "index.html"
+    command = [CHROMIUM, *options, f"--user-data-dir={tmp_path}", "--dump-dom", page.as_uri()]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    assert "CONSOLE" not in done.stderr
+    assert '<form id="controls">' in done.stdout  # the script has shown it
+    assert 'data-metric="linear" hidden' in done.stdout and 'data-metric="pretext" hidden' not in done.stdout

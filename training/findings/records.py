@@ -1,0 +1,201 @@
+"""A study's folder as its report reads it: the plan, the runs as far as they got, and who is held against whom.
+
+DIR/study.json      the plan
+DIR/<name>/         an ordinary run folder, once the run has begun
+"""
+
+import json
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from pclkd.sharding.common.errors import InputError
+from pclkd.sharding.common.settings import first_fault
+from pclkd.training.findings.arithmetic import Curve
+from pclkd.training.runs.run_folder import SETTINGS_NAME, RunRecord, read_run
+
+__all__ = ["STUDY_NAME", "Pair", "PlannedRun", "Study", "Trio", "is_study", "read_study", "title"]
+
+STUDY_NAME = "study.json"
+_DRAWS = 401  # of the error of the test videos; a prime, to go with resamples in any order
+_TITLES = {"c3d": "C3D", "r3d": "R3D", "r2plus1d": "R(2+1)D"}
+
+
+class PlannedRun(BaseModel):
+    """A run of the plan; fields as study.json has them."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    kind: Literal["baseline", "student", "control"]
+    backbone: str
+    teacher: str | None = None
+    """Name of the run that teaches it."""
+    seed: int = 0
+    group: int = 0
+    """Repetition: runs of one group are held against each other."""
+    fraction: float = 1.0
+    """Of the training videos."""
+    terms: str = ""
+    """What is distilled."""
+
+
+class _Plan(BaseModel):
+    version: Literal[1]
+    epochs: int
+    preset: str = ""
+    seeds: list[int] = []
+    runs: list[PlannedRun]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One sort of student: names of backbones as they are told, what is distilled, share of the training videos."""
+
+    teacher: str
+    student: str
+    terms: str
+    fraction: float
+
+    @property
+    def crossed(self) -> bool:
+        """Whether the architectures differ."""
+        return self.teacher != self.student
+
+
+@dataclass(frozen=True)
+class Trio:
+    """A student of one repetition with what it is held against; None what the plan does not have."""
+
+    pair: Pair
+    group: int
+    student: PlannedRun
+    teacher: PlannedRun | None
+    control: PlannedRun | None
+
+
+class Study:
+    """A plan with its runs.
+
+    Args:
+        directory: the study's folder.
+        plan: what study.json holds.
+    """
+
+    def __init__(self, directory: Path, plan: _Plan) -> None:
+        self.directory, self.epochs, self.preset, self.seeds = directory, plan.epochs, plan.preset, plan.seeds
+        self.runs = plan.runs
+        self.records: dict[str, RunRecord] = {
+            run.name: read_run(directory / run.name)
+            for run in plan.runs
+            if (directory / run.name / SETTINGS_NAME).is_file()
+        }
+        self._curves: dict[tuple[str, str], Curve | None] = {}
+
+    @cached_property
+    def backbones(self) -> list[str]:
+        """Names as they are told, in the plan's order."""
+        return list(dict.fromkeys(title(run.backbone) for run in self.runs))
+
+    @cached_property
+    def trios(self) -> list[Trio]:
+        """Every student with its teacher and the control of its backbone, repetition and share of the videos."""
+        by_name = {run.name: run for run in self.runs}
+        controls = {(r.backbone, r.group, r.fraction): r for r in reversed(self.runs) if r.kind == "control"}
+        trios = []
+        for run in self.runs:
+            if run.kind == "student":
+                teacher = by_name.get(run.teacher or "")
+                taught_by = title(teacher.backbone) if teacher else run.teacher or "?"
+                pair = Pair(taught_by, title(run.backbone), run.terms, run.fraction)
+                trios.append(Trio(pair, run.group, run, teacher, controls.get((run.backbone, run.group, run.fraction))))
+        return trios
+
+    @cached_property
+    def main(self) -> list[Trio]:
+        """The students of the plan's first sort of distillation on the most videos: figures, matrices, verdicts."""
+        if not self.trios:
+            return []
+        terms, fraction = self.trios[0].pair.terms, max(trio.pair.fraction for trio in self.trios)
+        return [trio for trio in self.trios if (trio.pair.terms, trio.pair.fraction) == (terms, fraction)]
+
+    def epochs_done(self, run: PlannedRun) -> int:
+        """Epochs that a run has finished; 0 where it has not begun."""
+        record = self.records.get(run.name)
+        return 0 if record is None else max((int(line["epoch"]) for line in record.epochs), default=0)
+
+    def unfinished(self) -> Iterator[tuple[PlannedRun, int]]:
+        """The runs that have epochs to go, with those that are done."""
+        for run in self.runs:
+            if (done := self.epochs_done(run)) < self.epochs:
+                yield run, done
+
+    def curve(self, run: PlannedRun | None, key: str) -> Curve | None:
+        """What a run measured, None where it measured nothing.
+
+        Where it recorded standard errors (`<key>_se`), the rows from 1 on are the curve moved by draws of that error.
+        All of a row moves together, since every epoch asks the same videos; runs move independently, which is
+        careful: those videos are equally hard or easy for both sides of a difference.
+        """
+        if run is None or run.name not in self.records:
+            return None
+        if (run.name, key) not in self._curves:
+            self._curves[run.name, key] = _read_curve(self.records[run.name], run.name, key)
+        return self._curves[run.name, key]
+
+
+def _read_curve(record: RunRecord, name: str, key: str) -> Curve | None:
+    lines = [line for line in record.epochs if line.get(key) is not None]
+    if not lines:
+        return None
+    epochs, values = (np.array([float(line[column]) for line in lines]) for column in ("epoch", key))
+    errors = np.array([float(line.get(f"{key}_se") or 0) for line in lines])
+    draws = _DRAWS if errors.any() else 0
+    moves = np.random.default_rng(zlib.crc32(f"{name} {key}".encode())).standard_normal(draws)
+    return Curve(epochs, np.concatenate([values[None], values + moves[:, None] * errors]))
+
+
+def title(backbone: str) -> str:
+    """A backbone's name as papers write it."""
+    return _TITLES.get(backbone, backbone)
+
+
+def is_study(directory: str | Path) -> bool:
+    """Whether a folder is a study's."""
+    return (Path(directory) / STUDY_NAME).is_file()
+
+
+def read_study(directory: str | Path) -> Study:
+    """Read a study's folder, finished or not.
+
+    Raises:
+        InputError: study.json or a run's folder is damaged, or no run has measured anything yet.
+    """
+    directory = Path(directory)
+    path = directory / STUDY_NAME
+    try:
+        plan = _Plan.model_validate(json.loads(path.read_bytes()))
+    except ValidationError as error:
+        place, value, fault = first_fault(error)
+        raise InputError(
+            f"{path}: {place} = {_shortened(value)}: {fault}", remedy="run train-kd study again with the same options"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read as JSON ({error})", remedy="restore the file") from None
+    study = Study(directory, plan)
+    if not any(record.epochs for record in study.records.values()):
+        raise InputError(
+            f"no run in {directory} has finished an epoch", remedy="wait for the first epoch, or train longer"
+        )
+    return study
+
+
+def _shortened(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
