@@ -134,7 +134,7 @@ def _pace(time: Floats, rng: np.random.Generator) -> Floats:
     begin, end = (rng.uniform(10, 24) for _ in range(2))
     rise = np.clip(time / begin, 0, 1)
     fall = np.clip((time[-1] - time) / end, 0, 1)
-    return _SLOWEST + (1 - _SLOWEST) * np.minimum(rise, fall)
+    return np.asarray(_SLOWEST + (1 - _SLOWEST) * np.minimum(rise, fall))
 
 
 def _drift(passed: Floats, most: float, rng: np.random.Generator) -> Floats:

@@ -1,4 +1,4 @@
-"""A moving average of a network's weights and batch-norm statistics: what is learned, without the noise of single steps.
+"""A moving average of weights and batch-norm statistics: what is learned, without the noise of single steps.
 
 Source: Polyak and Juditsky, "Acceleration of Stochastic Approximation by Averaging", 1992; of weights and statistics
 together as in Tarvainen and Valpola, arXiv 1703.01780.

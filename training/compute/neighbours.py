@@ -10,7 +10,7 @@ import os
 import sys
 import time
 
-import psutil
+import psutil  # type: ignore[import-untyped]
 
 from pclkd.sharding.common.processes import available_cpus
 

@@ -180,8 +180,8 @@ def evaluate_run(
         data: the shard set to measure on; it need not be the one trained on.
         protocol: one of `PROTOCOLS` in training/runs/run_folder.py.
         splits: official splits; the run's own if empty. With several, the figures are their means (`mean_over_splits`)
-            and each split's own stand under "by_split". The network has seen the train part of its own split only, without labels: some of
-            it are test videos of the other splits.
+            and each split's own stand under "by_split". The network has seen the train part of its own split only,
+            without labels: some of it are test videos of the other splits.
         clips: clips a video, for all but the pretext task.
         finetuning: of the protocol finetune.
         step: called after each epoch of fine-tuning with its number and mean loss.

@@ -79,7 +79,7 @@ def first_passing(curve: Curve, goal: Floats) -> Floats:
     sums = np.cumsum(curve.values - goal[:, None], axis=1)
     # Rounded: a curve that is level with the goal must not fail it by the last bit.
     sums = np.round(np.concatenate([np.zeros((len(sums), 1)), sums], axis=1), 9)
-    return np.append(curve.epochs, np.inf)[sums.argmin(1)]
+    return np.asarray(np.append(curve.epochs, np.inf)[sums.argmin(1)])
 
 
 def average_until(curve: Curve, end: float) -> Floats:

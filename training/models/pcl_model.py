@@ -71,7 +71,7 @@ class _ComparingHead(nn.Module):
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """[B, V * F] -> [B, classes]."""
-        views = features.unflatten(1, (TUPLE_VIEWS, -1))
+        views = features.reshape(len(features), TUPLE_VIEWS, -1)
         apart = [(views[:, one] - views[:, other]).abs() for one, other in self._pairs]
         return cast(torch.Tensor, self.mlp(torch.cat([features, *apart], dim=1)))
 

@@ -108,8 +108,8 @@ def evaluation_table(standings: Sequence[Standing]) -> Table | None:
             cells = [str(figures[column]) if column in figures else _NOTHING for column in columns]
             rows.append([run, *cells])
     note = (
-        f"What train-kd evaluate found, percent of the test videos{_ERROR}; the number of clips a video may differ from "
-        "above."
+        f"What train-kd evaluate found, percent of the test videos{_ERROR}; the number of clips a video may differ "
+        "from above."
     )
     if any(standing.role == "control" for standing in standings):
         note += " Controls, by train-kd controls: what PCL is measured against."

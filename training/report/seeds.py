@@ -81,9 +81,10 @@ def seed_table(groups: Sequence[Sequence[Standing]]) -> Table | None:
         cells = []
         for metric in METRICS:
             figure = metric.key.removeprefix("val/")
-            evaluated = [standing.run.evals.get(metric.protocol, {}).get(figure) for standing in group]
+            evaluations = [standing.run.evals.get(metric.protocol, {}) for standing in group]
+            evaluated = [float(found[figure]) for found in evaluations if figure in found]
             last = [standing.final[metric.key].value for standing in group if metric.key in standing.final]
-            cells.append(median_range(evaluated if None not in evaluated else last))
+            cells.append(median_range(evaluated if len(evaluated) == len(group) else last))
         rows.append([group[0].run.name, str(len(group)), *cells])
     note = (
         "Median over the seeds, in brackets the lowest and the highest; as train-kd evaluate measured it where it "
