@@ -1,4 +1,5 @@
 # make demo   the whole story: rendered (or real) videos -> shards -> teacher -> students -> report in runs/demo
+#             (SEEDS=3: everything three times)
 # make test   the test suite, against the installed wheel
 # make golden renews tests/golden.json; in a commit that says why its change is meant to change numbers
 # make check  lint, types, import rules
@@ -11,6 +12,7 @@ UCF101 ?=
 SPLITS ?=
 SPLIT ?= 1
 EPOCHS ?=
+SEEDS ?= 1
 DEMO_OPTIONS := $(if $(UCF101),--videos '$(UCF101)') $(if $(SPLITS),--splits '$(SPLITS)') $(if $(EPOCHS),--epochs $(EPOCHS))
 # pytest's workers; each test of several processes or threads stays small
 WORKERS ?= 2
@@ -36,7 +38,7 @@ endef
 
 demo: $(VENV)/.dependencies
 	$(install_wheel)
-	$(BIN)/train-kd demo --out $(DEMO) --split $(SPLIT) $(DEMO_OPTIONS)
+	$(BIN)/train-kd demo --out $(DEMO) --split $(SPLIT) --seeds $(SEEDS) $(DEMO_OPTIONS)
 
 test: $(VENV)/.dependencies
 	$(install_wheel)

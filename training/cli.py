@@ -199,14 +199,28 @@ def _train(
 @main.command()
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("--data", type=click.Path(path_type=Path), required=True, help="Shard set to measure on.")
-@click.option("--protocol", type=click.Choice(PROTOCOLS), required=True, help="What to measure.")
+@click.option(
+    "--protocol",
+    "protocols",
+    type=click.Choice(PROTOCOLS),
+    multiple=True,
+    required=True,
+    help="What to measure; again for more.",
+)
 @click.option("--split", "splits", type=int, multiple=True, help="Official split; again for the mean of several.")
 @click.option("--clips", type=click.IntRange(min=1), default=10, show_default=True, help="Clips a video.")
 @click.option("--epochs", default=150, show_default=True, help="Of fine-tuning.")
 @click.option("--lr", default=1e-3, show_default=True, help="Of fine-tuning.")
 @click.option("--batch-size", default=8, show_default=True, help="Of fine-tuning.")
 def evaluate(
-    run: Path, data: Path, protocol: Any, splits: tuple[int, ...], clips: int, epochs: int, lr: float, batch_size: int
+    run: Path,
+    data: Path,
+    protocols: tuple[Any, ...],
+    splits: tuple[int, ...],
+    clips: int,
+    epochs: int,
+    lr: float,
+    batch_size: int,
 ) -> None:
     """Measure a trained network on the test videos; writes RUN/eval-PROTOCOL.json."""
     _choose_waiting()
@@ -217,8 +231,9 @@ def evaluate(
         click.echo(f"fine-tuning: epoch {epoch}/{epochs} loss {loss:.3f}", err=True)
 
     how = FinetuneSettings.given(epochs=epochs, lr=lr, batch_size=batch_size)
-    result = evaluate_run(run, data, protocol, splits=splits, clips=clips, finetuning=how, step=tell)
-    click.echo(json.dumps(result, indent=2))
+    for protocol in protocols:
+        result = evaluate_run(run, data, protocol, splits=splits, clips=clips, finetuning=how, step=tell)
+        click.echo(json.dumps(result, indent=2))
 
 
 @main.command()
@@ -243,12 +258,31 @@ def report(directory: Path) -> None:
 )
 @click.option("--split", type=click.IntRange(min=1), default=1, show_default=True, help="Official split.")
 @click.option("--epochs", type=click.IntRange(min=1), default=None, help="Epochs a run; else the preset's.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
-def demo(out: Path, videos: Path | None, splits: Path | None, split: int, epochs: int | None, seed: int) -> None:
-    """The whole story at laptop size: videos, shards, a teacher, two students, one without a teacher, a report."""
-    from pclkd.training.demo import run_demo
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the first teacher.")
+@click.option("--seeds", type=click.IntRange(min=1), default=1, show_default=True, help="Repetitions of all runs.")
+@click.option("--jobs", type=click.IntRange(min=1), default=None, help="Runs side by side; else as the cores allow.")
+def demo(
+    out: Path,
+    videos: Path | None,
+    splits: Path | None,
+    split: int,
+    epochs: int | None,
+    seed: int,
+    seeds: int,
+    jobs: int | None,
+) -> None:
+    """The whole story at laptop size: videos, shards, a teacher, students with and without it, a report.
 
-    run_demo(out, videos=videos, splits=splits, split=split, epochs=epochs, seed=seed)
+    The same command goes on with a demo that was stopped.
+    """
+    from pclkd.training.demo import run_demo
+    from pclkd.training.study.execution import StoppedError
+
+    try:
+        run_demo(out, videos=videos, splits=splits, split=split, epochs=epochs, seed=seed, seeds=seeds, at_once=jobs)
+    except StoppedError as stopped:
+        click.echo(str(stopped), err=True)
+        raise click.exceptions.Exit(stopped.exit_code) from None
 
 
 if __name__ == "__main__":

@@ -1,30 +1,33 @@
-"""The whole story in one command: videos, shards, a teacher, students with and without it, a report.
+"""The whole story in one command: videos, shards, teachers, students with and without them, a report.
 
-Every part that is already there and whole is kept, so a demo that was stopped goes on where it was.
+The runs go side by side, each a process of one share of the cores. Every part that is already there and whole is kept,
+so a demo that was stopped goes on where it was.
 """
 
 import json
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from pclkd.pipeline.loader.order import shuffled_steps
 from pclkd.pipeline.world import World
 from pclkd.sharding.common.console import show_progress
 from pclkd.sharding.common.errors import InputError
+from pclkd.sharding.common.processes import available_cpus
 from pclkd.sharding.packing.pack import pack_videos, plan_packing
 from pclkd.sharding.shards.index import ShardIndex
 from pclkd.sharding.shards.manifest import MANIFEST_NAME
 from pclkd.sharding.synth.dataset import LISTS_FOLDER, VIDEOS_FOLDER, SynthSettings, render_dataset
-from pclkd.training.evaluation.evaluate import evaluate_run
-from pclkd.training.loop.plan import plan_run
 from pclkd.training.loop.progress import say
-from pclkd.training.loop.trainer import train
 from pclkd.training.report.comparison import METRICS, Measured
 from pclkd.training.report.report import write_report
+from pclkd.training.report.seeds import median_range
 from pclkd.training.runs.checkpoint import CHECKPOINT_NAME, load_checkpoint
 from pclkd.training.runs.run_folder import evaluation_path
 from pclkd.training.settings import RunSettings, override, preset
+from pclkd.training.study.execution import Job, run_jobs, train_kd
 
 __all__ = ["run_demo"]
 
@@ -32,27 +35,33 @@ _RENDERED = (120, 160)  # frames of the embedded set: enough for what is stored 
 _FRAME_SIZE = (40, 54)  # stored frames: a little more than the demo preset's crop of 32 pixels
 _LEAST_STEPS = 560  # a data set of a few videos gets more epochs, or nothing is learned
 _MOST_EVALUATIONS = 25
+_SIDE_BY_SIDE = 3  # runs of a seed that need nothing of each other
 
 
 @dataclass(frozen=True)
 class _Part:
-    """One training run of the story."""
+    """One training run of the story: its seed is the repetition's, or the next one.
+
+    Students start from other weights and see other clips than their teacher did, and what is without a teacher starts
+    as they do: with the teacher's seed it would be the teacher's own run again.
+    """
 
     name: str
     backbone: str
     teacher: str | None
-    seed: int
+    next_seed: bool = True
+
+    def folder(self, out: Path, repetition: int) -> Path:
+        return out / (f"{self.name}-{repetition + 1}" if repetition else self.name)
 
 
-def _parts(seed: int) -> tuple[_Part, ...]:
-    # The students start from other weights and see other clips than the teacher did: with its seed the run without a
-    # teacher would be the teacher's own run again.
-    return (
-        _Part("teacher-r3d", "r3d", None, seed),
-        _Part("student-r3d", "r3d", "teacher-r3d", seed + 1),
-        _Part("student-c3d", "c3d", "teacher-r3d", seed + 1),
-        _Part("no-teacher-r3d", "r3d", None, seed + 1),
-    )
+_PARTS = (
+    _Part("teacher-r3d", "r3d", None, next_seed=False),
+    _Part("student-r3d", "r3d", "teacher-r3d"),
+    _Part("student-c3d", "c3d", "teacher-r3d"),
+    _Part("no-teacher-r3d", "r3d", None),
+    _Part("no-teacher-c3d", "c3d", None),
+)
 
 
 def run_demo(
@@ -63,22 +72,27 @@ def run_demo(
     split: int = 1,
     epochs: int | None = None,
     seed: int = 0,
+    seeds: int = 1,
+    at_once: int | None = None,
 ) -> Path:
     """Carry the demo out in the folder `out`.
 
     Args:
-        out: folder for shards, runs and report.
+        out: folder for shards, runs, logs and report.
         videos: a UCF-101 folder; None renders the embedded data set.
         splits: the official lists of `videos`.
         split: official split.
         epochs: epochs a run; by default the demo preset's, and more where those are few steps.
-        seed: of the teacher; the students take the next one.
+        seed: of the first teacher; its students take the next one, and so on.
+        seeds: repetitions.
+        at_once: runs side by side; by default as many as there are cores and runs that do not wait for others.
 
     Returns:
         The report's page, index.html.
 
     Raises:
-        InputError: only one of `videos` and `splits`, or anything the parts object to.
+        InputError: only one of `videos` and `splits`, anything the parts object to, or a run that failed.
+        StoppedError: a signal came; the same call goes on.
     """
     if (videos is None) != (splits is None):
         raise InputError(
@@ -88,22 +102,24 @@ def run_demo(
     began = time.monotonic()
     out.mkdir(parents=True, exist_ok=True)
     shards = _shards(out, videos, splits)
-    index = ShardIndex.open(shards)
-    settings = _settings(index, split, epochs)
-    for part in _parts(seed):
-        say(f"--- {part.name}: {_describe(part)}")
-        _train(out, shards, part, settings)
-    for part in _parts(seed):
-        figures = _evaluate(out / part.name, shards)
-        say(f"{part.name}: " + ", ".join(f"{name} {value}" for name, value in figures.items()))
+    settings = _settings(ShardIndex.open(shards), split, epochs)
+    repetitions = {number: seed + 2 * number for number in range(seeds)}
+    side_by_side = at_once or min(available_cpus(), _SIDE_BY_SIDE * seeds)
+    say(f"{seeds * len(_PARTS)} runs of {settings.epochs} epochs, {side_by_side} side by side; logs: {out / 'logs'}")
+    outcomes = run_jobs(_jobs(out, shards, settings, repetitions), side_by_side, out / "logs")
+    for part in _PARTS:
+        folders = [part.folder(out, number) for number in repetitions]
+        if measured := [folder for folder in folders if outcomes[_measuring(folder)] == "done"]:
+            say(f"{part.name}: {_figures(measured)}")
+    if open_ends := [name for name, outcome in outcomes.items() if outcome != "done"]:
+        if len(open_ends) < len(outcomes):
+            say(f"report without them: {write_report(out)}")
+        raise InputError(
+            f"not done: {', '.join(open_ends)}", remedy=f"see {out / 'logs'}; the same command goes on with the rest"
+        )
     report = write_report(out)
     say(f"report: {report} ({(time.monotonic() - began) / 60:.1f} minutes)")
     return report
-
-
-def _describe(part: _Part) -> str:
-    how = f"PCL and distillation from {part.teacher}" if part.teacher else "PCL"
-    return f"{part.backbone} by {how}, seed {part.seed}"
 
 
 def _shards(out: Path, videos: Path | None, splits: Path | None) -> Path:
@@ -140,22 +156,64 @@ def _settings(index: ShardIndex, split: int, epochs: int | None) -> RunSettings:
     return override(settings, [f"epochs={epochs}", f"evaluation.every={every}"])
 
 
-def _train(out: Path, shards: Path, part: _Part, settings: RunSettings) -> None:
-    folder = out / part.name
-    settings = override(settings, [f"backbone.name={part.backbone}", f"seed={part.seed}"])
-    if (folder / CHECKPOINT_NAME).exists() and load_checkpoint(folder).epoch >= settings.epochs:
-        say(f"{part.name}: trained already")
-        return
-    teachers = [out / part.teacher] if part.teacher else []
-    train(plan_run(folder, shards, settings, teachers=teachers, resume=True))
+def _jobs(out: Path, shards: Path, settings: RunSettings, repetitions: Mapping[int, int]) -> list[Job]:
+    """Training and measuring of every part; nothing needs what is measured, so that it fills the gaps.
+
+    Args:
+        out: folder of the runs.
+        shards: the data.
+        settings: that all share.
+        repetitions: number of each repetition -> seed of its teacher.
+    """
+    training, measuring = [], []
+    for number, seed in repetitions.items():
+        for part in _PARTS:
+            folder = part.folder(out, number)
+            own = [f"backbone.name={part.backbone}", f"seed={seed + part.next_seed}"]
+            shared = [f"{name}={value}" for name, value in _changed(settings).items()]
+            assignments = [f"--set={change}" for change in (*shared, *own)]
+            teachers = [teacher.folder(out, number) for teacher in _PARTS if teacher.name == part.teacher]
+            how = ["distill", *(f"--teacher={teacher}" for teacher in teachers)] if teachers else ["pretrain"]
+            where = [f"--data={shards}", f"--out={folder}", "--preset=demo", "--resume"]
+            done = partial(_is_trained, folder, override(settings, own))
+            needs = tuple(teacher.name for teacher in teachers)
+            training.append(Job(folder.name, train_kd(*how, *where, *assignments), needs, done))
+            protocols = [f"--protocol={metric.protocol}" for metric in METRICS]
+            command = train_kd("evaluate", str(folder), f"--data={shards}", *protocols)
+            measuring.append(Job(_measuring(folder), command, (folder.name,), partial(_is_measured, folder)))
+    return training + measuring
 
 
-def _evaluate(folder: Path, shards: Path) -> dict[str, Measured]:
-    figures: dict[str, Measured] = {}
+def _measuring(folder: Path) -> str:
+    """Name of the job that measures what stands in a folder."""
+    return f"{folder.name}-measured"
+
+
+def _changed(settings: RunSettings) -> dict[str, object]:
+    """What a demo sets beside its preset."""
+    return {"split": settings.split, "epochs": settings.epochs, "evaluation.every": settings.evaluation.every}
+
+
+def _is_trained(folder: Path, settings: RunSettings) -> bool:
+    """Whether this very run has come to its end; one of other settings is resumed, and so refused."""
+    if not (folder / CHECKPOINT_NAME).exists():
+        return False
+    checkpoint = load_checkpoint(folder)
+    return checkpoint.epoch >= settings.epochs and checkpoint.settings == settings
+
+
+def _is_measured(folder: Path) -> bool:
+    trained = (folder / CHECKPOINT_NAME).stat().st_mtime
+    files = [evaluation_path(folder, metric.protocol) for metric in METRICS]
+    return all(file.exists() and file.stat().st_mtime > trained for file in files)
+
+
+def _figures(folders: Sequence[Path]) -> str:
+    """What a part's runs were measured at: with standard errors, or median and range over several."""
+    found = [{m: json.loads(evaluation_path(folder, m.protocol).read_text()) for m in METRICS} for folder in folders]
+    told = []
     for metric in METRICS:
-        file = evaluation_path(folder, metric.protocol)
-        fresh = file.exists() and file.stat().st_mtime > (folder / CHECKPOINT_NAME).stat().st_mtime
-        result = json.loads(file.read_text()) if fresh else evaluate_run(folder, shards, metric.protocol)
         figure = metric.key.removeprefix("val/")
-        figures[figure] = Measured.of(result, figure)
-    return figures
+        values = [Measured.of(measured[metric], figure) for measured in found]
+        told.append(f"{figure} {values[0] if len(values) == 1 else median_range(value.value for value in values)}")
+    return ", ".join(told)

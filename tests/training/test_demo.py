@@ -1,37 +1,79 @@
-"""The whole job on a few videos: every run, every evaluation, the report; a second call keeps all of it."""
+"""The whole job on a few videos: every run, every evaluation, the report; killed and stopped on the way, it goes on."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from pclkd.sharding.common.errors import InputError
 from pclkd.training.demo import run_demo
+from pclkd.training.runs.checkpoint import CHECKPOINT_NAME
 
-RUNS = ("teacher-r3d", "student-r3d", "student-c3d", "no-teacher-r3d")
+RUNS = ("teacher-r3d", "student-r3d", "student-c3d", "no-teacher-r3d", "no-teacher-c3d")
+PATIENCE_S = 900.0
 
 
-def test_the_demo_runs_to_its_report_and_keeps_what_is_done(synthetic_videos: Any, tmp_path: Path) -> None:
+def start(out: Path, given: Any) -> subprocess.Popen[str]:
+    options = ["--out", out, "--videos", given.videos, "--splits", given.splits, "--epochs", 1, "--jobs", 2]
+    command = [sys.executable, "-P", "-m", "pclkd.training.cli", "demo", *map(str, options)]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+
+
+def until(true: Callable[[], object], running: subprocess.Popen[str]) -> None:
+    end = time.monotonic() + PATIENCE_S
+    while not true():
+        assert running.poll() is None and time.monotonic() < end, "waited in vain"
+        time.sleep(0.02)
+
+
+def test_the_demo_goes_on_to_its_report_wherever_it_was_ended(synthetic_videos: Any, tmp_path: Path) -> None:
     out = tmp_path / "demo"
-    report = run_demo(out, videos=synthetic_videos.videos, splits=synthetic_videos.splits, epochs=1)
+    first = start(out, synthetic_videos)
+    until((out / "teacher-r3d" / "metrics.jsonl").exists, first)  # has begun, nothing is saved
+    children = psutil.Process(first.pid).children(recursive=True)
+    first.kill()
+    first.communicate()
+    assert children and not psutil.wait_procs(children, timeout=PATIENCE_S)[1], "an orphan goes on"
+
+    second = start(out, synthetic_videos)
+    until((out / "student-r3d" / "metrics.jsonl").exists, second)
+    second.send_signal(signal.SIGTERM)
+    _, told = second.communicate(timeout=PATIENCE_S)
+    assert second.returncode == os.EX_TEMPFAIL and "the same command goes on" in told and "Traceback" not in told
+    assert not (out / "report").exists()
+
+    last = start(out, synthetic_videos)
+    _, told = last.communicate(timeout=PATIENCE_S)
+    assert last.returncode == 0, told
     for name in RUNS:
-        last = [json.loads(line) for line in (out / name / "metrics.jsonl").read_text().splitlines()][-1]
-        assert last["epoch"] == 1 and "val/pretext_top1_pct" in last
+        lines = [json.loads(line) for line in (out / name / "metrics.jsonl").read_text().splitlines()]
+        assert {line["epoch"] for line in lines if line["kind"] == "epoch"} == {0, 1}
+        assert "val/pretext_top1_pct" in lines[-1] and f"{name}: pretext_top1_pct " in told
         for protocol in ("pretext", "linear", "retrieval"):
             assert (out / name / f"eval-{protocol}.json").is_file()
-    table = (report.parent / "table.md").read_text()
-    assert all(name in table for name in RUNS)
-    assert (report.parent / "overview.png").stat().st_size > 10_000 and report.name == "index.html" and report.is_file()
-    # The run without a teacher is not the teacher's run again.
-    losses = [
-        json.loads((out / name / "metrics.jsonl").read_text().splitlines()[-1])["train/pretext"]
-        for name in ("teacher-r3d", "no-teacher-r3d")
-    ]
-    assert losses[0] != losses[1]
-    before = {path: path.stat().st_mtime_ns for path in out.glob("*/last.pt")}
+    table = (out / "report" / "table.md").read_text()
+    assert all(f"| {name} |" in table for name in RUNS) and "Over seeds" not in table
+    assert (out / "report" / "overview.png").stat().st_size > 10_000 and (out / "report" / "index.html").is_file()
+    settings = {name: json.loads((out / name / "settings.json").read_text()) for name in RUNS}
+    # A control differs from its student in the teacher alone, and from the teacher in the seed.
+    for backbone in ("r3d", "c3d"):
+        taught, alone = settings[f"student-{backbone}"], settings[f"no-teacher-{backbone}"]
+        assert {name for name in taught if taught[name] != alone[name]} == {"teacher", "teachers", "terms"}
+    teacher, alone = settings["teacher-r3d"], settings["no-teacher-r3d"]
+    assert {name for name in teacher if teacher[name] != alone[name]} == {"seed"}
+
+    before = {path: path.stat().st_mtime_ns for path in (*out.glob(f"*/{CHECKPOINT_NAME}"), *out.glob("*/eval-*"))}
+    assert len(before) == 4 * len(RUNS)
     run_demo(out, videos=synthetic_videos.videos, splits=synthetic_videos.splits, epochs=1)
-    assert {path: path.stat().st_mtime_ns for path in out.glob("*/last.pt")} == before
+    assert {path: path.stat().st_mtime_ns for path in before} == before
 
 
 def test_videos_without_lists_are_refused(tmp_path: Path) -> None:
