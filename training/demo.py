@@ -33,7 +33,8 @@ __all__ = ["run_demo"]
 
 _RENDERED = (120, 160)  # frames of the embedded set: enough for what is stored of them
 _FRAME_SIZE = (40, 54)  # stored frames: a little more than the demo preset's crop of 32 pixels
-_LEAST_STEPS = 560  # a data set of a few videos gets more epochs, or nothing is learned
+_LEAST_STEPS = 240  # a data set of a few videos gets more epochs, or nothing is learned
+_LEAST_BATCHES = 3  # an epoch: and smaller batches
 _MOST_EVALUATIONS = 25
 _SIDE_BY_SIDE = 3  # runs of a seed that need nothing of each other
 
@@ -147,13 +148,16 @@ def _shards(out: Path, videos: Path | None, splits: Path | None) -> Path:
 
 
 def _settings(index: ShardIndex, split: int, epochs: int | None) -> RunSettings:
-    settings = override(preset("demo"), [f"split={split}"])
+    settings = preset("demo")
+    videos = len(index.split_samples(split, "train"))
+    batch = max(2, min(settings.loader.batch_size, videos // _LEAST_BATCHES))
+    settings = override(settings, [f"split={split}", f"loader.batch_size={batch}"])
     if epochs is None:
-        videos = len(index.split_samples(split, "train"))
-        steps = shuffled_steps(videos, settings.loader.batch_size, World())
+        steps = shuffled_steps(videos, batch, World())
         epochs = max(settings.epochs, -(-_LEAST_STEPS // steps))
     every = -(-epochs // _MOST_EVALUATIONS)
-    return override(settings, [f"epochs={epochs}", f"evaluation.every={every}"])
+    fading = epochs // 2 if settings.kd.fade_epochs else 0
+    return override(settings, [f"epochs={epochs}", f"evaluation.every={every}", f"kd.fade_epochs={fading}"])
 
 
 def _jobs(out: Path, shards: Path, settings: RunSettings, repetitions: Mapping[int, int]) -> list[Job]:
@@ -191,7 +195,13 @@ def _measuring(folder: Path) -> str:
 
 def _changed(settings: RunSettings) -> dict[str, object]:
     """What a demo sets beside its preset."""
-    return {"split": settings.split, "epochs": settings.epochs, "evaluation.every": settings.evaluation.every}
+    return {
+        "split": settings.split,
+        "loader.batch_size": settings.loader.batch_size,
+        "epochs": settings.epochs,
+        "evaluation.every": settings.evaluation.every,
+        "kd.fade_epochs": settings.kd.fade_epochs,
+    }
 
 
 def _is_trained(folder: Path, settings: RunSettings) -> bool:
