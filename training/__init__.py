@@ -5,6 +5,7 @@
     objective/     what is learned: the terms of the loss, and what clips are compared with
     runs/          a run folder: settings, checkpoints, environment, teachers
     loop/          the trainer
+    study/         many runs, side by side
     evaluation/    pretext accuracy, linear probe, retrieval, fine-tuning
     preview/       what the network will be fed, as pictures
     report/        curves and tables of several runs

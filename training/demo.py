@@ -103,11 +103,11 @@ def run_demo(
     began = time.monotonic()
     out.mkdir(parents=True, exist_ok=True)
     shards = _shards(out, videos, splits)
-    settings = _settings(ShardIndex.open(shards), split, epochs)
+    changes = _changes(ShardIndex.open(shards), split, epochs)
     repetitions = {number: seed + 2 * number for number in range(seeds)}
     side_by_side = at_once or min(available_cpus(), _SIDE_BY_SIDE * seeds)
-    say(f"{seeds * len(_PARTS)} runs of {settings.epochs} epochs, {side_by_side} side by side; logs: {out / 'logs'}")
-    outcomes = run_jobs(_jobs(out, shards, settings, repetitions), side_by_side, out / "logs")
+    say(f"{seeds * len(_PARTS)} runs ({', '.join(changes)}), {side_by_side} side by side; logs: {out / 'logs'}")
+    outcomes = run_jobs(_jobs(out, shards, changes, repetitions), side_by_side, out / "logs")
     for part in _PARTS:
         folders = [part.folder(out, number) for number in repetitions]
         if measured := [folder for folder in folders if outcomes[_measuring(folder)] == "done"]:
@@ -147,41 +147,42 @@ def _shards(out: Path, videos: Path | None, splits: Path | None) -> Path:
     return shards
 
 
-def _settings(index: ShardIndex, split: int, epochs: int | None) -> RunSettings:
+def _changes(index: ShardIndex, split: int, epochs: int | None) -> list[str]:
+    """What all runs set beside the preset, as --set takes it."""
     settings = preset("demo")
     videos = len(index.split_samples(split, "train"))
     batch = max(2, min(settings.loader.batch_size, videos // _LEAST_BATCHES))
-    settings = override(settings, [f"split={split}", f"loader.batch_size={batch}"])
-    if epochs is None:
-        steps = shuffled_steps(videos, batch, World())
-        epochs = max(settings.epochs, -(-_LEAST_STEPS // steps))
-    every = -(-epochs // _MOST_EVALUATIONS)
+    epochs = epochs or max(settings.epochs, -(-_LEAST_STEPS // shuffled_steps(videos, batch, World())))
     fading = epochs // 2 if settings.kd.fade_epochs else 0
-    return override(settings, [f"epochs={epochs}", f"evaluation.every={every}", f"kd.fade_epochs={fading}"])
+    every = -(-epochs // _MOST_EVALUATIONS)
+    return [
+        *(f"split={split}", f"loader.batch_size={batch}", f"epochs={epochs}"),
+        *(f"evaluation.every={every}", f"kd.fade_epochs={fading}"),
+    ]
 
 
-def _jobs(out: Path, shards: Path, settings: RunSettings, repetitions: Mapping[int, int]) -> list[Job]:
+def _jobs(out: Path, shards: Path, changes: Sequence[str], repetitions: Mapping[int, int]) -> list[Job]:
     """Training and measuring of every part; nothing needs what is measured, so that it fills the gaps.
 
     Args:
         out: folder of the runs.
         shards: the data.
-        settings: that all share.
+        changes: to the preset, the same for all.
         repetitions: number of each repetition -> seed of its teacher.
     """
     training, measuring = [], []
     for number, seed in repetitions.items():
         for part in _PARTS:
             folder = part.folder(out, number)
-            own = [f"backbone.name={part.backbone}", f"seed={seed + part.next_seed}"]
-            shared = [f"{name}={value}" for name, value in _changed(settings).items()]
-            assignments = [f"--set={change}" for change in (*shared, *own)]
+            own = [*changes, f"backbone.name={part.backbone}", f"seed={seed + part.next_seed}"]
             teachers = [teacher.folder(out, number) for teacher in _PARTS if teacher.name == part.teacher]
             how = ["distill", *(f"--teacher={teacher}" for teacher in teachers)] if teachers else ["pretrain"]
             where = [f"--data={shards}", f"--out={folder}", "--preset=demo", "--resume"]
-            done = partial(_is_trained, folder, override(settings, own))
+            done = partial(_is_trained, folder, override(preset("demo"), own))
             needs = tuple(teacher.name for teacher in teachers)
-            training.append(Job(folder.name, train_kd(*how, *where, *assignments), needs, done))
+            training.append(
+                Job(folder.name, train_kd(*how, *where, *(f"--set={change}" for change in own)), needs, done)
+            )
             protocols = [f"--protocol={metric.protocol}" for metric in METRICS]
             command = train_kd("evaluate", str(folder), f"--data={shards}", *protocols)
             measuring.append(Job(_measuring(folder), command, (folder.name,), partial(_is_measured, folder)))
@@ -191,17 +192,6 @@ def _jobs(out: Path, shards: Path, settings: RunSettings, repetitions: Mapping[i
 def _measuring(folder: Path) -> str:
     """Name of the job that measures what stands in a folder."""
     return f"{folder.name}-measured"
-
-
-def _changed(settings: RunSettings) -> dict[str, object]:
-    """What a demo sets beside its preset."""
-    return {
-        "split": settings.split,
-        "loader.batch_size": settings.loader.batch_size,
-        "epochs": settings.epochs,
-        "evaluation.every": settings.evaluation.every,
-        "kd.fade_epochs": settings.kd.fade_epochs,
-    }
 
 
 def _is_trained(folder: Path, settings: RunSettings) -> bool:

@@ -137,7 +137,7 @@ class _Execution:
         finally:
             for running in self._running:  # an error of this process' own
                 running.end()
-        if told:
+        if signals:
             raise StoppedError("stopped by a signal; the same command goes on where the runs are")
         return self._outcomes
 
