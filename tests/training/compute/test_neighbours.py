@@ -16,7 +16,7 @@ import torch
 from pclkd.sharding.common.processes import available_cpus
 from pclkd.training.compute.neighbours import Neighbours, choose_waiting, describe_threads
 
-PATIENCE_S = 120.0
+PATIENCE_S = 300.0
 SPIN = "while True: pass"
 THREADS = max(2, available_cpus())
 

@@ -15,7 +15,7 @@ import pytest
 from pclkd.sharding.common.processes import available_cpus
 from pclkd.training.study.execution import Job, run_jobs
 
-PATIENCE_S = 60.0
+PATIENCE_S = 300.0
 
 
 def python(code: str) -> tuple[str, ...]:
