@@ -15,7 +15,7 @@ from typing import Any
 import click
 
 from pclkd.sharding.common.console import CleanGroup
-from pclkd.training.runs.run_folder import PROTOCOLS
+from pclkd.training.runs.run_folder import CONTROLS, PROTOCOLS
 
 __all__ = ["main"]
 
@@ -234,6 +234,50 @@ def evaluate(
     for protocol in protocols:
         result = evaluate_run(run, data, protocol, splits=splits, clips=clips, finetuning=how, step=tell)
         click.echo(json.dumps(result, indent=2))
+
+
+@main.command()
+@click.option("--data", type=click.Path(path_type=Path), required=True, help="Shard set to measure on.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder that holds the runs.")
+@click.option("--backbone", default=None, help="Of the two networks; else the preset's.")
+@click.option("--preset", default="pcl", show_default=True, help="As for the runs: it decides the clips.")
+@click.option("--set", "assignments", multiple=True, metavar="NAME=VALUE", help="Change any setting.")
+@click.option("--only", type=click.Choice(CONTROLS), multiple=True, help="This one alone; again for more.")
+@click.option("--clips", type=click.IntRange(min=1), default=10, show_default=True, help="Clips a video.")
+@click.option("--epochs", default=60, show_default=True, help="Of training with the labels.")
+@click.option("--lr", default=0.01, show_default=True, help="Of training with the labels.")
+@click.option("--batch-size", default=8, show_default=True, help="Of training with the labels.")
+def controls(
+    data: Path,
+    out: Path,
+    backbone: str | None,
+    preset: str,
+    assignments: tuple[str, ...],
+    only: tuple[Any, ...],
+    clips: int,
+    epochs: int,
+    lr: float,
+    batch_size: int,
+) -> None:
+    """Measure what PCL is held against: motion features made by hand, the untrained network, one trained with labels.
+
+    Each gets a folder OUT/control-..., which train-kd report shows beside the runs. What is there is kept.
+    """
+    from pclkd.training import settings as all_settings
+    from pclkd.training.evaluation.controls import measure_controls
+    from pclkd.training.evaluation.finetune import FinetuneSettings
+    from pclkd.training.report.comparison import Measured
+
+    def tell(epoch: int, loss: float) -> None:
+        click.echo(f"with labels: epoch {epoch}/{epochs} loss {loss:.3f}", err=True)
+
+    flags = [f"backbone.name={backbone}"] if backbone else []
+    settings = all_settings.override(all_settings.preset(preset), [*assignments, *flags])
+    how = FinetuneSettings.given(epochs=epochs, lr=lr, batch_size=batch_size, clips=clips)
+    for name, found in measure_controls(out, data, settings, how, only=only or CONTROLS, step=tell):
+        linear = Measured.of(found["linear"], "linear_top1_pct")
+        retrieval = Measured.of(found["retrieval"], "retrieval_r1_pct")
+        click.echo(f"{name}: linear_top1_pct {linear}, retrieval_r1_pct {retrieval}")
 
 
 @main.command()

@@ -6,10 +6,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Protocol, Self
 
 import torch
-from torch import nn
 
 from pclkd.pipeline.clips.covering import UniformRecipe
 from pclkd.pipeline.opening import clip_loader
@@ -25,14 +24,26 @@ from pclkd.training.evaluation.finetune import FinetuneSettings, finetune
 from pclkd.training.evaluation.probes import knn_vote, linear_probe, retrieval_at_k
 from pclkd.training.models.memory_layout import placed
 from pclkd.training.models.pcl_model import PclModel
+from pclkd.training.runs import run_folder
 from pclkd.training.runs.checkpoint import Checkpoint, load_checkpoint, load_model
 from pclkd.training.runs.clip_pictures import thumbnails
-from pclkd.training.runs.run_folder import Protocol, evaluation_path
 from pclkd.training.settings import RunSettings
 
-__all__ = ["Evaluator", "VideoFeatures", "evaluate_run"]
+__all__ = ["Describer", "Evaluator", "VideoFeatures", "evaluate_run", "write_evaluation"]
 
 _PRETEXT_SEED = 20_201_015  # fixed: every network of every run is asked the same questions
+
+
+class Describer(Protocol):
+    """Whatever describes clips: a `PclModel`, or formulas in its place."""
+
+    training: bool
+
+    def train(self, mode: bool = True) -> Any:
+        """Learn, or be measured."""
+
+    def features(self, clips: torch.Tensor) -> torch.Tensor:
+        """[B, V, C, T, H, W] -> [B, V, F]."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +108,7 @@ class Evaluator:
             figures |= accuracy(f"pretext_class{number}", hit[chosen], video[chosen])
         return figures
 
-    def features(self, model: PclModel, part: Literal["train", "test"], *, pictures: bool = False) -> VideoFeatures:
+    def features(self, model: Describer, part: Literal["train", "test"], *, pictures: bool = False) -> VideoFeatures:
         """Features of all videos of a part, the mean over the clips of each, with a picture of each if asked."""
         residual = self._settings.loader.modality == "residual"
         found: list[torch.Tensor] = []
@@ -152,10 +163,10 @@ class Evaluator:
 
 
 @contextmanager
-def _evaluating(network: nn.Module) -> Iterator[None]:
+def _evaluating(network: Describer) -> Iterator[None]:
     """The network is in eval mode, without gradients, within the block; afterwards it is as it was."""
     was_training = network.training
-    network.eval()
+    network.train(False)
     try:
         with torch.no_grad():
             yield
@@ -166,7 +177,7 @@ def _evaluating(network: nn.Module) -> Iterator[None]:
 def evaluate_run(
     run: Path,
     data: Path,
-    protocol: Protocol,
+    protocol: run_folder.Protocol,
     *,
     splits: Sequence[int] = (),
     clips: int = 10,
@@ -203,20 +214,22 @@ def evaluate_run(
     }
     first = by_split[chosen[0]]
     figures = first if len(chosen) == 1 else mean_over_splits(list(by_split.values()))
-    asked = {"passes": settings.evaluation.pretext_passes} if protocol == "pretext" else {"clips": clips}
+    asked: dict[str, Any] = {"split": chosen[0] if len(chosen) == 1 else chosen}
+    if len(chosen) > 1:
+        asked |= {"by_split": {str(number): found for number, found in by_split.items()}}
+    asked |= {"passes": settings.evaluation.pretext_passes} if protocol == "pretext" else {"clips": clips}
     if protocol == "finetune":
         asked |= {"finetune_epochs": how.epochs}
-    result: dict[str, Any] = {
-        **figures,
-        "protocol": protocol,
-        "split": chosen[0] if len(chosen) == 1 else chosen,
-        **({"by_split": {str(number): found for number, found in by_split.items()}} if len(chosen) > 1 else {}),
-        **asked,
-        "epoch": checkpoint.epoch,
-        "data_fingerprint": index.fingerprint,
-    }
     folder = run if run.is_dir() else run.parent
-    write_text(evaluation_path(folder, protocol), json.dumps(result, indent=2) + "\n")
+    return write_evaluation(folder, protocol, index, {**figures, **asked, "epoch": checkpoint.epoch})
+
+
+def write_evaluation(
+    folder: Path, protocol: run_folder.Protocol, index: ShardIndex, found: dict[str, Any]
+) -> dict[str, Any]:
+    """Write what a protocol found on a shard set to `folder/eval-<protocol>.json`, and return what stands there."""
+    result = {**found, "protocol": protocol, "data_fingerprint": index.fingerprint}
+    write_text(run_folder.evaluation_path(folder, protocol), json.dumps(result, indent=2) + "\n")
     return result
 
 
@@ -224,7 +237,7 @@ def _measure(
     checkpoint: Checkpoint,
     run: Path,
     index: ShardIndex,
-    protocol: Protocol,
+    protocol: run_folder.Protocol,
     settings: RunSettings,
     how: FinetuneSettings,
     step: Callable[[int, float], None],

@@ -5,6 +5,8 @@ r"""A run folder: what a run writes while it trains, and how a report reads it.
     RUN/metrics.jsonl           one JSON object a line, "kind" is "step" or "epoch"
     RUN/eval-<protocol>.json    one evaluation each
 
+What runs are measured against has a folder too: its settings say which "control" it is, and it has no metrics.jsonl.
+
 A run may be killed and resumed at any moment, so metrics.jsonl may hold a line that was cut short, and lines that were
 written twice: of the lines with one (kind, epoch, step) the last one counts.
 """
@@ -20,10 +22,12 @@ from typing import Any, Literal, get_args
 from pclkd.sharding.common.errors import InputError
 
 __all__ = [
+    "CONTROLS",
     "ENVIRONMENT_NAME",
     "METRICS_NAME",
     "PROTOCOLS",
     "SETTINGS_NAME",
+    "Control",
     "Protocol",
     "RunRecord",
     "append_metrics",
@@ -38,6 +42,9 @@ ENVIRONMENT_NAME = "env.json"
 
 Protocol = Literal["pretext", "linear", "knn", "retrieval", "finetune"]
 PROTOCOLS: tuple[Protocol, ...] = get_args(Protocol)
+
+Control = Literal["motion", "untrained", "supervised"]
+CONTROLS: tuple[Control, ...] = get_args(Control)
 
 
 @dataclass(frozen=True)
