@@ -1,4 +1,4 @@
-"""Real busy processes beside this one, on a machine that may be busy: their work is seen, ours is not counted."""
+"""Real busy processes beside this one, on a machine that may be busy anyway: their work is seen, ours not counted."""
 
 import json
 import os
