@@ -160,7 +160,7 @@ def estimate(numbers: list[Floats], question: Question) -> Estimate | None:
     tail = _tail(count)
     low, high = np.quantile(replicates, [tail, 1 - tail], method="inverted_cdf")
     verdict = _judge(float(low), float(high), count, question)
-    needed = _needed(values[:, 0], question) if verdict == "not decided" else None
+    needed = _needed(values[:, 0], replicates, question) if verdict == "not decided" else None
     return Estimate(float(question.of(values[:, 0])), float(low), float(high), count, verdict, needed)
 
 
@@ -183,34 +183,32 @@ def _judge(low: float, high: float, count: int, question: Question) -> Verdict |
     return "did not hold" if high < question.threshold + question.margin else "not decided"
 
 
-def _needed(values: Floats, question: Question) -> int | None:
-    """Repetitions that decide with probability POWER, if mean and spread (or share) stay as they are in `values`.
+def _needed(values: Floats, replicates: Floats, question: Question) -> int | None:
+    """Repetitions, more than these, that decide with probability POWER if mean and spread (or share) stay as they are.
 
     For a mean: so many that the distance to what it must be told from is Student's quantile and the quantile of the
     power, in standard errors. For a median: so many that a sign test tells the share of repetitions on its side of
     the threshold from a half.
     """
-    power = NormalDist().inv_cdf(POWER)
+    power, fewest = NormalDist().inv_cdf(POWER), max(FEWEST, len(values) + 1)
     if question.claim == "below":
         share = float(np.mean(values <= question.threshold))
         if share == 0.5:
             return None
         wide = _student(math.inf) * 0.5 + power * math.sqrt(share * (1 - share))
-        return _rounded((wide / (share - 0.5)) ** 2)
+        count = max(fewest, math.ceil((wide / (share - 0.5)) ** 2))
+        return count if count <= _MOST_NEEDED else None
     if len(values) < 2:
         return None
-    mean, spread = float(values.mean()) - question.threshold, float(values.std(ddof=1))
+    mean = float(values.mean()) - question.threshold
+    spread = float(replicates.std()) * len(values) / math.sqrt(len(values) - 1)  # of one repetition
     distance = max(mean, question.margin - mean)
     needed = (
         count
-        for count in range(FEWEST, _MOST_NEEDED + 1)
+        for count in range(fewest, _MOST_NEEDED + 1)
         if (_student(count - 1) + power) * spread <= distance * math.sqrt(count)
     )
     return next(needed, None)
-
-
-def _rounded(count: float) -> int | None:
-    return None if count > _MOST_NEEDED else max(FEWEST, math.ceil(count))
 
 
 def _tail(count: int) -> float:

@@ -1,6 +1,7 @@
 "use strict";
 // Which accuracy, runs and repetitions are shown; values under the pointer or the arrow keys. No network, no library.
 (() => {
+  const GAP = 14;
   const curves = JSON.parse(document.getElementById("curves").textContent);
   const controls = document.getElementById("controls");
   const charts = [...document.querySelectorAll("figure.live svg[data-x]")].map(openChart);
@@ -10,11 +11,11 @@
     const [bottom, top, low, high] = svg.dataset.y.split(" ").map(Number);
     const lines = [...svg.querySelectorAll(".line")].map((node) => ({
       node,
-      label: node.dataset.label,
+      name: node.dataset.label,
       runs: [...node.querySelectorAll(".run")],
     }));
     const chart = {
-      svg, lines, left, right, first, last, at: null,
+      svg, lines, left, right, bottom, first, last, at: null,
       of: curves[svg.closest("[data-metric]").dataset.metric],
       across: (epoch) => left + ((right - left) * (epoch - first)) / (last - first),
       up: (value) => bottom - ((bottom - top) * (value - low)) / (high - low),
@@ -22,6 +23,8 @@
       cursor: svg.querySelector(".cursor"),
     };
     svg.tabIndex = 0;
+    svg.addEventListener("pointerenter", () => svg.after(chart.tip));
+    svg.addEventListener("focus", () => svg.after(chart.tip));
     svg.addEventListener("pointermove", (event) => {
       const box = svg.getBoundingClientRect();
       const place = ((event.clientX - box.left) / box.width) * svg.viewBox.baseVal.width;
@@ -78,8 +81,16 @@
       const around = [...points((v) => Math.max(...v)), ...points((v) => Math.min(...v)).reverse()];
       line.node.querySelector(".median").setAttribute("points", points(median).join(" "));
       line.node.querySelector(".band").setAttribute("points", around.join(" "));
-      line.node.querySelector(".end").textContent = found.length ? median(found.at(-1)[1]).toFixed(1) : "";
+      line.label = line.node.querySelector(".end");
+      line.last = found.length ? median(found.at(-1)[1]) : null;
+      line.label.textContent = line.last?.toFixed(1) ?? "";
     }
+    // Labels in the order of their values, a row apart: downwards first, then back up from the lower end.
+    const placed = chart.lines.filter((line) => line.last !== null).sort((a, b) => b.last - a.last);
+    const at = placed.map((line) => chart.up(line.last) + 4);
+    for (let i = 1; i < at.length; i++) at[i] = Math.max(at[i], at[i - 1] + GAP);
+    for (let i = at.length - 1, most = chart.bottom; i >= 0; i--, most = at[i + 1] - GAP) at[i] = Math.min(at[i], most);
+    placed.forEach((line, i) => line.label.setAttribute("y", at[i].toFixed(1)));
   }
 
   function show(chart, epoch) {
@@ -97,7 +108,7 @@
       const row = document.createElement("div");
       row.className = line.node.getAttribute("class").replace("line", "");
       const name = document.createElement("span");
-      name.textContent = line.label;
+      name.textContent = line.name;
       const ends = values.length > 1 ? `, mean ${mean.toFixed(1)}, ${Math.min(...values).toFixed(1)} to ${Math.max(...values).toFixed(1)}` : "";
       row.append(name, ` ${median(values).toFixed(1)}${ends}`);
       rows.push(row);

@@ -16,6 +16,7 @@ from pclkd.training.report.page import Table
 __all__ = ["by_metric", "chart_block", "grid", "render_page", "settings_block", "table_block"]
 
 _STYLE, _SCRIPT = (Path(__file__).with_name(name).read_text() for name in ("page.css", "page.js"))
+_LONG = 40  # characters of a row's name, from which on it has room to wrap
 _CLASSES = dict(zip(MARKS.values(), ("held", "fell", "open"), strict=True))
 
 
@@ -52,10 +53,11 @@ def table_block(table: Table, heading: str = "") -> str:
         f'<tr><th scope="row">{html.escape(row[0])}</th>{"".join(map(_cell, row[1:]))}</tr>\n' for row in rows
     )
     note = f'\n<p class="note">{html.escape(table.note)}</p>' if table.note else ""
+    long = ' class="long"' if max(len(row[0]) for row in rows) > _LONG else ""
     above = f"<h3>{html.escape(heading)}</h3>\n" if heading else ""
     # Reachable by keys, since it may have to be scrolled.
     return (
-        f'<div>{above}<div class="scroll" tabindex="0"><table>\n<thead><tr>{cells}</tr></thead>\n'
+        f'<div>{above}<div class="scroll" tabindex="0"><table{long}>\n<thead><tr>{cells}</tr></thead>\n'
         f"<tbody>\n{body}</tbody></table></div>{note}</div>"
     )
 

@@ -195,12 +195,12 @@ def test_the_page_needs_nothing_beside_it(study):
     assert "link" not in reader.tags and not re.search(r"https?:|url\(|@import|\bfetch\b", text)
 
 
-def test_the_same_study_gives_the_same_bytes(study, tmp_path):
-    again = shutil.copytree(study, tmp_path / "again")
-    write_study_report(again)
-    files = sorted(path.name for path in (study / "report").iterdir())
-    assert len(files) == 1 + 1 + 3 + 7 * 4
-    assert [n for n in files if (study / "report" / n).read_bytes() != (again / "report" / n).read_bytes()] == []
+def test_the_same_study_gives_the_same_bytes(tmp_path, write_study):
+    folder = write_study(tmp_path / "study", backbones=("r3d",), repetitions=2, error=1.0)
+    read = lambda: {path.name: path.read_bytes() for path in write_study_report(folder).parent.iterdir()}  # noqa: E731
+    first = read()
+    assert len(first) == 1 + 1 + 3 + 2 * 4
+    assert read() == first
 
 
 def test_75_runs_of_100_epochs_are_small_and_quick(tmp_path, write_study):
@@ -220,12 +220,7 @@ def test_half_a_study(tmp_path, write_study):
     cut.write_text("".join(cut.read_text().splitlines(keepends=True)[:13]) + '{"kind": "ep')
     write_study_report(folder)
     tables = tables_of(folder)
-    assert tables["Missing: 4 of 16 runs"][1:] == [
-        ["control-c3d-s101", "not begun"],
-        ["r3d-from-r3d-s100", "12 of 20"],
-        ["r3d-from-c3d-s101", "not begun"],
-        ["c3d-from-r3d-s101", "not begun"],
-    ] or sorted(tables["Missing: 4 of 16 runs"][1:]) == [
+    assert sorted(tables["Missing: 4 of 16 runs"][1:]) == [
         ["c3d-from-r3d-s101", "not begun"],
         ["control-c3d-s101", "not begun"],
         ["r3d-from-c3d-s101", "not begun"],
@@ -333,7 +328,7 @@ def test_the_script_runs_in_a_browser_without_a_word_on_the_console(study, tmp_p
     ]
     page = study / "report" / "index.html"
     command = [CHROMIUM, *options, f"--user-data-dir={tmp_path}", "--dump-dom", page.as_uri()]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=600)
     assert "CONSOLE" not in done.stderr
     assert '<form id="controls">' in done.stdout  # the script has shown it
     assert 'data-metric="linear" hidden' in done.stdout and 'data-metric="pretext" hidden' not in done.stdout
