@@ -2,13 +2,13 @@
 
     KdPretextTerm     relative entropy of the pretext classes, the paper's literal reading
     KdContrastTerm    relative entropy of the similarities to the same videos, each network with its own memory
-    KdFeatureTerm     direction of the features, through a learned linear map (the model's adapter)
+    KdFeatureTerm     the features, each in its own unit, through a learned linear map (the model's adapter)
     KdRelationTerm    similarities to a queue of the teacher's vectors, through the same map
 
 None of them depends on the two architectures. Sources: Hinton et al., arXiv 1503.02531 (softened outputs); Camarena et
 al., "Boosting Self-supervised Video-based Human Action Recognition Through Knowledge Distillation" (of the pretext
 task); SEED, arXiv 2101.04731 (contrastive distributions, queue of the teacher's vectors); FitNets, arXiv 1412.6550
-(regression through a learned map).
+(regression through a learned map); Wei et al., arXiv 2205.14141 (of whitened features).
 """
 
 import math
@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from pclkd.sharding.common.errors import InputError
-from pclkd.training.compute.distributed import gather_rows_together
+from pclkd.training.compute.distributed import gather_rows, gather_rows_together
 from pclkd.training.objective.queue import EmbeddingQueue
 from pclkd.training.objective.source import ContrastSource
 from pclkd.training.objective.terms import Given, Seen, Term
@@ -157,23 +157,36 @@ def load_owner(source: ContrastSource, state: Mapping[str, Mapping[str, torch.Te
 _FIRST_QUEUE = 100  # numbers far above those of the contrast sources, so that no two memories start alike
 
 
+_RESTING = 1e-3  # of the mean deviation: what varies less is rounding
+
+
 class KdFeatureTerm(Term):
-    """Squared distance between the unit vectors of student and teacher, 0 to 4; mean over clips and teachers."""
+    """Squared distance to the teacher's features, each standardised over the clips of the batch.
+
+    Mean over features, clips and teachers: 1 for a student that says the same of every clip. Features behind a ReLU
+    share a large mean, and what they say of a clip is how far it is from it: unit vectors of such features all lie close
+    together, and a student that hits their mean has nothing left to learn.
+    """
 
     name = "kd_feature"
     title = "Distillation of features"
-    unit = "squared length"
+    unit = "share of the variance"
     reads = frozenset({"adapted"})
     asks_teachers = True
 
     def forward(self, seen: Seen) -> torch.Tensor:
-        """Mean over all clips of the batch."""
+        """Mean over all clips of the batch; the statistics are those of all ranks' clips."""
         distances = [
-            # |a - b|^2 = 2 - 2 cos
-            2 - 2 * F.cosine_similarity(own.float(), said.features.detach().float(), dim=-1).mean()
+            F.mse_loss(own.float(), _standardised(said.features.clone().float()))
             for own, said in zip(seen.student.adapted, seen.teachers, strict=True)
         ]
         return torch.stack(distances).mean()
+
+
+def _standardised(features: torch.Tensor) -> torch.Tensor:
+    """[B, V, F] with mean 0 and variance 1 over all B * V clips of all ranks; a feature that rests is 0."""
+    std, mean = torch.std_mean(gather_rows(features).flatten(0, 1), dim=0, correction=0)
+    return (features - mean) / (std + _RESTING * std.mean()).clamp(min=torch.finfo(std.dtype).tiny)
 
 
 class KdRelationTerm(Term):

@@ -56,7 +56,7 @@ class KdSettings(Settings):
     contrast_temperature: _Temperature = 1.0
     """Temperature that softens them, on top of nce_temperature; 1 distils the contrastive softmax as it is."""
     feature_weight: _Weight = 0.0
-    """Weight of the distance between the directions of the features, through a learned map; 0 leaves it out."""
+    """Weight of the squared distance to the teacher's standardised features, through a learned map; 0 leaves it out."""
     relation_weight: _Weight = 0.0
     """Weight of the relative entropy between similarities to a queue of the teacher's features; 0 leaves it out."""
     relation_queue: int = Field(default=4096, ge=1, le=2**24)

@@ -86,7 +86,7 @@ def test_the_losses_are_those_that_any_run_has_as_its_folder_tells_them(tmp_path
     terms = loss_terms([standing(tmp_path, "alone", new), standing(tmp_path, "student", old)])
     assert list(terms) == ["pretext", "kd_feature", "kd_relation", "own"]
     assert terms["own"] == {"title": "My own", "unit": "metres"}
-    assert terms["kd_feature"]["unit"] == "squared length"
+    assert terms["kd_feature"]["unit"] == "share of the variance"
     assert list(loss_terms([standing(tmp_path, "student", old)])) == ["kd_feature", "kd_relation"]
 
 
