@@ -98,7 +98,7 @@ def models(width: float, frames: int, crop: int, batch_size: int, no_speed: bool
 @main.command()
 @click.option("--data", required=True, help="Shard set of shard-ucf101 pack, a folder or a URL.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for the pictures.")
-@click.option("--preset", default="pcl", show_default=True, help="pcl: as published; demo: small and quick.")
+@click.option("--preset", default="pcl", show_default=True, help="pcl, pcl-published, kd, or demo: small and quick.")
 @click.option("--set", "assignments", multiple=True, metavar="NAME=VALUE", help="Change any setting.")
 @click.option("--samples", type=click.IntRange(min=1), default=5, show_default=True, help="Sheets and GIFs to make.")
 @click.option("--compare", is_flag=True, help="Show the stored frames as well, with the window that is cut out.")
@@ -121,7 +121,7 @@ def _run_options(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--data", type=click.Path(path_type=Path), help="Shard set of shard-ucf101 pack.  [required]"),
         click.option("--out", type=click.Path(path_type=Path), help="Run folder to write.  [required]"),
         click.option("--backbone", default=None, help="r3d (default), c3d, r2plus1d, ...: see train-kd models."),
-        click.option("--preset", default="pcl", show_default=True, help="pcl: as published; demo: small and quick."),
+        click.option("--preset", default="pcl", show_default=True, help="pcl, pcl-published, kd, or demo: small and quick."),
         click.option("--set", "assignments", multiple=True, metavar="NAME=VALUE", help="Change any setting."),
         click.option("--epochs", type=click.IntRange(min=0), default=None, help="Passes over the training videos."),
         click.option("--max-steps", type=click.IntRange(min=1), default=None, help="Stop after so many steps in all."),

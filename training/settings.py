@@ -101,21 +101,24 @@ PRESETS: dict[str, dict[str, Any]] = {
         "epochs": 200,
         "evaluation": {"clips": 10},
     },
-    # Small networks and clips, so that a laptop learns something in minutes.
+    # With a teacher, by what the search at laptop size found: features too, and a student that ends by itself.
+    "kd": {"kd": {"contrast_weight": 0.0, "feature_weight": 10.0, "fade_epochs": 50}},
+    # Small networks and clips, so that a laptop learns something in minutes; docs/learning.md has the search.
     "demo": {
         "backbone": {"width": 0.25},
         "tuples": {"clip_frames": 8, "clip_stride": 12, "remote_distance": 16},
         "augment": {"blur_sigma": [0.1, 1.0]},
         "loader": {"crop": 32, "batch_size": 32},
         "pcl": {"contrast": "in_batch", "nce_temperature": 0.1, "contrast_weight": 1.0, "pretext_head": "compare"},
+        "kd": {"contrast_weight": 0.0, "feature_weight": 10.0, "fade_epochs": 12},
         "optimizer": {"lr": 0.05, "warmup_epochs": 2, "average_decay": 0.98},
         "evaluation": {"clips": 4, "pretext_passes": 3},
         "layout": "channels-last",
         "epochs": 24,
     },
 }
-"""Settings by purpose: `pcl` is the recipe as the paper means it, `pcl-published` as its code does it, `demo` suits a
-laptop."""
+"""Settings by purpose: `pcl` is the recipe as the paper means it, `pcl-published` as its code does it, `kd` distils by
+our own recipe at the published size, `demo` suits a laptop."""
 
 
 def preset(name: str) -> RunSettings:

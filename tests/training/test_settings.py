@@ -77,7 +77,7 @@ def test_wrong_overrides_name_the_setting_and_the_remedy(assignment: str, messag
 
 
 def test_an_unknown_preset_names_the_known_ones() -> None:
-    with pytest.raises(InputError, match="pcl, pcl-published, demo"):
+    with pytest.raises(InputError, match="pcl, pcl-published, kd, demo"):
         preset("tiny")
 
 
