@@ -21,6 +21,7 @@ __all__ = [
     "gather_rows_with_gradient",
     "is_alone",
     "joined",
+    "summed",
     "wrapped",
 ]
 
@@ -79,6 +80,13 @@ def gather_rows_with_gradient(tensor: torch.Tensor) -> tuple[torch.Tensor, int]:
 
     everyones = all_gather(tensor.contiguous())  # type: ignore[no-untyped-call]
     return torch.cat(everyones), dist.get_rank() * len(tensor)
+
+
+def summed(tensor: torch.Tensor) -> torch.Tensor:
+    """The sum of the tensors of all processes, in place; the tensor itself in a job of one process."""
+    if not is_alone():
+        dist.all_reduce(tensor)
+    return tensor
 
 
 def is_alone() -> bool:

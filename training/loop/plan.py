@@ -63,6 +63,10 @@ class RunPlan:
         """The loader of training tuples."""
         return clip_loader(self.index, self.settings, self.world, device=device)
 
+    def each_video_once(self, device: torch.device) -> ClipLoader:
+        """A loader of the same tuples, plain: all training videos in order, shared out among the processes."""
+        return clip_loader(self.index, self.settings, self.world, device=device, shuffle=False, augment=None)
+
     def student(self) -> PclModel:
         """The network to train: fresh weights from the run's seed, or the resumed ones."""
         if self.resumed is not None:

@@ -7,6 +7,7 @@ not finite is noticed a step late. Before a checkpoint all figures are read, on 
 
 import json
 import math
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any
@@ -102,6 +103,7 @@ class _Trainer:
         try:
             with progress.showing():
                 if self._at.step == 0:
+                    self._fill()
                     self._log_epoch(evaluator, {})
                 while self._at.epoch < settings.epochs:
                     speed = self._one_epoch(progress)
@@ -122,6 +124,16 @@ class _Trainer:
                 evaluator.close()
             if self._log is not None:
                 self._log.close()
+
+    def _fill(self) -> None:
+        """Let the objective see the training videos, where it starts with them."""
+        objective, began = self._step.objective, time.perf_counter()
+        if not objective.has_fresh_banks:
+            return
+        with self._plan.each_video_once(self._device) as loader, self._step.precision.autocast():
+            told = objective.fill(loader.epoch(self._settings.epochs))  # tuples that no step meets again
+        if self._plan.world.is_first:
+            say(f"{told} ({time.perf_counter() - began:.0f} s)")
 
     def _one_epoch(self, progress: TrainingProgress) -> dict[str, float | str] | None:
         """Train to the end of the epoch; its throughput, or None where `max_steps` stopped it."""

@@ -3,6 +3,8 @@
 Source: PCL, arXiv 2010.15464; Wu et al., arXiv 1805.01978.
 """
 
+from collections.abc import Mapping
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -151,7 +153,10 @@ class BankContrast(ContrastSource):
         temperature: of the softmax.
         momentum: share of the old row in an update.
         seed: the run's seed.
-        pair: number of this pair of banks in the run, so that no two banks start alike.
+        pair: number of the network in the run, 0 the student, then the teachers, so that no two banks start alike.
+
+    Attributes:
+        fresh: whether the rows still are the random ones, and those of no checkpoint.
     """
 
     def __init__(
@@ -159,6 +164,7 @@ class BankContrast(ContrastSource):
     ) -> None:
         super().__init__()
         self.row_count, self.negatives, self.temperature, self.seed = rows, negatives, temperature, seed
+        self.pair, self.fresh = pair, True
         self.first = MemoryBank(rows, dim, momentum, seed, which=2 * pair)
         self.third = MemoryBank(rows, dim, momentum, seed, which=2 * pair + 1)
 
@@ -181,3 +187,8 @@ class BankContrast(ContrastSource):
     def state(self) -> dict[str, torch.Tensor]:
         """The rows themselves, not copies: "first" and "third", [rows, dim] float32 each."""
         return {"first": self.first.rows, "third": self.third.rows}
+
+    def load(self, state: Mapping[str, torch.Tensor]) -> None:
+        """As in ContrastSource."""
+        super().load(state)
+        self.fresh = False

@@ -10,7 +10,7 @@ Sources: PCL, arXiv 2010.15464; Camarena et al., "Boosting Self-supervised Video
 Knowledge Distillation" (PCL loss plus relative entropy between softened softmax outputs of a frozen teacher).
 """
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import replace
 from typing import Self
 
@@ -21,7 +21,9 @@ from pclkd.pipeline.batch import ClipBatch
 from pclkd.sharding.common.errors import InputError
 from pclkd.training.models.memory_layout import arranged
 from pclkd.training.models.pcl_model import PclModel, PclOutput
+from pclkd.training.objective.bank import BankContrast
 from pclkd.training.objective.distillation import load_owner, teacher_owner
+from pclkd.training.objective.first_fill import fill_banks, untrained
 from pclkd.training.objective.fit import adapter_dims, check_fit, inner_model
 from pclkd.training.objective.queue import KeyEncoder
 from pclkd.training.objective.registry import chosen_terms, legend
@@ -143,6 +145,26 @@ class Objective(nn.Module):
             reported |= _health(said, taught)
             return {"loss": loss, **reported}
 
+    @property
+    def has_fresh_banks(self) -> bool:
+        """Whether `fill` has banks to fill: by `pcl.bank_start`, once, unless they come from a checkpoint."""
+        return bool(self._fresh_banks())
+
+    def fill(self, batches: Iterable[ClipBatch]) -> str:
+        """Fill them before the first step; every rank must call, inside the caller's autocast.
+
+        Args:
+            batches: this rank's share of the training videos, each of them once.
+
+        Returns:
+            What was done, in words.
+        """
+        banks = self._fresh_banks()
+        networks = [untrained(inner_model(self.student)), *self.teachers]
+        came = fill_banks([(inner_model(networks[bank.pair]), bank) for bank in banks], batches)
+        owners = ", ".join(teacher_owner(bank.pair - 1) if bank.pair else "student" for bank in banks)
+        return f"the banks of {owners} start with the embeddings of {came} of {banks[0].row_count} videos"
+
     def memory_state(self) -> Memory:
         """What a checkpoint keeps beside the student's weights, by owner, then by name; not copies.
 
@@ -176,6 +198,10 @@ class Objective(nn.Module):
     def legend(self) -> dict[str, dict[str, str]]:
         """How charts tell each term: by name, its title and unit."""
         return legend(self._terms())
+
+    def _fresh_banks(self) -> list[BankContrast]:
+        found = self.modules() if self.settings.bank_start == "network" else ()
+        return sorted((bank for bank in found if isinstance(bank, BankContrast) and bank.fresh), key=lambda b: b.pair)
 
     def _terms(self) -> list[Term]:
         return [term for term in self.terms if isinstance(term, Term)]

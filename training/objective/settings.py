@@ -22,6 +22,9 @@ class PclSettings(Settings):
     """Other videos that each clip is compared with, K (bank)."""
     nce_temperature: _Temperature = 0.07
     """Temperature of the contrastive softmax."""
+    bank_start: Literal["random", "network"] = "random"
+    """What a memory bank's rows are before the first step: random directions (published), or the untrained network's
+    embeddings of the training videos, and a teacher's own where its run left none: one pass over the videos (bank)."""
     bank_momentum: float = Field(default=0.5, ge=0, lt=1)
     """Share of the old row when a memory bank is updated (bank)."""
     queue_size: int = Field(default=16384, ge=1, le=2**24)
