@@ -151,6 +151,8 @@ class _Trainer:
                 self._average.update()
             at.step += 1
             at.epoch_step += 1
+            for told in self._step.objective.news() if self._log is not None else ():
+                say(f"warning: step {at.step}: {told}")
             progress.step(at.epoch, at.step, meter.report(), self._plan.world.size, whole.quarantined)
             line: dict[str, Any] | None = None
             if at.step % self._settings.log_every == 0:

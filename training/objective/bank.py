@@ -3,7 +3,7 @@
 Source: PCL, arXiv 2010.15464; Wu et al., arXiv 1805.01978.
 """
 
-from collections.abc import Mapping
+import math
 
 import numpy as np
 import torch
@@ -154,9 +154,6 @@ class BankContrast(ContrastSource):
         momentum: share of the old row in an update.
         seed: the run's seed.
         pair: number of the network in the run, 0 the student, then the teachers, so that no two banks start alike.
-
-    Attributes:
-        fresh: whether the rows still are the random ones, and those of no checkpoint.
     """
 
     def __init__(
@@ -164,7 +161,9 @@ class BankContrast(ContrastSource):
     ) -> None:
         super().__init__()
         self.row_count, self.negatives, self.temperature, self.seed = rows, negatives, temperature, seed
-        self.pair, self.fresh = pair, True
+        self.pair = pair
+        # Each update leaves the share `momentum` of a row; until a twentieth is left it is the random one that speaks.
+        self.random_for = rows * (math.ceil(math.log(0.05) / math.log(momentum)) if momentum else 1)
         self.first = MemoryBank(rows, dim, momentum, seed, which=2 * pair)
         self.third = MemoryBank(rows, dim, momentum, seed, which=2 * pair + 1)
 
@@ -187,8 +186,3 @@ class BankContrast(ContrastSource):
     def state(self) -> dict[str, torch.Tensor]:
         """The rows themselves, not copies: "first" and "third", [rows, dim] float32 each."""
         return {"first": self.first.rows, "third": self.third.rows}
-
-    def load(self, state: Mapping[str, torch.Tensor]) -> None:
-        """As in ContrastSource."""
-        super().load(state)
-        self.fresh = False

@@ -11,7 +11,6 @@ task); SEED, arXiv 2101.04731 (contrastive distributions, queue of the teacher's
 (regression through a learned map); Wei et al., arXiv 2205.14141 (of whitened features).
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Self
 
@@ -21,7 +20,9 @@ from torch import nn
 
 from pclkd.sharding.common.errors import InputError
 from pclkd.training.compute.distributed import gather_rows, gather_rows_together
+from pclkd.training.objective.hearing import Hearing, teacher_owner
 from pclkd.training.objective.queue import EmbeddingQueue
+from pclkd.training.objective.softened import imitate
 from pclkd.training.objective.source import ContrastSource
 from pclkd.training.objective.terms import Given, Seen, Term
 
@@ -31,11 +32,7 @@ __all__ = [
     "KdFeatureTerm",
     "KdPretextTerm",
     "KdRelationTerm",
-    "imitate",
     "load_owner",
-    "soft_kl",
-    "soft_kl_to_mean",
-    "teacher_owner",
 ]
 
 
@@ -45,6 +42,7 @@ class KdPretextTerm(Term):
     Args:
         weight: of the term.
         temperature: T.
+        hearing: which teachers.
         averaged: with several teachers: one KL to the mean of their softened distributions, or else the mean of the
             KLs to each.
     """
@@ -55,26 +53,25 @@ class KdPretextTerm(Term):
     reads = frozenset({"pretext_logits"})
     asks_teachers = True
 
-    def __init__(self, weight: float, temperature: float, *, averaged: bool) -> None:
+    hearing: Hearing
+
+    def __init__(self, weight: float, temperature: float, hearing: Hearing, *, averaged: bool) -> None:
         super().__init__(weight)
         self.temperature = temperature
         self.averaged = averaged
+        self.hearing = hearing
 
     @classmethod
     def build(cls, weight: float, given: Given) -> Self:
         """As in Term."""
-        return cls(weight, given.kd.pretext_temperature, averaged=given.kd.combine == "average")
+        remedy = "take another teacher, or --set kd.pretext_weight=0"
+        hearing = Hearing(cls.name, "pretext", len(given.teachers), given.kd.least_said, remedy)
+        return cls(weight, given.kd.pretext_temperature, hearing, averaged=given.kd.combine == "average")
 
     def forward(self, seen: Seen) -> torch.Tensor:
         """Mean over the batch."""
-        return imitate(
-            seen.student.pretext_logits, [t.pretext_logits for t in seen.teachers], self.temperature, self.averaged
-        )
-
-
-def teacher_owner(number: int) -> str:
-    """Under which name a checkpoint keeps the memory of teacher `number`."""
-    return "teacher" if number == 0 else f"teacher{number + 1}"
+        said = [teacher.pretext_logits for teacher in seen.teachers]
+        return imitate(seen.student.pretext_logits, self.hearing.listen(said, said), self.temperature, self.averaged)
 
 
 class KdContrastTerm(Term):
@@ -87,6 +84,7 @@ class KdContrastTerm(Term):
         weight: of the term.
         temperature: T, on top of the contrastive softmax's own.
         sources: one of each teacher, of the student's kind.
+        hearing: which teachers.
         averaged: as in KdPretextTerm.
     """
 
@@ -97,28 +95,43 @@ class KdContrastTerm(Term):
     asks_teachers = True
     asks_contrast = True
 
-    def __init__(self, weight: float, temperature: float, sources: Sequence[ContrastSource], *, averaged: bool) -> None:
+    hearing: Hearing
+
+    def __init__(
+        self, weight: float, temperature: float, sources: Sequence[ContrastSource], hearing: Hearing, *, averaged: bool
+    ) -> None:
         super().__init__(weight)
         self.temperature = temperature
         self.averaged = averaged
         self.sources = nn.ModuleList(sources)
+        self.hearing = hearing
 
     @classmethod
     def build(cls, weight: float, given: Given) -> Self:
         """Each teacher starts with what its own run compared with, where that is known."""
-        sources = [given.source(teacher.embedding_dim, 1 + number) for number, teacher in enumerate(given.teachers)]
+        kd, sharpness = given.kd, given.kd.contrast_teacher_temperature or given.pcl.nce_temperature
+        sources = [
+            given.source(teacher.embedding_dim, 1 + number, sharpness) for number, teacher in enumerate(given.teachers)
+        ]
         for source, bank in zip(sources, given.banks, strict=False):
             if bank:
                 source.load(bank)
-        return cls(weight, given.kd.contrast_temperature, sources, averaged=given.kd.combine == "average")
+        remedy = (
+            f"sharpen it (--set kd.contrast_teacher_temperature=, {sharpness:g} here, 0.04 and less in SEED), take "
+            "another teacher, or --set kd.contrast_weight=0"
+        )
+        hearing = Hearing(cls.name, "contrast", len(sources), kd.least_said, remedy)
+        return cls(weight, kd.contrast_temperature, sources, hearing, averaged=kd.combine == "average")
 
     def forward(self, seen: Seen) -> torch.Tensor:
         """Mean over the batch and over the two clips."""
         assert seen.contrast is not None
-        taught = []
-        for source, said in zip(self.sources, seen.teachers, strict=True):
+        said, random_for = [], 0
+        for source, teacher in zip(self.sources, seen.teachers, strict=True):
             assert isinstance(source, ContrastSource)
-            taught.append(source.compare(said, said, seen.batch, seen.drawn))
+            said.append(source.compare(teacher, teacher, seen.batch, seen.drawn))
+            random_for = max(random_for, source.random_for)
+        taught = self.hearing.listen(said, [torch.stack(clips) for clips in said], random_for)
         clips = [
             imitate(own, [logits[clip] for logits in taught], self.temperature, self.averaged)
             for clip, own in enumerate(seen.contrast)
@@ -202,6 +215,7 @@ class KdRelationTerm(Term):
         teacher_temperature: T_t.
         student_temperature: T_s.
         seed: the run's seed.
+        hearing: which teachers.
     """
 
     name = "kd_relation"
@@ -209,6 +223,8 @@ class KdRelationTerm(Term):
     unit = "nats"
     reads = frozenset({"adapted"})
     asks_teachers = True
+
+    hearing: Hearing
 
     def __init__(
         self,
@@ -219,8 +235,10 @@ class KdRelationTerm(Term):
         teacher_temperature: float,
         student_temperature: float,
         seed: int,
+        hearing: Hearing,
     ) -> None:
         super().__init__(weight)
+        self.hearing = hearing
         self.teacher_temperature, self.student_temperature = teacher_temperature, student_temperature
         self.queues = nn.ModuleList(
             EmbeddingQueue(size, dim, seed, which=_FIRST_QUEUE + number) for number, dim in enumerate(teacher_dims)
@@ -229,6 +247,10 @@ class KdRelationTerm(Term):
     @classmethod
     def build(cls, weight: float, given: Given) -> Self:
         """As in Term."""
+        remedy = (
+            f"sharpen it (--set kd.relation_teacher_temperature=, {given.kd.relation_teacher_temperature:g} here), "
+            "take another teacher, or --set kd.relation_weight=0"
+        )
         return cls(
             weight,
             [teacher.base_network.feature_dim for teacher in given.teachers],
@@ -236,11 +258,12 @@ class KdRelationTerm(Term):
             teacher_temperature=given.kd.relation_teacher_temperature,
             student_temperature=given.kd.relation_student_temperature,
             seed=given.seed,
+            hearing=Hearing(cls.name, "relation", len(given.teachers), given.kd.least_said, remedy),
         )
 
     def forward(self, seen: Seen) -> torch.Tensor:
         """Mean over the batch and over the teachers; every rank's vectors are remembered."""
-        values = []
+        values, answers, size = [], [], 0
         for queue, own, said in zip(self.queues, seen.student.adapted, seen.teachers, strict=True):
             assert isinstance(queue, EmbeddingQueue)
             student = F.normalize(own.float().mean(1), dim=1)
@@ -251,81 +274,18 @@ class KdRelationTerm(Term):
                 torch.cat([torch.einsum("bd,bd->b", vectors, teacher)[:, None], vectors @ remembered.T], dim=1)
                 for vectors in (student, teacher)
             )
+            answers.append(theirs / self.teacher_temperature)
             values.append(
                 F.kl_div(
                     F.log_softmax(mine / self.student_temperature, dim=1),
-                    F.log_softmax(theirs / self.teacher_temperature, dim=1),
+                    F.log_softmax(answers[-1], dim=1),
                     reduction="batchmean",
                     log_target=True,
                 )
             )
             queue.push(*gather_rows_together(teacher, seen.batch.sample_index))
-        return torch.stack(values).mean()
-
-
-def soft_kl(student_logits: torch.Tensor, teacher_logits: torch.Tensor, temperature: float) -> torch.Tensor:
-    """T^2 * KL(teacher || student) of softmax(logits / T), in nats, mean over the batch.
-
-    The factor T^2 keeps the size of the gradient when T changes. The teacher gets no gradient.
-
-    Args:
-        student_logits: [B, N], any float type.
-        teacher_logits: [B, N], any float type.
-        temperature: T > 0.
-
-    Returns:
-        float32 scalar, whatever the types of the logits and whatever autocast does.
-
-    Raises:
-        ValueError: the two do not have the same shape.
-    """
-    return soft_kl_to_mean(student_logits, [teacher_logits], temperature)
-
-
-def soft_kl_to_mean(
-    student_logits: torch.Tensor, teachers_logits: Sequence[torch.Tensor], temperature: float
-) -> torch.Tensor:
-    """T^2 * KL(mean of the teachers || student): the mean is taken over their softened distributions.
-
-    Args:
-        student_logits: [B, N], any float type.
-        teachers_logits: one or more of [B, N], any float type; they get no gradient.
-        temperature: T > 0.
-
-    Returns:
-        float32 scalar, whatever the types of the logits and whatever autocast does.
-
-    Raises:
-        ValueError: a teacher's logits have another shape than the student's.
-    """
-    for logits in teachers_logits:
-        if student_logits.shape != logits.shape:
-            raise ValueError(
-                f"student logits {list(student_logits.shape)} and teacher logits {list(logits.shape)} differ"
-            )
-    with torch.autocast(student_logits.device.type, enabled=False):
-        student = F.log_softmax(student_logits.float() / temperature, dim=1)
-        each = torch.stack([F.log_softmax(logits.detach().float() / temperature, dim=1) for logits in teachers_logits])
-        # log of the mean of the probabilities; a single teacher's come back as they are
-        teacher = each[0] if len(each) == 1 else torch.logsumexp(each, dim=0) - math.log(len(each))
-        return temperature**2 * F.kl_div(student, teacher, reduction="batchmean", log_target=True)
-
-
-def imitate(
-    student: torch.Tensor, teachers: Sequence[torch.Tensor], temperature: float, averaged: bool
-) -> torch.Tensor:
-    """Distil one or more teachers.
-
-    Args:
-        student: logits [B, N].
-        teachers: logits [B, N] each.
-        temperature: T > 0.
-        averaged: True: one relative entropy to the mean of the teachers' softened distributions; False: the mean of
-            the relative entropies to each.
-    """
-    if averaged:
-        return soft_kl_to_mean(student, teachers, temperature)
-    return torch.stack([soft_kl(student, teacher, temperature) for teacher in teachers]).mean()
+            size = len(queue.rows)
+        return torch.stack(self.hearing.listen(values, answers, random_for=size)).mean()
 
 
 KD_TERMS: tuple[type[Term], ...] = (KdPretextTerm, KdContrastTerm, KdFeatureTerm, KdRelationTerm)

@@ -8,7 +8,6 @@ import copy
 from collections.abc import Iterable, Sequence
 
 import torch
-from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from pclkd.pipeline.batch import ClipBatch
@@ -55,9 +54,9 @@ def fill_banks(banks: Sequence[tuple[PclModel, BankContrast]], batches: Iterable
             said: PclOutput = network(batch.clips)
             found[bank][:, rows] = torch.stack((said.first, said.third))[:, : batch.valid]
     came = summed(came)
-    for bank, said in found.items():
-        for own, new in zip((bank.first, bank.third), summed(said), strict=True):
+    for bank, rows_of_clips in found.items():
+        for own, new in zip((bank.first, bank.third), summed(rows_of_clips), strict=True):
             known = (came > 0) & new.isfinite().all(dim=1)
             own.rows.copy_(torch.where(known[:, None], new, own.rows))
-        bank.fresh = False
+        bank.random_for = 0
     return int(came.sum())

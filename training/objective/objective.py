@@ -22,9 +22,10 @@ from pclkd.sharding.common.errors import InputError
 from pclkd.training.models.memory_layout import arranged
 from pclkd.training.models.pcl_model import PclModel, PclOutput
 from pclkd.training.objective.bank import BankContrast
-from pclkd.training.objective.distillation import load_owner, teacher_owner
+from pclkd.training.objective.distillation import load_owner
 from pclkd.training.objective.first_fill import fill_banks, untrained
 from pclkd.training.objective.fit import adapter_dims, check_fit, inner_model
+from pclkd.training.objective.hearing import Hearing, teacher_owner
 from pclkd.training.objective.queue import KeyEncoder
 from pclkd.training.objective.registry import chosen_terms, legend
 from pclkd.training.objective.settings import KdSettings, PclSettings
@@ -46,6 +47,8 @@ class Objective(nn.Module):
         pretext_top1_pct  pretext accuracy of this batch, percent
         embedding_spread  how far the first clips' embeddings lie apart: 1 for random directions, 0 where all are one
         agreement_pct     samples on whose pretext class student and first teacher agree, percent
+        teacher_entropy_* of its pretext, contrastive and relation distributions: 0 certain, 1 uniform; teacher2_... and
+                          so on for others
 
     A student without a pretext classifier has no pretext terms. A term of weight 0 is not computed and not in the
     result; where no term asks them, the teachers are not called. The caller opens autocast around the call; losses and
@@ -117,6 +120,7 @@ class Objective(nn.Module):
         """Named losses of a training batch; see the class. `batch.valid` is ignored: training batches are full."""
         share = self._kd_share(batch.epoch)
         terms = [term for term in self._terms() if share > 0 or not term.asks_teachers]
+        terms = [term for term in terms if term.hearing is None or not term.hearing.silent]
         # Once: every network would else rearrange the loader's clips for itself.
         batch = replace(batch, clips=arranged(batch.clips, inner_model(self.student).base_network))
         said: PclOutput = self.student(batch.clips)
@@ -143,6 +147,8 @@ class Objective(nn.Module):
                 correct = said.pretext_logits.detach().argmax(dim=1) == batch.pretext_label
                 reported["pretext_top1_pct"] = 100 * correct.float().mean()
             reported |= _health(said, taught)
+            for term in terms:
+                reported |= term.hearing.figures if term.hearing is not None else {}
             return {"loss": loss, **reported}
 
     @property
@@ -174,6 +180,7 @@ class Objective(nn.Module):
         memory |= {teacher_owner(number): {} for number in range(len(self.teachers))}
         for term in self._terms():
             memory |= term.memory()
+        memory |= {f"hearing {name}": hearing.state() for name, hearing in self._hearings().items()}
         if self.keys is not None:
             memory["keys"] = self.keys.state()
         if self.kd.teacher_every > 1:
@@ -190,10 +197,16 @@ class Objective(nn.Module):
             load_owner(self.source, state, "student")
         for term in self._terms():
             term.load_memory(state)
+        for name, hearing in self._hearings().items():
+            hearing.load(state.get(f"hearing {name}", {}))
         if self.keys is not None:
             self.keys.load(state.get("keys", {}))
         if self.kd.teacher_every > 1:
             self.calls = int(state.get("steps", {}).get("calls", torch.tensor(0)))
+
+    def news(self) -> list[str]:
+        """What the objective decided since the last call, a line each; the same on all ranks."""
+        return [line for hearing in self._hearings().values() for line in hearing.news()]
 
     def legend(self) -> dict[str, dict[str, str]]:
         """How charts tell each term: by name, its title and unit."""
@@ -201,7 +214,12 @@ class Objective(nn.Module):
 
     def _fresh_banks(self) -> list[BankContrast]:
         found = self.modules() if self.settings.bank_start == "network" else ()
-        return sorted((bank for bank in found if isinstance(bank, BankContrast) and bank.fresh), key=lambda b: b.pair)
+        return sorted(
+            (bank for bank in found if isinstance(bank, BankContrast) and bank.random_for), key=lambda b: b.pair
+        )
+
+    def _hearings(self) -> dict[str, Hearing]:
+        return {term.name: term.hearing for term in self._terms() if term.hearing is not None}
 
     def _terms(self) -> list[Term]:
         return [term for term in self.terms if isinstance(term, Term)]

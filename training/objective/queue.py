@@ -108,7 +108,7 @@ class QueueContrast(ContrastSource):
 
     def __init__(self, size: int, dim: int, *, temperature: float, seed: int, pair: int) -> None:
         super().__init__()
-        self.temperature = temperature
+        self.temperature, self.random_for = temperature, size
         self.first = EmbeddingQueue(size, dim, seed, which=2 * pair)
         self.third = EmbeddingQueue(size, dim, seed, which=2 * pair + 1)
 

@@ -15,6 +15,7 @@ BUILT_IN = PCL_TERMS + KD_TERMS
 """The terms that need no registration, in the order in which they are summed."""
 _FIGURES = (
     *("loss", "pretext_top1_pct", "embedding_spread", "agreement_pct"),
+    *(f"teacher_entropy_{what}" for what in ("pretext", "contrast", "relation")),
     *("kind", "epoch", "step", "lr"),
 )  # what else a line of metrics.jsonl holds under a plain name
 _OWN: dict[str, type[Term]] = {}

@@ -58,6 +58,12 @@ class KdSettings(Settings):
     """Weight of the relative entropy between the contrastive distributions; 0 leaves it out."""
     contrast_temperature: _Temperature = 1.0
     """Temperature that softens them, on top of nce_temperature; 1 distils the contrastive softmax as it is."""
+    contrast_teacher_temperature: _Temperature | None = None
+    """Temperature of the teachers' contrastive softmax; null: nce_temperature. Lower is sharper: SEED takes 0.0001 to
+    0.04 for the teacher and 0.2 for the student."""
+    least_said: float = Field(default=0.01, ge=0, lt=1)
+    """Teachers whose pretext, contrastive or relation distribution is nearer to uniform are not imitated in that:
+    1 - entropy / ln N, mean over the first batches; 0 takes every teacher."""
     feature_weight: _Weight = 0.0
     """Weight of the squared distance to the teacher's standardised features, through a learned map; 0 leaves it out."""
     relation_weight: _Weight = 0.0

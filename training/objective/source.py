@@ -23,7 +23,14 @@ Logits = tuple[torch.Tensor, torch.Tensor]
 
 
 class ContrastSource(nn.Module, ABC):
-    """One network's source of positives and negatives."""
+    """One network's source of positives and negatives.
+
+    Attributes:
+        random_for: samples until what it started with at random is gone; 0 where nothing of it is random, or it has
+            been set since.
+    """
+
+    random_for: int = 0
 
     def draw(self, batch: ClipBatch) -> torch.Tensor | None:
         """What is drawn for a batch, once for all networks of a step: the same for every source of this kind."""
@@ -50,6 +57,7 @@ class ContrastSource(nn.Module, ABC):
             InputError: something is missing or has another shape.
         """
         load_tensors(self.state(), state)
+        self.random_for = 0
 
 
 def load_tensors(own: Mapping[str, torch.Tensor], state: Mapping[str, torch.Tensor]) -> None:

@@ -18,6 +18,7 @@ from torch import nn
 from pclkd.pipeline.batch import ClipBatch
 from pclkd.training.models.pcl_model import PclModel, PclOutput
 from pclkd.training.objective.bank import BankContrast
+from pclkd.training.objective.hearing import Hearing
 from pclkd.training.objective.queue import QueueContrast
 from pclkd.training.objective.settings import KdSettings, PclSettings
 from pclkd.training.objective.source import ContrastSource, InBatchContrast, Logits, load_tensors
@@ -45,27 +46,29 @@ class Given:
     teachers: Sequence[PclModel] = ()
     banks: Sequence[Mapping[str, torch.Tensor] | None] = ()
 
-    def source(self, dim: int, pair: int) -> ContrastSource:
+    def source(self, dim: int, pair: int, temperature: float | None = None) -> ContrastSource:
         """What one network compares with.
 
         Args:
             dim: length of its embeddings.
             pair: its number: 0 is the student, then the teachers.
+            temperature: of its softmax; by default pcl.nce_temperature.
         """
         pcl = self.pcl
+        temperature = temperature or pcl.nce_temperature
         if pcl.contrast == "bank":
             return BankContrast(
                 self.rows,
                 dim,
                 negatives=pcl.negatives,
-                temperature=pcl.nce_temperature,
+                temperature=temperature,
                 momentum=pcl.bank_momentum,
                 seed=self.seed,
                 pair=pair,
             )
         if pcl.contrast == "queue":
-            return QueueContrast(pcl.queue_size, dim, temperature=pcl.nce_temperature, seed=self.seed, pair=pair)
-        return InBatchContrast(temperature=pcl.nce_temperature)
+            return QueueContrast(pcl.queue_size, dim, temperature=temperature, seed=self.seed, pair=pair)
+        return InBatchContrast(temperature=temperature)
 
 
 @dataclass
@@ -101,6 +104,8 @@ class Term(nn.Module, ABC):
         asks_teachers: whether it needs `seen.teachers`; its weight then rises in the warm-up.
         asks_contrast: whether it needs `seen.contrast`.
         weight: above 0; a term of weight 0 is not built.
+        hearing: which teachers it imitates, where that depends on what they say; the objective takes a term out whose
+            teachers all say nothing, logs its figures and keeps its state.
     """
 
     name: ClassVar[str]
@@ -109,6 +114,8 @@ class Term(nn.Module, ABC):
     reads: ClassVar[frozenset[str]] = frozenset()
     asks_teachers: ClassVar[bool] = False
     asks_contrast: ClassVar[bool] = False
+
+    hearing: Hearing | None = None
 
     def __init__(self, weight: float) -> None:
         super().__init__()

@@ -109,7 +109,7 @@ def test_distillation_across_architectures(synthetic_shards: Path, teacher: Path
         kd = losses["pretext"] + 0.5 * losses["contrast"] + losses["kd_pretext"] + losses["kd_contrast"]
         assert losses["loss"] == pytest.approx(kd, rel=1e-5)
     checkpoint = load_checkpoint(folder)
-    assert set(checkpoint.memory) == {"student", "teacher"}
+    assert set(checkpoint.memory) == {"student", "teacher", "hearing kd_pretext", "hearing kd_contrast"}
     assert not any("teacher" in name for name in checkpoint.model)
     after = torch.load(teacher / "last.pt", weights_only=True)["model"]
     assert all(torch.equal(before[name], after[name]) for name in before)
@@ -179,13 +179,14 @@ def test_two_processes_train_the_same_banks_and_weights(synthetic_shards: Path, 
         *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"),
         *("-m", "pclkd.training.cli", "pretrain", "--data", str(synthetic_shards), "--out", str(out), "--epochs=2"),
         *TINY,
-        *("--set=loader.batch_size=2", "--set=checkpoint.every_steps=2"),
+        *("--set=loader.batch_size=2", "--set=checkpoint.every_steps=2", "--set=pcl.bank_start=network"),
     ]
     finished = subprocess.run(
         command, capture_output=True, text=True, timeout=240, env={**os.environ, "OMP_NUM_THREADS": "1"}, cwd=tmp_path
     )
     assert finished.returncode == 0, finished.stderr[-2000:]
     assert [record["epoch"] for record in epochs(out)] == [0, 1, 2]
+    assert finished.stderr.count("the embeddings of 12 of 12 videos") == 1
     alone = tmp_path / "alone"
     run("pretrain", "--data", synthetic_shards, "--out", alone, "--epochs=2", *TINY)
     # The same samples a step: the first loss agrees as far as batch norm over half a batch lets it.

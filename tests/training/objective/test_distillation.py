@@ -4,7 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pclkd.training.objective.distillation import soft_kl
+from pclkd.training.objective.softened import soft_kl
 
 
 def kl_in_float64(student: np.ndarray, teacher: np.ndarray, temperature: float) -> float:

@@ -293,7 +293,8 @@ def test_every_contrast_is_distilled_and_resumed(contrast: str) -> None:
     first = fresh()
     got = first(batch_of())
     terms = {"loss", "pretext", "contrast", "kd_pretext", "kd_contrast"}
-    assert set(got) == terms | {"pretext_top1_pct", "embedding_spread", "agreement_pct"}
+    health = {"pretext_top1_pct", "embedding_spread", "agreement_pct"}
+    assert set(got) == terms | health | {"teacher_entropy_pretext", "teacher_entropy_contrast"}
     got["loss"].backward()
     assert all(p.grad is not None for p in first.student.parameters())
     third, fourth = fresh(), fresh()
