@@ -1,6 +1,7 @@
 """Watching a run: figures that are not finite, and representations that collapse."""
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -8,10 +9,13 @@ import torch
 
 from pclkd.pipeline.batch import ClipBatch
 from pclkd.sharding.common.files import atomic_write
+from pclkd.training.settings import RunSettings
 
 __all__ = ["name_samples", "non_finite", "save_bundle", "signs_of_collapse"]
 
 _TOLD_AT_MOST = 8
+_VAGUE = 0.9  # entropy of a teacher over ln N from which on it is to blame
+_CHANCE = 0.95  # share of the loss of a guess
 
 
 def non_finite(figures: Mapping[str, float]) -> list[str]:
@@ -51,20 +55,22 @@ def name_samples(keys: Sequence[str]) -> str:
     return ", ".join(keys[:_TOLD_AT_MOST]) + more
 
 
-def signs_of_collapse(means: Mapping[str, float], classes: int, least_spread: float) -> list[str]:
+def signs_of_collapse(means: Mapping[str, float], classes: int, settings: RunSettings) -> list[str]:
     """Warnings about an epoch, empty where all is well.
 
     Args:
-        means: of the epoch's figures by name: embedding_spread, agreement_pct.
+        means: of the epoch's figures by name.
         classes: of the pretext task, 0 without one.
-        least_spread: see GuardSettings.
+        settings: of the run; `guards.least_spread` is the spread below which embeddings count as collapsed.
     """
     warnings = []
-    spread = means.get("embedding_spread")
-    if spread is not None and spread < least_spread:
+    spread, least = means.get("embedding_spread"), settings.guards.least_spread
+    # An embedding that no term learns stays in the narrow cone that it started in, and harms nothing.
+    learned = not {"contrast", "kd_contrast", *settings.pcl.own_terms}.isdisjoint(means)
+    if spread is not None and spread < least and learned:
         warnings.append(
             f"the embeddings collapse: their spread is {spread:.3f} (random directions have 1, warned below "
-            f"{least_spread:g}); lower optimizer.lr, or raise pcl.contrast_weight"
+            f"{least:g}); {_cause(means, settings)}"
         )
     agreement = means.get("agreement_pct")
     if agreement is not None and classes and agreement < 100 / classes:
@@ -73,3 +79,25 @@ def signs_of_collapse(means: Mapping[str, float], classes: int, least_spread: fl
             f"({100 / classes:.0f} %); is it the right teacher for this modality and pretext task?"
         )
     return warnings
+
+
+def _cause(means: Mapping[str, float], settings: RunSettings) -> str:
+    """Why embeddings collapse, as far as the figures tell, and what helped where it was tried."""
+    pcl, kd = settings.pcl, settings.kd
+    entropies = [value for name, value in means.items() if re.fullmatch(r"teacher\d*_entropy_contrast", name)]
+    if max(entropies, default=0) > _VAGUE:
+        return (
+            f"their teacher's contrastive distribution is uniform to {max(entropies):.3f}, which collapse imitates "
+            f"best: --set kd.contrast_weight=0, or sharpen it by --set kd.contrast_teacher_temperature= "
+            f"({kd.contrast_teacher_temperature or pcl.nce_temperature:g} here)"
+        )
+    others = {"bank": pcl.negatives, "queue": pcl.queue_size}.get(pcl.contrast)
+    chance = 2 * math.log(1 + others) if others else math.inf
+    if means.get("contrast", 0.0) > _CHANCE * chance:
+        start = "--set pcl.bank_start=network, or " if (pcl.contrast, pcl.bank_start) == ("bank", "random") else ""
+        return (
+            f"contrast is at chance ({means['contrast']:.2f}, 2 ln(1 + {others}) = {chance:.2f}), for the "
+            f"{pcl.contrast} remembers too little of the videos yet: {start}--set pcl.contrast=in_batch --set "
+            "pcl.nce_temperature=0.1"
+        )
+    return "lower --set optimizer.lr, or raise --set pcl.contrast_weight"

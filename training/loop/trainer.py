@@ -244,7 +244,7 @@ class _Trainer:
     def _warn(self, means: Mapping[str, float]) -> None:
         if self._plan.world.is_first:
             classes = 0 if "pretext_top1_pct" not in means else self._model.pretext_classes
-            for warning in signs_of_collapse(means, classes, self._settings.guards.least_spread):
+            for warning in signs_of_collapse(means, classes, self._settings):
                 say(f"warning: epoch {self._at.epoch + 1}: {warning}")
         if self._neighbours is not None and (crowd := self._neighbours.warning(torch.get_num_threads())):
             say(f"warning: epoch {self._at.epoch + 1}: {crowd}")

@@ -171,13 +171,43 @@ def test_bundles_hold_what_the_step_learned_from(tmp_path: Path) -> None:
 # --- collapse ---
 
 
-def test_warnings_of_a_collapse() -> None:
-    assert signs_of_collapse({"embedding_spread": 0.9, "agreement_pct": 60}, 5, 0.05) == []
-    (spread,) = signs_of_collapse({"embedding_spread": 0.01}, 5, 0.05)
-    assert "0.010" in spread and "collapse" in spread
-    (agreement,) = signs_of_collapse({"embedding_spread": 0.5, "agreement_pct": 12}, 5, 0.05)
+def test_a_collapse_is_warned_of_where_embeddings_are_learned() -> None:
+    settings = preset("demo")
+    assert signs_of_collapse({"embedding_spread": 0.9, "agreement_pct": 60, "contrast": 8.3}, 5, settings) == []
+    (spread,) = signs_of_collapse({"embedding_spread": 0.01, "contrast": 2.0}, 5, settings)
+    assert "0.010" in spread and "collapse" in spread and "optimizer.lr" in spread
+    assert signs_of_collapse({"embedding_spread": 0.01, "pretext": 1.0}, 5, settings) == []
+    (agreement,) = signs_of_collapse({"embedding_spread": 0.5, "agreement_pct": 12}, 5, settings)
     assert "12 %" in agreement and "20 %" in agreement
-    assert signs_of_collapse({"agreement_pct": 12}, 0, 0.05) == []
+    assert signs_of_collapse({"agreement_pct": 12}, 0, settings) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "figures", "told"),
+    [
+        # 2 ln 65 = 8.349; 7.9 is more than a twentieth below.
+        (
+            [],
+            {"contrast": 8.3},
+            ["at chance (8.30, 2 ln(1 + 64) = 8.35)", "the bank remembers", "=network, or --set pcl.contrast=in_batch"],
+        ),
+        ([], {"contrast": 7.9}, ["optimizer.lr"]),
+        (["pcl.contrast=queue", "pcl.queue_size=255"], {"contrast": 11.0}, ["2 ln(1 + 255) = 11.09", "the queue"]),
+        (["pcl.bank_start=network"], {"contrast": 8.3}, ["of the videos yet: --set pcl.contrast=in_batch"]),
+        (["pcl.contrast=in_batch"], {"contrast": 8.3}, ["optimizer.lr"]),
+        # A teacher that is uniform is named first, and only where its distribution is still imitated.
+        (
+            ["kd.contrast_teacher_temperature=0.05"],
+            {"contrast": 8.3, "teacher_entropy_contrast": 0.2, "teacher2_entropy_contrast": 0.97},
+            ["uniform to 0.970", "kd.contrast_weight=0", "(0.05 here)"],
+        ),
+        ([], {"contrast": 8.3, "teacher_entropy_contrast": 0.5}, ["at chance"]),
+        ([], {"contrast": 1.0, "teacher_entropy_pretext": 0.99}, ["optimizer.lr"]),
+    ],
+)
+def test_a_collapse_has_its_cause_and_a_remedy(changes: list[str], figures: dict[str, float], told: list[str]) -> None:
+    (warning,) = signs_of_collapse({"embedding_spread": 0.01, **figures}, 5, override(preset("demo"), changes))
+    assert all(part in warning for part in told), warning
 
 
 def test_a_collapsed_run_is_warned_of(synthetic_shards: Path, tmp_path: Path) -> None:
