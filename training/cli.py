@@ -121,7 +121,9 @@ def _run_options(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--data", type=click.Path(path_type=Path), help="Shard set of shard-ucf101 pack.  [required]"),
         click.option("--out", type=click.Path(path_type=Path), help="Run folder to write.  [required]"),
         click.option("--backbone", default=None, help="r3d (default), c3d, r2plus1d, ...: see train-kd models."),
-        click.option("--preset", default="pcl", show_default=True, help="pcl, pcl-published, kd, or demo: small and quick."),
+        click.option(
+            "--preset", default="pcl", show_default=True, help="pcl, pcl-published, kd, or demo: small and quick."
+        ),
         click.option("--set", "assignments", multiple=True, metavar="NAME=VALUE", help="Change any setting."),
         click.option("--epochs", type=click.IntRange(min=0), default=None, help="Passes over the training videos."),
         click.option("--max-steps", type=click.IntRange(min=1), default=None, help="Stop after so many steps in all."),
