@@ -112,7 +112,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "pcl": {"contrast": "in_batch", "nce_temperature": 0.1, "contrast_weight": 1.0, "pretext_head": "compare"},
         "kd": {"contrast_weight": 0.0, "feature_weight": 10.0, "fade_epochs": 12},
         "optimizer": {"lr": 0.05, "warmup_epochs": 2, "average_decay": 0.98},
-        "evaluation": {"clips": 4, "pretext_passes": 3},
+        "evaluation": {"clips": 2, "pretext_passes": 2},
         "layout": "channels-last",
         "epochs": 24,
     },
