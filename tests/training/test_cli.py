@@ -20,7 +20,10 @@ TINY = [
     "--set=backbone.width=0.125",
     "--set=loader.crop=32",
     "--set=loader.batch_size=4",
+    "--set=pcl.contrast=bank",
     "--set=pcl.negatives=8",
+    "--set=pcl.pretext_head=linear",
+    "--set=optimizer.average_decay=0",
     "--set=evaluation.every=0",
     "--epochs=1",
 ]

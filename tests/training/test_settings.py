@@ -32,19 +32,19 @@ def test_presets_are_valid_and_survive_json(name: str) -> None:
 
 def test_a_loader_takes_from_a_run_what_they_share() -> None:
     run = override(preset("demo"), ["split=2", "seed=7", "pretext.task=order", "augment.hue=0.2", "loader.prefetch=3"])
-    shown = changed(run, {"part": "test", "augment": None, "crop": 32, "seed": 8})
+    shown = changed(run, {"part": "test", "augment": None, "crop": 64, "seed": 8})
     assert shown == ClipConfig.model_validate(
         {
             "split": 2,
             "seed": 8,
             "part": "test",
             "augment": None,
-            "tuples": {"clip_frames": 8, "clip_stride": 12, "remote_distance": 8},
+            "tuples": {"clip_frames": 8, "clip_stride": 12, "remote_distance": 16},
             "pretext": {"task": "order"},
-            "loader": {"crop": 32, "batch_size": 8, "prefetch": 3},
+            "loader": {"crop": 64, "batch_size": 32, "prefetch": 3},
         }
     )
-    assert (run.seed, run.loader.crop, run.augment) == (7, 48, AugmentSettings(blur_sigma=(0.1, 1.0), hue=0.2))
+    assert (run.seed, run.loader.crop, run.augment) == (7, 32, AugmentSettings(blur_sigma=(0.1, 1.0), hue=0.2))
     with pytest.raises(ValidationError, match="augment"):
         RunSettings.model_validate({"augment": None})
 

@@ -206,7 +206,8 @@ def test_a_collapse_is_warned_of_where_embeddings_are_learned() -> None:
     ],
 )
 def test_a_collapse_has_its_cause_and_a_remedy(changes: list[str], figures: dict[str, float], told: list[str]) -> None:
-    (warning,) = signs_of_collapse({"embedding_spread": 0.01, **figures}, 5, override(preset("demo"), changes))
+    settings = override(preset("pcl"), ["pcl.negatives=64", *changes])
+    (warning,) = signs_of_collapse({"embedding_spread": 0.01, **figures}, 5, settings)
     assert all(part in warning for part in told), warning
 
 
