@@ -87,7 +87,8 @@ def series_of(study: Study, line: Line, metric: str) -> Series:
 def figures_of(study: Study) -> list[Figure]:
     """The figures that the plan has runs for: baselines, same architectures, then one teacher with all students."""
     found = []
-    baselines = [run for run in study.runs if run.kind == "baseline" and run.fraction == 1]
+    most = max(run.fraction for run in study.runs)
+    baselines = [run for run in study.runs if run.kind == "baseline" and run.fraction == most]
     names = list(dict.fromkeys(title(run.backbone) for run in baselines))
     if baselines:
         lines = [_line(study, name, "baseline", [r for r in baselines if title(r.backbone) == name]) for name in names]

@@ -50,7 +50,6 @@ class _Plan(BaseModel):
     version: Literal[1]
     epochs: int
     preset: str = ""
-    seeds: list[int] = []
     runs: list[PlannedRun]
 
 
@@ -89,8 +88,7 @@ class Study:
     """
 
     def __init__(self, directory: Path, plan: _Plan) -> None:
-        self.directory, self.epochs, self.preset, self.seeds = directory, plan.epochs, plan.preset, plan.seeds
-        self.runs = plan.runs
+        self.epochs, self.preset, self.runs = plan.epochs, plan.preset, plan.runs
         self.records: dict[str, RunRecord] = {
             run.name: read_run(directory / run.name)
             for run in plan.runs
