@@ -153,7 +153,7 @@ def _changes(index: ShardIndex, split: int, epochs: int | None) -> list[str]:
     videos = len(index.split_samples(split, "train"))
     batch = max(2, min(settings.loader.batch_size, videos // _LEAST_BATCHES))
     epochs = epochs or max(settings.epochs, -(-_LEAST_STEPS // shuffled_steps(videos, batch, World())))
-    fading = epochs // 2 if settings.kd.fade_epochs else 0
+    fading = epochs if settings.kd.fade_epochs else 0
     every = -(-epochs // _MOST_EVALUATIONS)
     return [
         *(f"split={split}", f"loader.batch_size={batch}", f"epochs={epochs}"),
