@@ -19,7 +19,7 @@ from pclkd.training.models.pcl_model import PclOutput
 from pclkd.training.report.charts import loss_terms
 from pclkd.training.report.comparison import compare_runs
 from pclkd.training.runs.checkpoint import load_checkpoint
-from pclkd.training.runs.files import find_runs, read_run
+from pclkd.training.runs.run_folder import find_runs, read_run
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 SMALL = ("tuples.clip_frames=8", "tuples.clip_stride=12", "loader.crop=48", "loader.batch_size=4", "pcl.negatives=8")
