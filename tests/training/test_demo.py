@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +18,27 @@ from pclkd.training.demo import run_demo
 from pclkd.training.runs.checkpoint import CHECKPOINT_NAME
 
 RUNS = ("teacher-r3d", "student-r3d", "student-c3d", "no-teacher-r3d", "no-teacher-c3d")
-PATIENCE_S = 900.0
+PATIENCE_S = 3600.0  # some fifteen processes that load torch, on whatever machine
 
 
-def start(out: Path, given: Any) -> subprocess.Popen[str]:
-    options = ["--out", out, "--videos", given.videos, "--splits", given.splits, "--epochs", 1, "--jobs", 2]
-    command = [sys.executable, "-P", "-m", "pclkd.training.cli", "demo", *map(str, options)]
-    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+Start = Callable[[], subprocess.Popen[str]]
+
+
+@pytest.fixture
+def start(synthetic_videos: Any, tmp_path: Path) -> Iterator[Start]:
+    """Start the demo in `tmp_path/demo`; what still runs after the test is ended."""
+    where = ["--out", tmp_path / "demo", "--videos", synthetic_videos.videos, "--splits", synthetic_videos.splits]
+    command = [sys.executable, "-P", "-m", "pclkd.training.cli", "demo", *map(str, where), "--epochs=1", "--jobs=2"]
+    started: list[subprocess.Popen[str]] = []
+
+    def begin() -> subprocess.Popen[str]:
+        started.append(subprocess.Popen(command, stderr=subprocess.PIPE, text=True))
+        return started[-1]
+
+    yield begin
+    for process in started:
+        process.kill()
+        process.communicate()
 
 
 def until(true: Callable[[], object], running: subprocess.Popen[str]) -> None:
@@ -34,23 +48,25 @@ def until(true: Callable[[], object], running: subprocess.Popen[str]) -> None:
         time.sleep(0.02)
 
 
-def test_the_demo_goes_on_to_its_report_wherever_it_was_ended(synthetic_videos: Any, tmp_path: Path) -> None:
+def test_the_demo_goes_on_to_its_report_wherever_it_was_ended(
+    start: Start, synthetic_videos: Any, tmp_path: Path
+) -> None:
     out = tmp_path / "demo"
-    first = start(out, synthetic_videos)
+    first = start()
     until((out / "teacher-r3d" / "metrics.jsonl").exists, first)  # has begun, nothing is saved
     children = psutil.Process(first.pid).children(recursive=True)
     first.kill()
     first.communicate()
     assert children and not psutil.wait_procs(children, timeout=PATIENCE_S)[1], "an orphan goes on"
 
-    second = start(out, synthetic_videos)
+    second = start()
     until((out / "student-r3d" / "metrics.jsonl").exists, second)
     second.send_signal(signal.SIGTERM)
     _, told = second.communicate(timeout=PATIENCE_S)
     assert second.returncode == os.EX_TEMPFAIL and "the same command goes on" in told and "Traceback" not in told
     assert not (out / "report").exists()
 
-    last = start(out, synthetic_videos)
+    last = start()
     _, told = last.communicate(timeout=PATIENCE_S)
     assert last.returncode == 0, told
     for name in RUNS:
