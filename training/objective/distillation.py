@@ -177,8 +177,8 @@ class KdFeatureTerm(Term):
     """Squared distance to the teacher's features, each standardised over the clips of the batch.
 
     Mean over features, clips and teachers: 1 for a student that says the same of every clip. Features behind a ReLU
-    share a large mean, and what they say of a clip is how far it is from it: unit vectors of such features all lie close
-    together, and a student that hits their mean has nothing left to learn.
+    share a large mean, and what they say of a clip is how far it is from it: their unit vectors all lie close together,
+    and a student that hits their mean has nothing left to learn.
     """
 
     name = "kd_feature"
