@@ -3,14 +3,18 @@
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field, ValidationError, field_validator
 
 from pclkd.pipeline.clips.augment import AugmentSettings
+from pclkd.pipeline.clips.fraction import balanced_fraction
 from pclkd.pipeline.clips.recipe import Recipe, TupleRecipe
 from pclkd.pipeline.clips.sampling import TupleSettings
 from pclkd.pipeline.pretext.registry import PretextSettings
 from pclkd.sharding.common.errors import InputError
 from pclkd.sharding.common.settings import Settings, change, first_fault, nearest
+from pclkd.sharding.shards.index import ShardIndex
 
 __all__ = ["ClipConfig", "DataSettings", "LoaderSettings", "changed"]
 
@@ -49,6 +53,11 @@ class DataSettings(Settings):
     """Official split of the shard set: its train part is learned from, its test part measured on."""
     seed: int = Field(default=0, ge=0, lt=2**63)
     """Keys every random number: order, clips, augmentation, pretext, replacements; a run's weights and negatives."""
+    fraction: float = Field(default=1.0, gt=0, le=1)
+    """Share of the train part that is learned from, in every class alike; a larger one contains a smaller one's
+    videos. Evaluations still use all of it."""
+    fraction_seed: int = Field(default=0, ge=0, lt=2**63)
+    """Which videos those are: the same for a teacher and its students, whatever their seeds."""
     tuples: TupleSettings = TupleSettings()
     """Where the three clips of a sample lie."""
     augment: AugmentSettings | None = AugmentSettings()
@@ -57,6 +66,17 @@ class DataSettings(Settings):
     """What is asked about the three clips."""
     loader: LoaderSettings = LoaderSettings()
     """Shapes, prefetching, limits."""
+
+    def train_samples(self, index: ShardIndex) -> NDArray[np.int64]:
+        """The samples that are learned from, ascending, int64 [n].
+
+        Raises:
+            InputError: there is no such split, or its train part is empty.
+        """
+        samples = index.split_samples(self.split, "train")
+        if self.fraction == 1:
+            return samples
+        return balanced_fraction(samples, index.sample_label[samples], self.fraction, self.fraction_seed)
 
     def tuple_recipe(self) -> TupleRecipe:
         """PCL tuples with the pretext task.

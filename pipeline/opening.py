@@ -47,7 +47,11 @@ def clip_loader(
     world = world or World.from_environment()
     index = shards if isinstance(shards, ShardIndex) else ShardIndex.open(shards)
     if samples is None:
-        samples = np.arange(len(index)) if config.part == "all" else index.split_samples(config.split, config.part)
+        samples = {
+            "all": lambda: np.arange(len(index)),
+            "train": lambda: config.train_samples(index),
+            "test": lambda: index.split_samples(config.split, "test"),
+        }[config.part]()
     if device is None:
         gpus = torch.cuda.device_count()
         device = torch.device("cuda", world.local_rank % gpus) if gpus else torch.device("cpu")

@@ -42,6 +42,7 @@ class Purpose(IntEnum):
     REPLACEMENT = 4
     NEGATIVES = 5
     INITIAL_BANK = 6
+    FRACTION = 7
 
 
 def _multiply(a: Any, multiplier: int) -> tuple[Any, Any]:

@@ -149,6 +149,7 @@ def test_a_teacher_that_does_not_fit(trained: Path, synthetic_shards: Path, tmp_
     refused("fc.weight", "distill", "--teacher", tmp_path / "headless.pt", *arguments)
     refused("rgb", "distill", "--teacher", trained, *arguments, "--set=loader.modality=rgb")
     refused("split 1", "distill", "--teacher", trained, *arguments, "--set=split=2")
+    refused("--set fraction=1", "distill", "--teacher", trained, *arguments, "--set=fraction=0.5")
     assert not (tmp_path / "student").exists()
 
 

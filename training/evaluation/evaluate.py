@@ -76,7 +76,7 @@ class Evaluator:
     def __init__(self, index: ShardIndex, settings: RunSettings, device: torch.device, clips: int) -> None:
         self._settings, self._device, self._classes = settings, device, len(index.classes)
         self._precision = Precision(settings.precision, device)
-        load = partial(clip_loader, index, settings, World(), device=device, shuffle=False)
+        load = partial(clip_loader, index, settings, World(), device=device, shuffle=False, fraction=1)
         self._tuples = load(part="test", seed=_PRETEXT_SEED, augment=None)
         # The same number of clips a batch whatever the recipe, so that evaluation needs no more memory than training.
         videos = max(1, settings.loader.batch_size * self._tuples.recipe.views // clips)

@@ -99,7 +99,8 @@ def finetune(
     how = OptimizerSettings(lr=settings.lr, schedule="cosine")
     frames = run.tuples.clip_frames
     recipe = ViewsRecipe(run.seed, ViewSettings(clip_frames=frames, views=1), run.augment)
-    with clip_loader(index, run, World(), device=device, recipe=recipe, batch_size=settings.batch_size) as loader:
+    changes: dict[str, Any] = {"recipe": recipe, "batch_size": settings.batch_size, "fraction": 1}
+    with clip_loader(index, run, World(), device=device, **changes) as loader:
         update = TrainStep(_Supervised(network), network, how, precision, settings.batch_size)
         schedule = Schedule(update.optimizer, how, settings.epochs, len(loader))
         for epoch in range(settings.epochs):

@@ -119,7 +119,7 @@ def plan_run(
     """
     world = world or World()
     index = ShardIndex.open(data)
-    samples = index.split_samples(settings.split, "train")
+    samples = settings.train_samples(index)
     index.split_samples(settings.split, "test" if settings.evaluation.every else "train")
     _check_clips(settings)
     _check_pretext(settings)

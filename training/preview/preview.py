@@ -44,7 +44,7 @@ def write_previews(data: str | Path, out: Path, settings: RunSettings, *, sample
     """
     index = ShardIndex.open(data)
     recipe = settings.tuple_recipe()
-    train = index.split_samples(settings.split, "train")
+    train = settings.train_samples(index)
     ids, shown_classes = choose_samples(index, train, recipe, settings.loader.crop, samples)
     tuples = list(_tuples(index, ids, settings, compare=compare))
     try:

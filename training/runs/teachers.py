@@ -59,12 +59,14 @@ def load_teacher(path: Path, index: ShardIndex, rows: int, settings: RunSettings
     banks = checkpoint.memory.get("student")
     if ours.kd.contrast_weight > 0:
         way_out = "or leave its banks out: --set kd.contrast_weight=0"
+        chosen = ("split", "fraction", *(["fraction_seed"] if ours.fraction < 1 else []))
+        for name in chosen:
+            if (found := getattr(theirs, name)) != (wanted := getattr(ours, name)):
+                raise InputError(
+                    f"the teacher {path} remembers the videos of {name} {found}, the student has {name} {wanted}",
+                    remedy=f"--set {name}={found}, {way_out}",
+                )
         check_data(checkpoint, index, rows, f"the teacher {path}", way_out)
-        if theirs.split != ours.split:
-            raise InputError(
-                f"the teacher {path} remembers the videos of split {theirs.split}, the student has split {ours.split}",
-                remedy=f"--set split={theirs.split}, {way_out}",
-            )
     else:
         banks = None
     return Teacher(path=path, model=load_model(checkpoint, path), banks=banks)
