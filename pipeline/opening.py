@@ -47,11 +47,12 @@ def clip_loader(
     world = world or World.from_environment()
     index = shards if isinstance(shards, ShardIndex) else ShardIndex.open(shards)
     if samples is None:
-        samples = {
-            "all": lambda: np.arange(len(index)),
-            "train": lambda: config.train_samples(index),
-            "test": lambda: index.split_samples(config.split, "test"),
-        }[config.part]()
+        if config.part == "all":
+            samples = np.arange(len(index))
+        elif config.part == "train":
+            samples = config.train_samples(index)
+        else:
+            samples = index.split_samples(config.split, config.part)
     if device is None:
         gpus = torch.cuda.device_count()
         device = torch.device("cuda", world.local_rank % gpus) if gpus else torch.device("cpu")

@@ -16,6 +16,7 @@ import click
 
 from pclkd.sharding.common.console import CleanGroup
 from pclkd.training.runs.run_folder import CONTROLS, PROTOCOLS
+from pclkd.training.study.command import study
 
 __all__ = ["main"]
 
@@ -44,6 +45,9 @@ def _choose_waiting() -> None:
     from pclkd.training.compute.neighbours import choose_waiting
 
     choose_waiting()
+
+
+main.add_command(study)
 
 
 @main.command()

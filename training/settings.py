@@ -20,6 +20,7 @@ __all__ = [
     "GuardSettings",
     "RunSettings",
     "describe",
+    "flat",
     "override",
     "preset",
 ]
@@ -138,7 +139,7 @@ def override(settings: RunSettings, assignments: Sequence[str]) -> RunSettings:
     Raises:
         InputError: not an assignment, an unknown name (the nearest one is told), or a value that is not allowed.
     """
-    known, changes = _flat(settings), {}
+    known, changes = flat(settings), {}
     for assignment in assignments:
         path, equals, text = assignment.partition("=")
         if not equals:
@@ -159,20 +160,21 @@ def override(settings: RunSettings, assignments: Sequence[str]) -> RunSettings:
 
 def describe(settings: RunSettings) -> str:
     """Every setting as `name = value  # help`, one a line, ready for --set."""
-    rows = [(name, json.dumps(value), _help(name)) for name, value in _flat(settings).items()]
+    rows = [(name, json.dumps(value), _help(name)) for name, value in flat(settings).items()]
     width = max(len(f"{name} = {value}") for name, value, _ in rows)
     return "\n".join(f"{f'{name} = {value}':<{width}}  # {text}" for name, value, text in rows)
 
 
-def _flat(settings: BaseModel, prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
+def flat(settings: BaseModel, prefix: str = "") -> dict[str, Any]:
+    """Every setting by its path, as `optimizer.lr`."""
+    found: dict[str, Any] = {}
     for name in type(settings).model_fields:
         value = getattr(settings, name)
         if isinstance(value, BaseModel):
-            flat |= _flat(value, f"{prefix}{name}.")
+            found |= flat(value, f"{prefix}{name}.")
         else:
-            flat[prefix + name] = value
-    return flat
+            found[prefix + name] = value
+    return found
 
 
 def _help(path: str) -> str:

@@ -27,12 +27,13 @@ from pclkd.training.runs.checkpoint import CHECKPOINT_NAME, Checkpoint, build_mo
 from pclkd.training.runs.teachers import Teacher, check_data, load_teacher
 from pclkd.training.settings import RunSettings
 
-__all__ = ["RunPlan", "plan_run"]
+__all__ = ["HOW_IT_LOADS", "RunPlan", "plan_run"]
 
-_HOW_IT_LOADS = (
+HOW_IT_LOADS = (
     *("decode", "threads", "prefetch", "quarantine_limit_pct", "wait_limit_s"),
     *("storage_limit_s", "cache_dir", "cache_gib"),
-)  # settings of the loader that leave the clips alone
+)
+"""Settings of the loader that leave the clips alone."""
 
 
 @dataclass(frozen=True)
@@ -195,7 +196,7 @@ def _check_unchanged(before: RunSettings, now: RunSettings, *, elsewhere: bool) 
         now: those it is resumed with.
         elsewhere: whether the number of processes is another one; the batches may then change with it.
     """
-    free: dict[str, Any] = {"log_every": True, "evaluation": True, "loader": set(_HOW_IT_LOADS), "optimizer": set()}
+    free: dict[str, Any] = {"log_every": True, "evaluation": True, "loader": set(HOW_IT_LOADS), "optimizer": set()}
     if before.optimizer.schedule == "plateau":  # the others place their falls by the run's length
         free["epochs"] = True
     if elsewhere:

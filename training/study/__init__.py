@@ -1,1 +1,1 @@
-"""Many runs as one piece of work: commands, and what each needs, come in and are done side by side."""
+"""A study: many runs as one piece of work. In come shards and what is to be compared, out go run folders and a plan."""

@@ -86,10 +86,10 @@ class StoppedError(Exception):
 def run_jobs(jobs: Sequence[Job], at_once: int, logs: Path) -> dict[str, Outcome]:
     """Run the jobs, those listed first as soon as they can be, `at_once` at a time.
 
-    Each has its share of the cores as OMP_NUM_THREADS, unless that is set. What a job prints goes to `logs/NAME.log`;
-    its warnings are told here too. One that fails is told with the end of its log; those that need it are skipped, the
-    others go on. SIGINT, SIGTERM and SIGUSR1 reach the running ones as SIGTERM, twice as SIGKILL; all of them end with
-    this process, however it ends.
+    Each has its share of the cores, as OMP_NUM_THREADS unless that is set, and of the GPUs, in turn. What a job prints
+    goes to `logs/NAME.log`; its warnings are told here too. One that fails is told with the end of its log; those that
+    need it are skipped, the others go on. SIGINT, SIGTERM and SIGUSR1 reach the running ones as SIGTERM, twice as
+    SIGKILL; all of them end with this process, however it ends.
 
     Args:
         jobs: in an order in which they could run one after another.
@@ -165,18 +165,22 @@ class _Execution:
             self._settle(job, "done")
         else:
             self._waiting.remove(job)
-            self._running.append(_Running(job, let_go, self._logs / f"{job.name}.log", self._environment()))
+            slot = min(set(range(self._at_once)) - {running.slot for running in self._running})
+            log = self._logs / f"{job.name}.log"
+            self._running.append(_Running(job, slot, let_go, log, self._environment(slot)))
 
     def _settle(self, job: Job, outcome: Outcome) -> None:
         self._waiting.remove(job)
         self._outcomes[job.name] = outcome
 
-    def _environment(self) -> dict[str, str]:
+    def _environment(self, slot: int) -> dict[str, str]:
         if self._at_once == 1:
             return dict(os.environ)
         threads = max(1, available_cpus() // self._at_once)
         # The others are busy neighbours: threads that spin while they wait take what those need.
-        return {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "passive", **os.environ}
+        shared = {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "passive"}
+        # As torchrun tells the processes of a node: each reads and decodes with its share of the cores, on its own GPU.
+        return {**shared, "LOCAL_RANK": str(slot), "LOCAL_WORLD_SIZE": str(self._at_once), **os.environ}
 
     def _collect(self, *, stopping: bool) -> None:
         for running in list(self._running):
@@ -212,8 +216,8 @@ class _Execution:
 class _Running:
     """A job's process, and what it says."""
 
-    def __init__(self, job: Job, let_go: Callable[[], None], log: Path, environment: dict[str, str]) -> None:
-        self.job, self.log, self._let_go = job, log, let_go
+    def __init__(self, job: Job, slot: int, let_go: Callable[[], None], log: Path, environment: dict[str, str]) -> None:
+        self.job, self.slot, self.log, self._let_go = job, slot, log, let_go
         self.tail: list[str] = []
         self.at = ""
         with log.open("ab") as file:

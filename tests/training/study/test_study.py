@@ -1,0 +1,168 @@
+"""A small study with real runs: whole, killed and continued, by one process and by two."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from pclkd.training.cli import main
+from pclkd.training.runs.checkpoint import load_checkpoint
+from pclkd.training.runs.run_folder import read_run
+from pclkd.training.study.estimate import Calibration, seconds_of
+from pclkd.training.study.plan import Study
+from pclkd.training.study.study import StudyFolder
+
+EPOCHS = 3
+TINY = (
+    *("backbone.width=0.125", "loader.crop=32", "loader.batch_size=4", "pcl.negatives=8"),
+    *("evaluation.every=0", "log_every=1"),
+)
+ASKED = ["--preset=demo", *(f"--set={change}" for change in TINY), "--pairs=r3d:c3d", f"--epochs={EPOCHS}"]
+TEACHER, STUDENT, CONTROL = "baseline-r3d-f0.67-s0", "student-c3d-from-r3d-recipe-f0.67-s1", "control-c3d-f0.67-s1"
+RUNS = (TEACHER, STUDENT, CONTROL)
+
+
+def arguments(shards: Path, out: Path, *more: str) -> list[str]:
+    return ["study", f"--data={shards}", f"--out={out}", *ASKED, "--fractions=.67", *more]
+
+
+def begin(shards: Path, out: Path, *more: str) -> "subprocess.Popen[str]":
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "pclkd.training.cli", *arguments(shards, out, *more)]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def asked(*options: str) -> Result:
+    return CliRunner().invoke(main, list(options))
+
+
+def learned(folder: Path) -> list[dict[str, Any]]:
+    """What each epoch gave, without what depends on the clock."""
+    return [
+        {name: value for name, value in line.items() if name.startswith(("train/", "epoch"))}
+        for line in read_run(folder).epochs
+    ]
+
+
+@pytest.fixture(scope="module")
+def whole(synthetic_shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A study whose control failed at first."""
+    out = tmp_path_factory.mktemp("study") / "whole"
+    out.mkdir()
+    (out / CONTROL).write_text("a file in place of the folder")
+    failing = begin(synthetic_shards, out, "--jobs=2")
+    told, _ = failing.communicate(timeout=1200)
+    assert failing.returncode == 1, told
+    assert f"{CONTROL}: failed with exit code" in told and "2 done, 1 failed" in told
+    assert load_checkpoint(out / STUDENT).epoch == EPOCHS
+    before = (out / STUDENT / "last.pt").stat().st_mtime_ns
+    (out / CONTROL).unlink()
+    mended = begin(synthetic_shards, out, "--jobs=2")
+    told, _ = mended.communicate(timeout=1200)
+    assert mended.returncode == 0 and "3 done" in told, told
+    assert (out / STUDENT / "last.pt").stat().st_mtime_ns == before
+    return out
+
+
+def test_a_study_leaves_its_plan_and_ordinary_runs(whole: Path) -> None:
+    plan = json.loads((whole / "study.json").read_text())
+    assert (plan["version"], plan["preset"], plan["epochs"], plan["seeds"]) == (1, "demo", EPOCHS, [0])
+    assert plan["runs"] == [
+        {
+            "name": name,
+            "kind": name.partition("-")[0],
+            "backbone": "r3d" if name == TEACHER else "c3d",
+            "teacher": TEACHER if name == STUDENT else None,
+            "seed": 0 if name == TEACHER else 1,
+            "group": 0,
+            "fraction": 0.67,
+            "terms": "recipe" if name == STUDENT else "none",
+        }
+        for name in RUNS
+    ]
+    for name in RUNS:
+        checkpoint = load_checkpoint(whole / name)
+        assert (checkpoint.epoch, checkpoint.rows, checkpoint.step) == (EPOCHS, 8, 2 * EPOCHS)  # 8 of 12 videos
+    assert "train/kd_contrast" in learned(whole / STUDENT)[-1]
+    assert list((whole / "locks").iterdir()) == []
+
+
+def test_a_killed_study_goes_on_to_the_same_figures(whole: Path, synthetic_shards: Path, tmp_path: Path) -> None:
+    out = tmp_path / "killed"
+    first = begin(synthetic_shards, out, "--jobs=2")
+    metrics = out / random.choice([TEACHER, CONTROL]) / "metrics.jsonl"
+    end = time.monotonic() + 600
+    while not (metrics.exists() and '"epoch"' in metrics.read_text()):
+        assert time.monotonic() < end and first.poll() is None
+        time.sleep(0.02)
+    time.sleep(random.uniform(0, 1.5))
+    first.send_signal(signal.SIGKILL)
+    first.communicate()
+    # Two hosts go on, as far as one machine can show it.
+    both = [begin(synthetic_shards, out) for _ in range(2)]
+    for process in both:
+        told, _ = process.communicate(timeout=1200)
+        assert process.returncode == 0 and "3 done" in told, told
+    for name in RUNS:
+        assert learned(out / name) == learned(whole / name)
+        lines = [json.loads(line) for line in (out / name / "metrics.jsonl").read_text().splitlines()]
+        ends = [line["epoch"] for line in lines if line["kind"] == "epoch"]
+        assert ends == sorted(ends)  # nobody went back to what another one had done
+    assert json.loads((out / "study.json").read_text()) == json.loads((whole / "study.json").read_text())
+
+
+def test_what_changed_is_refused_by_name(whole: Path, synthetic_shards: Path, tmp_path: Path) -> None:
+    refused = asked(*arguments(synthetic_shards, whole, "--set=kd.pretext_weight=2"))
+    assert refused.exit_code == 2
+    assert f"error: {TEACHER} was started with kd.pretext_weight = 1.0, not 2.0 - repeat" in refused.output
+    refused = asked(*arguments(synthetic_shards, whole, "--epochs=4"))
+    assert refused.exit_code == 2 and f"{TEACHER} was started with epochs = 3, not 4" in refused.output
+    other = tmp_path / "other"
+    other.mkdir()
+    plan = json.loads((whole / "study.json").read_text())
+    (other / "study.json").write_text(json.dumps({**plan, "data_fingerprint": "0" * 64}))
+    refused = asked(*arguments(synthetic_shards, other))
+    assert refused.exit_code == 2 and "holds a study of other data (shard set 000000000000;" in refused.output
+    refused = asked(*arguments(synthetic_shards, tmp_path / "none", "--fractions=1,.1"))
+    assert refused.exit_code == 2 and "baseline-r3d-f0.1-s0: 1 samples do not fill" in refused.output
+    assert not (tmp_path / "none").exists()
+
+
+def test_done_runs_are_neither_trained_nor_estimated_again(whole: Path, synthetic_shards: Path, tmp_path: Path) -> None:
+    study = shutil.copytree(whole, tmp_path / "study")
+    shutil.rmtree(study / CONTROL)
+    before = sorted(path for path in study.rglob("*"))
+    shown = asked(*arguments(synthetic_shards, study, "--dry-run"))
+    assert shown.exit_code == 0, shown.output
+    rows = {line.split()[0]: line.split() for line in shown.stdout.splitlines()[1:4]}
+    assert rows[TEACHER][1:5] == ["3/3", "epochs", "0", "s"] and rows[STUDENT][1:5] == ["3/3", "epochs", "0", "s"]
+    assert rows[CONTROL][1:3] == ["0/3", "epochs"]
+    assert "3 runs: about" in shown.stdout
+    assert sorted(path for path in study.rglob("*")) == before
+    size = sum(path.stat().st_size for path in (whole / CONTROL).rglob("*") if path.is_file()) / 1e6
+    assert float(rows[CONTROL][-2]) == pytest.approx(size, rel=0.1)
+
+
+def test_time_is_clips_by_rate(synthetic_shards: Path, tmp_path: Path) -> None:
+    changes = (*TINY, "evaluation.every=2", "evaluation.clips=2", "evaluation.pretext_passes=3", "epochs=5")
+    folder = StudyFolder(
+        Study("demo", (*changes, "kd.fade_epochs=2"), (("r3d", "c3d"),), 1, (1.0,), ("recipe",)),
+        synthetic_shards,
+        tmp_path,
+    )
+    measured = {"r3d": Calibration(10.0, 0), "c3d": Calibration(20.0, 0)}
+    trained = 5 * 12 * 3  # clips: epochs, videos, views
+    tested = 4 * (2 * 16 + 3 * 3 * 4) / 3  # untrained and after epochs 2, 4 and 5; forward passes only
+    _, student, control = folder.runs
+    assert seconds_of(folder, control, measured) == pytest.approx((trained + tested) / 20)
+    asked_in = 2 / 5  # of the epochs
+    assert seconds_of(folder, student, measured) == pytest.approx((trained + tested) / 20 + asked_in * trained / 3 / 10)

@@ -1,0 +1,77 @@
+"""train-kd study, as the command line gives it."""
+
+from pathlib import Path
+
+import click
+
+__all__ = ["study"]
+
+
+@click.command()
+@click.option("--data", type=click.Path(path_type=Path), required=True, help="Shard set of shard-ucf101 pack.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), required=True, help="Folder of the runs; several hosts may share it."
+)
+@click.option("--preset", default="pcl", show_default=True, help="Settings of all runs; demo: small and quick.")
+@click.option("--set", "assignments", multiple=True, metavar="NAME=VALUE", help="Change any setting, for all runs.")
+@click.option("--epochs", type=click.IntRange(min=1), default=None, help="Of every run; else the preset's.")
+@click.option("--seeds", type=click.IntRange(min=1), default=1, show_default=True, help="Repetitions of everything.")
+@click.option("--pairs", default="", metavar="TEACHER:STUDENT,...", help="Else c3d, r3d and r2plus1d, each with each.")
+@click.option("--fractions", default="1", show_default=True, metavar="F,...", help="Shares of the training videos.")
+@click.option(
+    "--terms",
+    default="recipe",
+    show_default=True,
+    metavar="NAME,...",
+    help="What is distilled: recipe (as set), both, none, or some of pretext, contrast, feature, relation joined by +.",
+)
+@click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Runs side by side.")
+@click.option(
+    "--part", default="1/1", show_default=True, metavar="I/N", help="One of N parts of the plan, for job arrays."
+)
+@click.option("--dry-run", is_flag=True, help="Show the plan with estimated time and disk, and stop.")
+@click.pass_context
+def study(
+    context: click.Context,
+    data: Path,
+    out: Path,
+    preset: str,
+    assignments: tuple[str, ...],
+    epochs: int | None,
+    seeds: int,
+    pairs: str,
+    fractions: str,
+    terms: str,
+    jobs: int,
+    part: str,
+    dry_run: bool,
+) -> None:
+    """Train teachers, their students, and controls without a teacher; the same command goes on where it was stopped."""
+    from pclkd.training.models.registry import backbone_names
+    from pclkd.training.study import plan
+    from pclkd.training.study.estimate import plan_table
+    from pclkd.training.study.execution import StoppedError
+    from pclkd.training.study.study import StudyFolder
+
+    asked = plan.Study(
+        preset=preset,
+        assignments=(*assignments, *([f"epochs={epochs}"] if epochs is not None else [])),
+        pairs=plan.read_pairs(pairs, backbone_names()),
+        seeds=seeds,
+        fractions=plan.read_fractions(fractions),
+        terms=plan.read_terms(terms),
+    )
+    number, parts = plan.read_part(part)
+    modules = context.parent.params["modules"] if context.parent is not None else ()
+    folder = StudyFolder(asked, data, out, modules)
+    runs = plan.part_of(folder.runs, number, parts)
+    try:
+        if dry_run:
+            click.echo(plan_table(folder, runs, jobs))
+            return
+        outcomes = set(folder.carry_out(runs, jobs).values())
+    except StoppedError as stopped:
+        click.echo(str(stopped), err=True)
+        raise click.exceptions.Exit(stopped.exit_code) from None
+    if outcomes != {"done"}:
+        raise click.exceptions.Exit(1 if "failed" in outcomes else StoppedError.exit_code)

@@ -1,0 +1,110 @@
+"""What a study will take: time from twenty steps of each network, disk from what they leave."""
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pclkd.pipeline.loader.order import shuffled_steps
+from pclkd.pipeline.pretext.base import TUPLE_VIEWS
+from pclkd.pipeline.world import World
+from pclkd.sharding.common.console import text_columns
+from pclkd.sharding.common.errors import InputError
+from pclkd.training.runs.run_folder import read_run
+from pclkd.training.study.execution import Job, run_jobs
+from pclkd.training.study.plan import PlannedRun
+from pclkd.training.study.study import StudyFolder
+
+__all__ = ["Calibration", "calibrate", "plan_table", "seconds_of"]
+
+_STEPS = 20
+_FORWARD_SHARE = 1 / 3  # of a step's arithmetic: the backward pass takes about twice the forward pass
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What a network was measured to do.
+
+    Attributes:
+        clips_per_s: of training, over the second ten of twenty steps.
+        bytes: of the folder that they left.
+    """
+
+    clips_per_s: float
+    bytes: int
+
+
+def calibrate(folder: StudyFolder, at_once: int) -> dict[str, Calibration]:
+    """Train each backbone of the plan for twenty steps, `at_once` side by side as the study will.
+
+    Raises:
+        InputError: one of them failed, and why.
+        StoppedError: a signal came.
+    """
+    alone = {run.backbone: run for run in folder.runs if run.teacher is None}
+    how = ("--max-steps", str(_STEPS), "--epochs", str(_STEPS), "--set=evaluation.every=0")
+    with tempfile.TemporaryDirectory(prefix="pclkd-calibration-") as temporary:
+        place = Path(temporary)
+        jobs = [
+            Job(name, folder.command(run, place / name, *how, f"--set=log_every={_STEPS // 2}", "--set=fraction=1"))
+            for name, run in alone.items()
+        ]
+        failed = [name for name, outcome in run_jobs(jobs, at_once, place).items() if outcome != "done"]
+        if failed:
+            last = (place / f"{failed[0]}.log").read_text(errors="replace").strip().splitlines()[-1:]
+            raise InputError(f"{failed[0]} did not train ({' '.join(last)})", remedy="change the settings, or --data")
+        return {
+            name: Calibration(
+                clips_per_s=read_run(place / name).steps[-1]["throughput/clips_per_s"],
+                bytes=sum(file.stat().st_size for file in (place / name).rglob("*") if file.is_file()),
+            )
+            for name in alone
+        }
+
+
+def seconds_of(folder: StudyFolder, run: PlannedRun, measured: dict[str, Calibration]) -> float:
+    """Time of a whole run with its evaluations, in seconds; start-up is not counted."""
+    settings = folder.study.settings(run)
+    steps = shuffled_steps(len(settings.train_samples(folder.index)), settings.loader.batch_size, World())
+    clips = settings.epochs * steps * settings.loader.batch_size * TUPLE_VIEWS
+    rate = measured[run.backbone].clips_per_s
+    seconds = clips / rate
+    if run.teacher is not None:
+        asked = 1 / settings.kd.teacher_every
+        if settings.kd.fade_epochs:
+            asked *= min(1.0, settings.kd.fade_epochs / settings.epochs)
+        teacher = next(other.backbone for other in folder.runs if other.name == run.teacher)
+        seconds += asked * clips * _FORWARD_SHARE / measured[teacher].clips_per_s
+    measuring = settings.evaluation
+    if measuring.every:
+        times = 1 + -(-settings.epochs // measuring.every)
+        tests = len(folder.index.split_samples(settings.split, "test"))
+        trains = len(folder.index.split_samples(settings.split, "train"))
+        shown = measuring.clips * (trains + tests) + measuring.pretext_passes * TUPLE_VIEWS * tests
+        seconds += times * shown * _FORWARD_SHARE / rate
+    return seconds
+
+
+def plan_table(folder: StudyFolder, runs: Sequence[PlannedRun], at_once: int) -> str:
+    """The plan, a line a run: where it stands, and time and disk that it still takes or took."""
+    measured = calibrate(folder, at_once)
+    left, disk = 0.0, 0
+    rows = [["run", "state", "left", "disk"]]
+    for run in runs:
+        epochs, done = folder.epochs, folder.epochs_done(run)
+        settings = folder.study.settings(run)
+        seconds = seconds_of(folder, run, measured) * (1 - done / max(1, epochs))
+        copies = 1 + settings.checkpoint.keep + bool(settings.checkpoint.best)
+        size = copies * measured[run.backbone].bytes
+        left, disk = left + seconds, disk + size
+        holder = folder.locks.holder(run.name)
+        state = f"{done}/{epochs} epochs" + (f", {holder}" if holder else "")
+        rows.append([run.name, state, _duration(seconds), f"{size / 1e6:.1f} MB"])
+    total = f"{len(runs)} runs: about {_duration(left / at_once)} left, {at_once} at a time; {disk / 1e6:.1f} MB"
+    return f"{text_columns(rows)}\n\n{total}"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"

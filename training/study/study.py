@@ -1,0 +1,184 @@
+r"""A study carried out: its plan written, its runs trained, whatever stopped it before.
+
+    DIR/study.json              the plan, for whoever reads the runs
+    DIR/<run>/                  run folders, as train-kd pretrain and distill write them
+    DIR/logs/<run>.log          what they said
+    DIR/locks/                  who works on what
+
+Several processes, on one or many hosts, may carry the same study out in one shared folder.
+"""
+
+import json
+import time
+from collections import Counter
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from pclkd.pipeline.loader.order import shuffled_steps
+from pclkd.pipeline.world import World
+from pclkd.sharding.common.errors import InputError
+from pclkd.sharding.common.files import write_text
+from pclkd.sharding.shards.index import ShardIndex
+from pclkd.training.loop.plan import HOW_IT_LOADS
+from pclkd.training.loop.progress import say
+from pclkd.training.runs.checkpoint import CHECKPOINT_NAME, load_checkpoint
+from pclkd.training.runs.run_folder import SETTINGS_NAME
+from pclkd.training.settings import RunSettings, flat
+from pclkd.training.study.execution import Job, Outcome, run_jobs, train_kd
+from pclkd.training.study.locks import Locks
+from pclkd.training.study.plan import PlannedRun, Study
+
+__all__ = ["STUDY_NAME", "StudyFolder"]
+
+STUDY_NAME = "study.json"
+_LOGS, _LOCKS = "logs", "locks"
+_FREE = frozenset(
+    {"log_every", *(f"loader.{name}" for name in HOW_IT_LOADS)}
+)  # settings that leave a run's figures alone
+_WAIT_S = 0.1
+
+
+class StudyFolder:
+    """A study and the folder of its runs.
+
+    Args:
+        study: what is asked.
+        data: the shard set.
+        out: the folder.
+        modules: what `train-kd --import` is to read first.
+
+    Raises:
+        InputError: settings that cannot be, too few videos for a batch of some run, a folder with a study of other
+            data, or a run in it that was started with other settings.
+    """
+
+    def __init__(self, study: Study, data: Path, out: Path, modules: Sequence[str] = ()) -> None:
+        self.study, self.data, self.out = study, data, out
+        self.runs = study.runs()
+        self.index = ShardIndex.open(data)
+        self.locks = Locks(out / _LOCKS)
+        self._modules = modules
+        self._epochs_seen: dict[str, tuple[int, int]] = {}
+        self._check_data()
+        for run in self.runs:
+            self._check_run(run)
+
+    def carry_out(self, runs: Sequence[PlannedRun], at_once: int) -> dict[str, Outcome]:
+        """Write the plan, and train what of `runs` nobody has trained or is training.
+
+        Args:
+            runs: of the plan, each after its teacher.
+            at_once: how many side by side.
+
+        Returns:
+            How each ended, by name.
+
+        Raises:
+            StoppedError: a signal came; the same call goes on.
+        """
+        self.out.mkdir(parents=True, exist_ok=True)
+        self._write_plan()
+        jobs = [
+            Job(
+                name=run.name,
+                command=self.command(run, self.out / run.name),
+                needs=(run.teacher,) if run.teacher else (),
+                done=partial(self.is_done, run),
+                claim=partial(self.locks.claim, run.name),
+            )
+            for run in runs
+        ]
+        outcomes = run_jobs(jobs, at_once, self.out / _LOGS)
+        counts = Counter(outcomes.values())
+        say(f"{self.out}: " + ", ".join(f"{counts[outcome]} {outcome}" for outcome in sorted(counts)))
+        return outcomes
+
+    def command(self, run: PlannedRun, folder: Path, *more: str) -> tuple[str, ...]:
+        """The command line that trains a run into a folder, or goes on with it; later assignments win."""
+        settings = ["--preset", self.study.preset, *(f"--set={change}" for change in self.study.changes(run))]
+        how = ["distill", "--teacher", str(self.out / run.teacher)] if run.teacher else ["pretrain"]
+        imports = [f"--import={module}" for module in self._modules]
+        return train_kd(*imports, *how, "--data", str(self.data), "--out", str(folder), "--resume", *settings, *more)
+
+    def epochs_done(self, run: PlannedRun) -> int:
+        """Finished epochs that are saved."""
+        file = self.out / run.name / CHECKPOINT_NAME
+        try:
+            written = file.stat().st_mtime_ns
+        except FileNotFoundError:
+            return 0
+        if self._epochs_seen.get(run.name, (0, 0))[0] != written:
+            self._epochs_seen[run.name] = written, load_checkpoint(file).epoch
+        return self._epochs_seen[run.name][1]
+
+    def is_done(self, run: PlannedRun) -> bool:
+        """Whether the last epoch is saved."""
+        return (self.out / run.name / CHECKPOINT_NAME).exists() and self.epochs_done(run) >= self.epochs
+
+    @property
+    def epochs(self) -> int:
+        """Of every run."""
+        return self.study.recipe().epochs
+
+    def _check_data(self) -> None:
+        for run in {run.fraction: run for run in self.runs}.values():
+            settings = self.study.settings(run)
+            try:
+                shuffled_steps(len(settings.train_samples(self.index)), settings.loader.batch_size, World())
+            except InputError as error:
+                raise InputError(
+                    f"{run.name}: {error.problem}", remedy=f"{error.remedy}, or leave out --fractions"
+                ) from None
+        before = self._planned_before().get("data_fingerprint", self.index.fingerprint)
+        if before != self.index.fingerprint:
+            raise InputError(
+                f"{self.out} holds a study of other data (shard set {before[:12]}; {self.data} is "
+                f"{self.index.fingerprint[:12]})",
+                remedy="give the shards of before, or another --out",
+            )
+
+    def _check_run(self, run: PlannedRun) -> None:
+        """Refuse to go on with a run that was started otherwise."""
+        folder = self.out / run.name
+        if not (folder / CHECKPOINT_NAME).exists():
+            return
+        remedy = f"repeat the study with the options of before, choose another --out, or remove {folder}"
+        try:
+            stored = json.loads((folder / SETTINGS_NAME).read_text())
+            before = RunSettings.model_validate(
+                {name: value for name, value in stored.items() if name in RunSettings.model_fields}
+            )
+        except (OSError, ValueError, ValidationError) as error:
+            reason = str(error).splitlines()[0]
+            raise InputError(f"{run.name}: its settings cannot be read ({reason})", remedy=remedy) from None
+        had, wanted = flat(before), flat(self.study.settings(run))
+        for name in wanted:
+            if name not in _FREE and had[name] != wanted[name]:
+                raise InputError(f"{run.name} was started with {name} = {had[name]}, not {wanted[name]}", remedy=remedy)
+
+    def _planned_before(self) -> dict[str, Any]:
+        file = self.out / STUDY_NAME
+        if not file.exists():
+            return {}
+        try:
+            content: dict[str, Any] = json.loads(file.read_text())
+        except ValueError as error:
+            raise InputError(
+                f"{file} cannot be read ({error})", remedy="remove it: the same command writes it anew"
+            ) from None
+        return content
+
+    def _write_plan(self) -> None:
+        """Write study.json, one process at a time."""
+        plan = {**self.study.as_dict(), "data": str(self.data), "data_fingerprint": self.index.fingerprint}
+        while (let_go := self.locks.claim(STUDY_NAME)) is None:
+            time.sleep(_WAIT_S)
+        try:
+            if self._planned_before() != plan:
+                write_text(self.out / STUDY_NAME, json.dumps(plan, indent=1) + "\n")
+        finally:
+            let_go()
