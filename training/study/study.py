@@ -125,7 +125,7 @@ class StudyFolder:
         return self.study.recipe().epochs
 
     def _check_data(self) -> None:
-        for run in {run.fraction: run for run in self.runs}.values():
+        for run in {run.fraction: run for run in reversed(self.runs)}.values():
             settings = self.study.settings(run)
             try:
                 shuffled_steps(len(settings.train_samples(self.index)), settings.loader.batch_size, World())
