@@ -168,7 +168,7 @@ def test_runs_killed_at_any_moment_end_in_the_same_bytes(ucf101_sample, tmp_path
     began = time.monotonic()
     nursery.start()
     assert int(nursery.line()) == 0, nursery.failures()
-    longest = time.monotonic() - began
+    longest = min(time.monotonic() - began, 4.0)  # a busy moment must not stretch all the runs
     nursery.close()
     expected = contents(tmp_path / "whole")
     assert sum(name.endswith(".tar") for name in expected) == 4

@@ -104,7 +104,15 @@ def test_a_run_fills_its_banks_before_the_first_step_and_not_when_resumed(
     synthetic_shards: Path, tmp_path: Path
 ) -> None:
     tiny = ["loader.crop=32", "backbone.width=0.125", "loader.batch_size=4", "pcl.negatives=8", "evaluation.every=0"]
-    base = ["pretrain", "--data", str(synthetic_shards), "--preset=demo", "--epochs=2", "--set=pcl.bank_start=network"]
+    base = [
+        "pretrain",
+        "--data",
+        str(synthetic_shards),
+        "--preset=demo",
+        "--set=pcl.contrast=bank",
+        "--epochs=2",
+        "--set=pcl.bank_start=network",
+    ]
     base += [f"--set={one}" for one in tiny]
 
     def run(name: str, *more: str) -> str:

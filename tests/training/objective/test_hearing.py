@@ -196,7 +196,13 @@ def test_a_sharper_teacher_against_float64_and_its_default() -> None:
 
 def test_a_run_tells_it_in_one_line_and_goes_on(synthetic_shards: Path, tmp_path: Path) -> None:
     tiny = ["loader.crop=32", "backbone.width=0.125", "loader.batch_size=4", "pcl.negatives=8", "evaluation.every=0"]
-    base = ["--data", str(synthetic_shards), "--preset=demo", *(f"--set={one}" for one in [*tiny, "log_every=1"])]
+    base = [
+        "--data",
+        str(synthetic_shards),
+        "--preset=demo",
+        "--set=pcl.contrast=bank",
+        *(f"--set={one}" for one in [*tiny, "log_every=1"]),
+    ]
 
     def run(command: str, name: str, *more: str) -> str:
         done = CliRunner().invoke(main, [command, *base, "--out", str(tmp_path / name), *more])
