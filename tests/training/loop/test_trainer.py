@@ -22,7 +22,11 @@ TINY = [
     "--set=backbone.width=0.125",
     "--set=loader.crop=32",
     "--set=loader.batch_size=4",
+    "--set=pcl.contrast=bank",
+    "--set=pcl.contrast_weight=0.5",
     "--set=pcl.negatives=8",
+    "--set=kd.feature_weight=0",
+    "--set=kd.fade_epochs=0",
     "--set=log_every=1",
 ]
 

@@ -201,6 +201,7 @@ def test_a_run_tells_it_in_one_line_and_goes_on(synthetic_shards: Path, tmp_path
         str(synthetic_shards),
         "--preset=demo",
         "--set=pcl.contrast=bank",
+        "--set=optimizer.average_decay=0",
         *(f"--set={one}" for one in [*tiny, "log_every=1"]),
     ]
 
