@@ -17,7 +17,8 @@ from pclkd.sharding.common.processes import available_cpus
 from pclkd.training.compute.neighbours import Neighbours, choose_waiting, describe_threads
 
 PATIENCE_S = 300.0
-SPIN = "while True: pass"
+# Never above us, whatever priority it would inherit: on one processor it would keep us from ending it.
+SPIN = "import os; os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0)); exec('while True: pass')"
 THREADS = max(2, available_cpus())
 
 

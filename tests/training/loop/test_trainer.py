@@ -27,6 +27,7 @@ TINY = [
     "--set=pcl.negatives=8",
     "--set=kd.feature_weight=0",
     "--set=kd.fade_epochs=0",
+    "--set=optimizer.schedule=cosine",
     "--set=log_every=1",
 ]
 
