@@ -37,8 +37,9 @@ def start(synthetic_videos: Any, tmp_path: Path) -> Iterator[Start]:
 
     yield begin
     for process in started:
-        process.kill()
-        process.communicate()
+        if process.poll() is None:
+            process.kill()
+            process.communicate()
 
 
 def until(true: Callable[[], object], running: subprocess.Popen[str]) -> None:

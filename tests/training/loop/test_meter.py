@@ -24,7 +24,7 @@ from pclkd.training.runs.checkpoint import load_checkpoint
 
 TINY = [
     *("--preset=demo", "--set=backbone.width=0.125", "--set=loader.crop=32", "--set=pcl.negatives=8"),
-    *("--set=log_every=1", "--set=evaluation.every=0"),
+    *("--set=log_every=1", "--set=evaluation.every=0", "--set=optimizer.schedule=cosine"),
 ]
 
 
