@@ -12,15 +12,15 @@ import subprocess
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
 from typing import Any, Protocol, TypeVar
 
 from pclkd.sharding.common.errors import InputError
 
-__all__ = ["Worker", "available_cpus", "die_with", "run_tasks", "serve"]
+__all__ = ["Worker", "available_cpus", "die_with", "on_signals", "run_tasks", "serve"]
 
 
 class _Named(Protocol):
@@ -47,6 +47,23 @@ serve(connection, int(sys.argv[2]))
 def available_cpus() -> int:
     """Return how many processors this process may use."""
     return len(os.sched_getaffinity(0))
+
+
+@contextmanager
+def on_signals(numbers: Iterable[int], note: Callable[[int], object]) -> Iterator[None]:
+    """Call `note` with the number of each of these signals within the block, instead of what they do.
+
+    Signals reach the main thread alone: in another thread nothing is listened to.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, lambda number, _: note(number)) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 class Worker:

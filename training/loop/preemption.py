@@ -4,14 +4,13 @@ Schedulers send one of the two before they take a machine away; 75 (EX_TEMPFAIL)
 """
 
 import signal
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import FrameType
 
 import torch
 import torch.distributed as dist
 
+from pclkd.sharding.common.processes import on_signals
 from pclkd.training.loop.figures import HostCopy
 
 __all__ = ["EXIT_PREEMPTED", "PreemptedError", "StopRequest", "listening"]
@@ -35,6 +34,10 @@ class StopRequest:
         self.asked = False
         self._vote: _Vote | None = None
         self._agreed = False
+
+    def ask(self, signal_number: int) -> None:  # noqa: ARG002 - whichever it was
+        """A signal came."""
+        self.asked = True
 
     def agreed(self, device: torch.device, *, wait: bool = False) -> bool:
         """Whether any process of the job was asked, the same answer on every rank at the same call.
@@ -87,21 +90,7 @@ class _Vote:
 
 @contextmanager
 def listening() -> Iterator[StopRequest]:
-    """Take note of SIGTERM and SIGUSR1 within the block instead of dying of them.
-
-    Signals reach the main thread alone: in another thread nothing is listened to.
-    """
+    """Take note of SIGTERM and SIGUSR1 within the block instead of dying of them; in the main thread alone."""
     request = StopRequest()
-    if threading.current_thread() is not threading.main_thread():
+    with on_signals(_SIGNALS, request.ask):
         yield request
-        return
-
-    def note(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - what a handler gets
-        request.asked = True
-
-    before = {number: signal.signal(number, note) for number in _SIGNALS}
-    try:
-        yield request
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -10,16 +10,13 @@ import re
 import signal
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Literal
 
-from pclkd.sharding.common.processes import available_cpus
+from pclkd.sharding.common.processes import available_cpus, on_signals
 from pclkd.training.loop.progress import say, showing_line
 
 __all__ = ["Job", "Outcome", "StoppedError", "run_jobs", "train_kd"]
@@ -124,8 +121,9 @@ class _Execution:
 
     def run(self) -> dict[str, Outcome]:
         told = 0
+        signals: list[int] = []
         try:
-            with _listening() as signals, showing_line() as show:
+            with on_signals(_SIGNALS, signals.append), showing_line() as show:
                 while self._waiting or self._running:
                     if len(signals) > told:
                         told = len(signals)
@@ -252,22 +250,3 @@ class _Running:
         self.process.kill()
         self.process.wait()
         self._let_go()
-
-
-@contextmanager
-def _listening() -> Iterator[list[int]]:
-    """The signals that came within the block, which do nothing else; none in a thread other than the main one."""
-    came: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield came
-        return
-
-    def note(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - what a handler gets
-        came.append(number)
-
-    before = {number: signal.signal(number, note) for number in _SIGNALS}
-    try:
-        yield came
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
