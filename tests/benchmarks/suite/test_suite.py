@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -35,7 +36,14 @@ def few_videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def sections_of(process: psutil.Process) -> list[psutil.Process]:
-    return [child for child in process.children(recursive=True) if "pclkd.benchmarks" in child.cmdline()]
+    # A child that ends while it is looked at is none; only what else is wrong would be an error.
+    return [child for child in process.children(recursive=True) if "pclkd.benchmarks" in command_of(child)]
+
+
+def command_of(process: psutil.Process) -> list[str]:
+    with suppress(psutil.NoSuchProcess):  # and ZombieProcess, a kind of it
+        return process.cmdline()
+    return []
 
 
 def wait_for_section(process: psutil.Process, limit_s: float = 30) -> psutil.Process:

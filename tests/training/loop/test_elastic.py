@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -26,12 +27,10 @@ def steps(run: Path) -> list[dict[str, float]]:
 def ranks_of(launcher: psutil.Process) -> dict[str, psutil.Process]:
     found = {}
     for child in launcher.children(recursive=True):
-        try:
+        with suppress(psutil.Error):  # it ended while it was looked at
             environment = child.environ()
-        except psutil.Error:
-            continue
-        if "RANK" in environment and "pretrain" in child.cmdline():
-            found[environment["RANK"]] = child
+            if "RANK" in environment and "pretrain" in child.cmdline():
+                found[environment["RANK"]] = child
     return found
 
 
