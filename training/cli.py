@@ -237,8 +237,7 @@ def evaluate(
         click.echo(f"fine-tuning: epoch {epoch}/{epochs} loss {loss:.3f}", err=True)
 
     how = FinetuneSettings.given(epochs=epochs, lr=lr, batch_size=batch_size)
-    for protocol in protocols:
-        result = evaluate_run(run, data, protocol, splits=splits, clips=clips, finetuning=how, step=tell)
+    for result in evaluate_run(run, data, protocols, splits=splits, clips=clips, finetuning=how, step=tell):
         click.echo(json.dumps(result, indent=2))
 
 
@@ -250,9 +249,9 @@ def evaluate(
 @click.option("--set", "assignments", multiple=True, metavar="NAME=VALUE", help="Change any setting.")
 @click.option("--only", type=click.Choice(CONTROLS), multiple=True, help="This one alone; again for more.")
 @click.option("--clips", type=click.IntRange(min=1), default=10, show_default=True, help="Clips a video.")
-@click.option("--epochs", default=60, show_default=True, help="Of training with the labels.")
-@click.option("--lr", default=0.01, show_default=True, help="Of training with the labels.")
-@click.option("--batch-size", default=8, show_default=True, help="Of training with the labels.")
+@click.option("--epochs", default=30, show_default=True, help="Of training with the labels.")
+@click.option("--lr", default=0.03, show_default=True, help="Of training with the labels.")
+@click.option("--batch-size", default=16, show_default=True, help="Of training with the labels.")
 def controls(
     data: Path,
     out: Path,

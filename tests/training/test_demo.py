@@ -17,7 +17,9 @@ from pclkd.sharding.common.errors import InputError
 from pclkd.training.demo import run_demo
 from pclkd.training.runs.checkpoint import CHECKPOINT_NAME
 
-RUNS = ("teacher-r3d", "student-r3d", "student-c3d", "no-teacher-r3d", "no-teacher-c3d")
+TEACHER, ALONE = "baseline-r3d-f1-s0", {name: f"control-{name}-f1-s1" for name in ("r3d", "c3d")}
+TAUGHT = {name: f"student-{name}-from-r3d-recipe-f1-s1" for name in ("r3d", "c3d")}
+RUNS = (TEACHER, *TAUGHT.values(), *ALONE.values())
 PATIENCE_S = 3600.0  # some fifteen processes that load torch, on whatever machine
 
 
@@ -54,14 +56,14 @@ def test_the_demo_goes_on_to_its_report_wherever_it_was_ended(
 ) -> None:
     out = tmp_path / "demo"
     first = start()
-    until((out / "teacher-r3d" / "metrics.jsonl").exists, first)  # has begun, nothing is saved
+    until((out / TEACHER / "metrics.jsonl").exists, first)  # has begun, nothing is saved
     children = psutil.Process(first.pid).children(recursive=True)
     first.kill()
     first.communicate()
     assert children and not psutil.wait_procs(children, timeout=PATIENCE_S)[1], "an orphan goes on"
 
     second = start()
-    until((out / "student-r3d" / "metrics.jsonl").exists, second)
+    until((out / TAUGHT["r3d"] / "metrics.jsonl").exists, second)
     second.send_signal(signal.SIGTERM)
     _, told = second.communicate(timeout=PATIENCE_S)
     assert second.returncode == os.EX_TEMPFAIL and "the same command goes on" in told and "Traceback" not in told
@@ -73,22 +75,26 @@ def test_the_demo_goes_on_to_its_report_wherever_it_was_ended(
     for name in RUNS:
         lines = [json.loads(line) for line in (out / name / "metrics.jsonl").read_text().splitlines()]
         assert {line["epoch"] for line in lines if line["kind"] == "epoch"} == {0, 1}
-        assert "val/pretext_top1_pct" in lines[-1] and f"{name}: pretext_top1_pct " in told
-        for protocol in ("pretext", "linear", "retrieval"):
-            assert (out / name / f"eval-{protocol}.json").is_file()
-    table = (out / "report" / "table.md").read_text()
-    assert all(f"| {name} |" in table for name in RUNS) and "Over seeds" not in table
-    assert (out / "report" / "overview.png").stat().st_size > 10_000 and (out / "report" / "index.html").is_file()
+        assert "val/pretext_top1_pct" in lines[-1]
+    for told_of in ("R3D, teacher", "R3D, taught by R3D", "C3D, taught by R3D", "R3D, no teacher", "C3D, no teacher"):
+        assert told_of in told
+    for control in ("hand-made motion features", "R3D, untrained", "R3D, trained with the labels"):
+        assert control in told
+    for name in ("motion", "untrained-r3d", "supervised-r3d"):
+        assert (out / f"control-{name}" / "eval-linear.json").is_file()
+    table = (out / "report" / "study.md").read_text()
+    assert table.startswith("## Where each network came to") and "| R3D, taught by R3D | 1 |" in table
+    assert (out / "report" / "figure-5.png").stat().st_size > 10_000 and (out / "report" / "index.html").is_file()
     settings = {name: json.loads((out / name / "settings.json").read_text()) for name in RUNS}
     # A control differs from its student in the teacher alone, and from the teacher in the seed.
     for backbone in ("r3d", "c3d"):
-        taught, alone = settings[f"student-{backbone}"], settings[f"no-teacher-{backbone}"]
+        taught, alone = settings[TAUGHT[backbone]], settings[ALONE[backbone]]
         assert {name for name in taught if taught[name] != alone[name]} == {"teacher", "teachers", "terms"}
-    teacher, alone = settings["teacher-r3d"], settings["no-teacher-r3d"]
+    teacher, alone = settings[TEACHER], settings[ALONE["r3d"]]
     assert {name for name in teacher if teacher[name] != alone[name]} == {"seed"}
 
     before = {path: path.stat().st_mtime_ns for path in (*out.glob(f"*/{CHECKPOINT_NAME}"), *out.glob("*/eval-*"))}
-    assert len(before) == 4 * len(RUNS)
+    assert len(before) == len(RUNS) + 3 * 3 + 1  # of the controls, one is fine-tuned
     run_demo(out, videos=synthetic_videos.videos, splits=synthetic_videos.splits, epochs=1)
     assert {path: path.stat().st_mtime_ns for path in before} == before
 

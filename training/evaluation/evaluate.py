@@ -2,9 +2,9 @@
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal, Protocol, Self
 
@@ -177,19 +177,21 @@ def _evaluating(network: Describer) -> Iterator[None]:
 def evaluate_run(
     run: Path,
     data: Path,
-    protocol: run_folder.Protocol,
+    protocols: Sequence[run_folder.Protocol],
     *,
     splits: Sequence[int] = (),
     clips: int = 10,
     finetuning: FinetuneSettings | None = None,
     step: Callable[[int, float], None] = lambda *_: None,
-) -> dict[str, Any]:
-    """Measure a run's network by one protocol and write `RUN/eval-<protocol>.json`.
+) -> Iterator[dict[str, Any]]:
+    """Measure a run's network by some protocols; each writes `RUN/eval-<protocol>.json` as soon as it is done.
+
+    Features of the videos are computed once for all protocols.
 
     Args:
         run: a run folder.
         data: the shard set to measure on; it need not be the one trained on.
-        protocol: one of `PROTOCOLS` in training/runs/run_folder.py.
+        protocols: of `PROTOCOLS` in training/runs/run_folder.py.
         splits: official splits; the run's own if empty. With several, the figures are their means (`mean_over_splits`)
             and each split's own stand under "by_split". The network has seen the train part of its own split only,
             without labels: some of it are test videos of the other splits.
@@ -197,8 +199,8 @@ def evaluate_run(
         finetuning: of the protocol finetune.
         step: called after each epoch of fine-tuning with its number and mean loss.
 
-    Returns:
-        The figures, with what they were measured on.
+    Yields:
+        The figures of each protocol, with what they were measured on.
 
     Raises:
         InputError: no such run, data that does not fit, or splits of different tests.
@@ -208,20 +210,19 @@ def evaluate_run(
     chosen = list(dict.fromkeys(splits)) or [settings.split]
     index = ShardIndex.open(data)
     how = change(finetuning or FinetuneSettings(), {"clips": clips})
-    by_split = {
-        number: _measure(checkpoint, run, index, protocol, settings.model_copy(update={"split": number}), how, step)
-        for number in chosen
-    }
-    first = by_split[chosen[0]]
-    figures = first if len(chosen) == 1 else mean_over_splits(list(by_split.values()))
-    asked: dict[str, Any] = {"split": chosen[0] if len(chosen) == 1 else chosen}
-    if len(chosen) > 1:
-        asked |= {"by_split": {str(number): found for number, found in by_split.items()}}
-    asked |= {"passes": settings.evaluation.pretext_passes} if protocol == "pretext" else {"clips": clips}
-    if protocol == "finetune":
-        asked |= {"finetune_epochs": how.epochs}
-    folder = run if run.is_dir() else run.parent
-    return write_evaluation(folder, protocol, index, {**figures, **asked, "epoch": checkpoint.epoch})
+    with ExitStack() as stack:
+        measuring = [stack.enter_context(_OnSplit(checkpoint, run, index, number, how, step)) for number in chosen]
+        for protocol in dict.fromkeys(protocols):
+            by_split = [split.measure(protocol) for split in measuring]
+            figures = by_split[0] if len(chosen) == 1 else mean_over_splits(by_split)
+            asked: dict[str, Any] = {"split": chosen[0] if len(chosen) == 1 else chosen}
+            if len(chosen) > 1:
+                asked |= {"by_split": dict(zip(map(str, chosen), by_split, strict=True))}
+            asked |= {"passes": settings.evaluation.pretext_passes} if protocol == "pretext" else {"clips": clips}
+            if protocol == "finetune":
+                asked |= {"finetune_epochs": how.epochs}
+            folder = run if run.is_dir() else run.parent
+            yield write_evaluation(folder, protocol, index, {**figures, **asked, "epoch": checkpoint.epoch})
 
 
 def write_evaluation(
@@ -233,23 +234,51 @@ def write_evaluation(
     return result
 
 
-def _measure(
-    checkpoint: Checkpoint,
-    run: Path,
-    index: ShardIndex,
-    protocol: run_folder.Protocol,
-    settings: RunSettings,
-    how: FinetuneSettings,
-    step: Callable[[int, float], None],
-) -> dict[str, Any]:
-    """One protocol on one split, with the checkpoint's weights afresh."""
-    device = choose_device(World())
-    model = placed(load_model(checkpoint, run), device, checkpoint.settings.layout)
-    if protocol == "finetune":
-        return finetune(model.base_network, index, settings, how, device, step)
-    with Evaluator(index, settings, device, how.clips) as evaluator:
+class _OnSplit:
+    """A run's network and one official split: loaders, weights and features are made when first asked for."""
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        run: Path,
+        index: ShardIndex,
+        split: int,
+        how: FinetuneSettings,
+        step: Callable[[int, float], None],
+    ) -> None:
+        self._checkpoint, self._run, self._index, self._how, self._step = checkpoint, run, index, how, step
+        self._settings = checkpoint.settings.model_copy(update={"split": split})
+        self._device = choose_device(World())
+        self._open = ExitStack()
+
+    def measure(self, protocol: run_folder.Protocol) -> dict[str, Any]:
+        """What one protocol finds."""
+        if protocol == "finetune":  # which changes the weights: its network is its own
+            network = self._load().base_network
+            return finetune(network, self._index, self._settings, self._how, self._device, self._step)
         if protocol == "pretext":
-            return evaluator.pretext(model)
-        train, test = (evaluator.features(model, part) for part in ("train", "test"))
-        probe = {"linear": evaluator.linear, "knn": evaluator.knn, "retrieval": evaluator.retrieval}[protocol]
-        return probe(train, test)
+            return self._evaluator.pretext(self._model)
+        return getattr(self._evaluator, protocol)(*self._features)  # type: ignore[no-any-return]
+
+    @cached_property
+    def _features(self) -> tuple[VideoFeatures, VideoFeatures]:
+        return self._evaluator.features(self._model, "train"), self._evaluator.features(self._model, "test")
+
+    @cached_property
+    def _evaluator(self) -> Evaluator:
+        return self._open.enter_context(Evaluator(self._index, self._settings, self._device, self._how.clips))
+
+    @cached_property
+    def _model(self) -> PclModel:
+        return self._load()
+
+    def _load(self) -> PclModel:
+        return placed(load_model(self._checkpoint, self._run), self._device, self._checkpoint.settings.layout)
+
+    def __enter__(self) -> Self:
+        """The split itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the loaders."""
+        self._open.close()

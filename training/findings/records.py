@@ -2,6 +2,7 @@
 
 DIR/study.json      the plan
 DIR/<name>/         an ordinary run folder, once the run has begun
+DIR/control-*/      what train-kd controls measured there, if it did
 """
 
 import json
@@ -18,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pclkd.sharding.common.errors import InputError
 from pclkd.sharding.common.settings import first_fault
 from pclkd.training.findings.arithmetic import Curve
-from pclkd.training.runs.run_folder import SETTINGS_NAME, RunRecord, read_run
+from pclkd.training.runs.run_folder import CONTROLS, SETTINGS_NAME, RunRecord, read_run
 
 __all__ = ["STUDY_NAME", "Pair", "PlannedRun", "Study", "Trio", "is_study", "read_study", "title"]
 
@@ -94,6 +95,13 @@ class Study:
             for run in plan.runs
             if (directory / run.name / SETTINGS_NAME).is_file()
         }
+        planned = {run.name for run in plan.runs}
+        self.controls: list[RunRecord] = [
+            read_run(file.parent)
+            for control in CONTROLS
+            for file in sorted(directory.glob(f"control-{control}*/{SETTINGS_NAME}"))
+            if file.parent.name not in planned
+        ]
         self._curves: dict[tuple[str, str], Curve | None] = {}
 
     @cached_property

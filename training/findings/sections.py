@@ -7,6 +7,7 @@ from pclkd.training.findings.claims import Findings
 from pclkd.training.findings.figures import Figure
 from pclkd.training.findings.fractions import draw_fractions, fraction_lines
 from pclkd.training.findings.published import published_table
+from pclkd.training.findings.standing import standing_table
 from pclkd.training.report.comparison import METRICS, Metric
 from pclkd.training.report.page import Table, render_environments
 from pclkd.training.report.report import markdown_table
@@ -25,7 +26,8 @@ def page_sections(
 ) -> list[tuple[str, str]]:
     """(heading, HTML) of the page; `charts` has SVG by the figure's name and the metric's protocol."""
     study = findings.study
-    sections = []
+    standing = standing_table(findings)
+    sections = [(standing.title, page.table_block(standing))]
     if study.main:
         verdicts = tables.verdict_table(findings)
         numbers = _blocks(lambda metric: [tables.claim_table(findings, metric)])
@@ -55,7 +57,8 @@ def page_sections(
 def study_text(findings: Findings) -> str:
     """All tables as Markdown."""
     study = findings.study
-    parts = [*([tables.verdict_table(findings)] if study.main else []), *_some(tables.missing_table(study))]
+    verdicts = [tables.verdict_table(findings)] if study.main else []
+    parts = [standing_table(findings), *verdicts, *_some(tables.missing_table(study))]
     for metric in METRICS if study.main else ():
         parts.append(tables.claim_table(findings, metric))
         for matrix in tables.matrices(findings, metric):

@@ -67,12 +67,13 @@ class StudyFolder:
         for run in self.runs:
             self._check_run(run)
 
-    def carry_out(self, runs: Sequence[PlannedRun], at_once: int) -> dict[str, Outcome]:
+    def carry_out(self, runs: Sequence[PlannedRun], at_once: int, more: Sequence[Job] = ()) -> dict[str, Outcome]:
         """Write the plan, and train what of `runs` nobody has trained or is training.
 
         Args:
             runs: of the plan, each after its teacher.
             at_once: how many side by side.
+            more: what else is to be done, when no run waits for its turn.
 
         Returns:
             How each ended, by name.
@@ -92,7 +93,7 @@ class StudyFolder:
             )
             for run in runs
         ]
-        outcomes = run_jobs(jobs, at_once, self.out / _LOGS)
+        outcomes = run_jobs([*jobs, *more], at_once, self.out / _LOGS)
         counts = Counter(outcomes.values())
         say(f"{self.out}: " + ", ".join(f"{counts[outcome]} {outcome}" for outcome in sorted(counts)))
         return outcomes

@@ -9,6 +9,7 @@ import sys
 import time
 from html.parser import HTMLParser
 from pathlib import Path
+from statistics import median, stdev
 from xml.etree import ElementTree
 
 import pytest
@@ -245,7 +246,45 @@ def test_a_study_that_has_but_a_baseline(tmp_path, write_study):
     folder = write_study(tmp_path / "study", change=only_one)
     write_study_report(folder)
     assert [p.name for p in (folder / "report").glob("figure-*.png")] == ["figure-3.png"]
-    assert list(tables_of(folder)) == ["Beside published figures (UCF101)", "Runs"]
+    assert list(tables_of(folder)) == ["Where each network came to", "Beside published figures (UCF101)", "Runs"]
+
+
+def test_where_each_network_came_to(tmp_path, write_study):
+    folder = write_study(tmp_path / "study", backbones=("c3d", "r3d"), error=3.0)
+    control = folder / "control-motion"
+    control.mkdir()
+    (control / "settings.json").write_text(json.dumps({"control": "motion", "backbone": {"name": "hand-made"}}))
+    (control / "eval-linear.json").write_text(json.dumps({"linear_top1_pct": 92.25, "linear_top1_pct_se": 2.5}))
+    write_study_report(folder)
+    table = {row[0]: row[1:] for row in tables_of(folder)["Where each network came to"][1:]}
+    plan = json.loads((folder / "study.json").read_text())
+    found = anew.students(folder)
+    wanted = {f"{TITLES[name]}, teacher": (lambda r, n=name: (r["kind"], r["backbone"]) == ("baseline", n), None)
+              for name in ("c3d", "r3d")}  # fmt: skip
+    for student in ("c3d", "r3d"):
+        alone = lambda r, s=student: (r["kind"], r["backbone"]) == ("control", s)  # noqa: E731
+        wanted[f"{TITLES[student]}, no teacher"] = (alone, None)
+        for teacher in ("c3d", "r3d"):
+            start = f"{student}-from-{teacher}-"
+            wanted[f"{TITLES[student]}, taught by {TITLES[teacher]}"] = (
+                lambda r, start=start: r["name"].startswith(start),
+                [n for (name, asked, m), n in found.items()
+                 if name.startswith(start) and asked == "passing" and m == anew.METRICS[0]],
+            )  # fmt: skip
+    assert set(table) == {*wanted, "hand-made motion features"}
+    for name, (is_in, passing) in wanted.items():
+        runs = [r["name"] for r in plan["runs"] if is_in(r)]
+        cells = [str(len(runs))]
+        for metric in anew.METRICS:
+            ends = [anew.final(anew.curve(folder / run, metric)) for run in runs]
+            cells.append(f"{median(ends):.1f} ± {stdev(ends) / 5**0.5:.1f}")
+        halves = [anew.first_half(anew.curve(folder / run, anew.METRICS[0]), 20) for run in runs]
+        assert table[name][:5] == [*cells, f"{median(halves):.1f} ± {stdev(halves) / 5**0.5:.1f}"]
+        if passing is not None:
+            low, mid, high = (f"{20 * x:g}" if x < math.inf else "never"
+                              for x in (min(passing), median(passing), max(passing)))  # fmt: skip
+            assert table[name][5] == (mid if low == high else f"{mid} ({low} to {high})")
+    assert table["hand-made motion features"] == ["–", "–", "92.2 ± 2.5", "–", "–", "–"]
 
 
 def test_shares_of_the_videos_and_what_is_distilled(tmp_path, write_study):

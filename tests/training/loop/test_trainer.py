@@ -15,6 +15,7 @@ from click.testing import CliRunner, Result
 
 from pclkd.training import load_backbone
 from pclkd.training.cli import main
+from pclkd.training.evaluation.evaluate import Evaluator
 from pclkd.training.runs.checkpoint import load_checkpoint
 
 TINY = [
@@ -212,6 +213,22 @@ def test_evaluation_writes_its_figures(synthetic_shards: Path, teacher: Path, tm
     # The run measured itself with the same clips at its end.
     again = json.loads((folder / "eval-linear.json").read_text())["linear_top1_pct"]
     assert again == pytest.approx(epochs(teacher)[-1]["val/linear_top1_pct"])
+
+
+def test_several_protocols_share_the_features(
+    synthetic_shards: Path, teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    features = Evaluator.features
+    monkeypatch.setattr(Evaluator, "features", lambda *given, **how: asked.append(given[2]) or features(*given, **how))
+    folder = Path(shutil.copytree(teacher, tmp_path / "run"))
+    protocols = ["linear", "knn", "retrieval"]
+    run("evaluate", folder, "--data", synthetic_shards, "--clips=2", *(f"--protocol={name}" for name in protocols))
+    assert asked == ["train", "test"]
+    together = {name: (folder / f"eval-{name}.json").read_text() for name in protocols}
+    for name in protocols:
+        run("evaluate", folder, "--data", synthetic_shards, "--clips=2", "--protocol", name)
+        assert (folder / f"eval-{name}.json").read_text() == together[name]
 
 
 def test_print_config_starts_nothing(tmp_path: Path) -> None:
