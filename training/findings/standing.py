@@ -9,9 +9,9 @@ import numpy as np
 from pclkd.training.findings.arithmetic import Curve, average_until, final_accuracy
 from pclkd.training.findings.claims import Findings
 from pclkd.training.findings.records import PlannedRun, Study, Trio, title
-from pclkd.training.report.comparison import METRICS, Measured
+from pclkd.training.report.comparison import METRICS
 from pclkd.training.report.page import Table
-from pclkd.training.runs.run_folder import RunRecord
+from pclkd.training.runs.run_folder import Measured, RunRecord
 
 __all__ = ["standing_table"]
 

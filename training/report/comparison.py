@@ -4,31 +4,14 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal
 
 from pclkd.sharding.common.errors import InputError
-from pclkd.training.runs.run_folder import Protocol, RunRecord
+from pclkd.training.runs.run_folder import Measured, Protocol, RunRecord
 
-__all__ = ["METRICS", "Measured", "Metric", "Standing", "accuracies", "compare_runs", "curve", "epochs_to_reach"]
+__all__ = ["METRICS", "Metric", "Standing", "accuracies", "compare_runs", "curve", "epochs_to_reach"]
 
 Role = Literal["teacher", "student", "alone", "control"]
-
-
-class Measured(NamedTuple):
-    """An accuracy in percent, or a difference of two in points, with its standard error."""
-
-    value: float
-    error: float | None
-    """None where none was recorded."""
-
-    @classmethod
-    def of(cls, figures: Mapping[str, Any], name: str) -> "Measured":
-        """The figure of that name, with the error that stands beside it."""
-        error = figures.get(f"{name}_se")
-        return cls(float(figures[name]), None if error is None else float(error))
-
-    def __str__(self) -> str:
-        return f"{self.value:.1f}" if self.error is None else f"{self.value:.1f} ± {self.error:.1f}"
 
 
 @dataclass(frozen=True)

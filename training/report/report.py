@@ -16,10 +16,10 @@ from typing import Any
 from pclkd.sharding.common.errors import InputError
 from pclkd.sharding.common.files import write_text
 from pclkd.training.report import charts
-from pclkd.training.report.comparison import METRICS, Measured, Standing, compare_runs
+from pclkd.training.report.comparison import METRICS, Standing, compare_runs
 from pclkd.training.report.page import Table, render_page
 from pclkd.training.report.seeds import group_seeds, median_run, seed_table
-from pclkd.training.runs.run_folder import find_runs
+from pclkd.training.runs.run_folder import Measured, find_runs
 
 __all__ = ["csv_table", "evaluation_table", "markdown_table", "run_table", "teacher_table", "write_report"]
 

@@ -17,7 +17,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 from pclkd.sharding.common.errors import InputError
 
@@ -28,6 +28,7 @@ __all__ = [
     "PROTOCOLS",
     "SETTINGS_NAME",
     "Control",
+    "Measured",
     "Protocol",
     "RunRecord",
     "append_metrics",
@@ -45,6 +46,23 @@ PROTOCOLS: tuple[Protocol, ...] = get_args(Protocol)
 
 Control = Literal["motion", "untrained", "supervised"]
 CONTROLS: tuple[Control, ...] = get_args(Control)
+
+
+class Measured(NamedTuple):
+    """An accuracy in percent, or a difference of two in points, with its standard error."""
+
+    value: float
+    error: float | None
+    """None where none was recorded."""
+
+    @classmethod
+    def of(cls, figures: Mapping[str, Any], name: str) -> "Measured":
+        """The figure of that name, with the error that stands beside it."""
+        error = figures.get(f"{name}_se")
+        return cls(float(figures[name]), None if error is None else float(error))
+
+    def __str__(self) -> str:
+        return f"{self.value:.1f}" if self.error is None else f"{self.value:.1f} ± {self.error:.1f}"
 
 
 @dataclass(frozen=True)

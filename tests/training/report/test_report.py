@@ -12,10 +12,10 @@ import pytest
 from PIL import Image
 
 from pclkd.sharding.common.errors import InputError
-from pclkd.training.report.comparison import METRICS, Measured, compare_runs, epochs_to_reach
+from pclkd.training.report.comparison import METRICS, compare_runs, epochs_to_reach
 from pclkd.training.report.page import Table
 from pclkd.training.report.report import markdown_table, write_report
-from pclkd.training.runs.run_folder import append_metrics, find_runs, read_run
+from pclkd.training.runs.run_folder import Measured, append_metrics, find_runs, read_run
 from pclkd.training.settings import CheckpointSettings
 
 PRETEXT, LINEAR, RETRIEVAL = "val/pretext_top1_pct", "val/linear_top1_pct", "val/retrieval_r1_pct"
