@@ -34,7 +34,7 @@ _PAIRS = (("r3d", "r3d"), ("r3d", "c3d"))
 _LABELLED_BATCH = 16  # at most, of the supervised control
 _LEAST_STEPS = 240  # a data set of a few videos gets more epochs, or nothing is learned
 _LEAST_BATCHES = 3  # an epoch: and smaller batches
-_MOST_EVALUATIONS = 25
+_MOST_EVALUATIONS = 12
 _SIDE_BY_SIDE = 3  # runs of a repetition that need nothing of each other
 
 

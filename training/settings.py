@@ -62,7 +62,10 @@ class EvaluationSettings(Settings):
     every: int = Field(default=1, ge=0)
     """Epochs between evaluations; 0 evaluates never."""
     clips: int = Field(default=2, ge=1)
-    """Clips a video whose features are averaged, for linear probe and retrieval."""
+    """Clips a video whose features are averaged, for linear probe, kNN and retrieval."""
+    features_every: int = Field(default=1, ge=1)
+    """Epochs between measurements of features (linear probe, kNN, retrieval), of those epochs that are evaluated; the
+    untrained and the final network always."""
     pretext_passes: int = Field(default=1, ge=1)
     """Passes over the test videos with different pretext draws."""
 
@@ -113,7 +116,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "pcl": {"contrast": "in_batch", "nce_temperature": 0.1, "contrast_weight": 1.0, "pretext_head": "compare"},
         "kd": {"feature_weight": 10.0, "fade_epochs": 24},
         "optimizer": {"lr": 0.05, "warmup_epochs": 2, "average_decay": 0.98},
-        "evaluation": {"clips": 2, "pretext_passes": 2},
+        "evaluation": {"clips": 10, "features_every": 8, "pretext_passes": 2},
         "layout": "channels-last",
         "epochs": 24,
     },

@@ -141,11 +141,17 @@ class Evaluator:
         hits = knn_vote(train.features, train.labels, test.features, test.labels, classes=self._classes)
         return {**accuracy("knn_top1", hits), "test_videos": len(hits)}
 
-    def all(self, model: PclModel) -> dict[str, float]:
-        """What is measured while training, tagged `val/`: pretext, linear probe, kNN, R@1/5/10, and their errors."""
-        train, test = self.features(model, "train"), self.features(model, "test")
+    def all(self, model: PclModel, *, features: bool = True) -> dict[str, float]:
+        """What is measured while training, tagged `val/`: pretext, linear probe, kNN, R@1/5/10, and their errors.
+
+        Args:
+            model: the network.
+            features: whether to measure them: all but the pretext task.
+        """
         found = {} if self._settings.pretext.task == "none" else self.pretext(model)
-        found |= self.linear(train, test) | self.knn(train, test) | self.retrieval(train, test, ks=(1, 5, 10))
+        if features:
+            train, test = self.features(model, "train"), self.features(model, "test")
+            found |= self.linear(train, test) | self.knn(train, test) | self.retrieval(train, test, ks=(1, 5, 10))
         return {f"val/{name}": value for name, value in found.items() if name.endswith(("_pct", "_pct_se"))}
 
     def close(self) -> None:

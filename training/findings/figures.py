@@ -62,13 +62,18 @@ class Series:
 
     Attributes:
         runs: (run, epochs [N], values [N]) of each run that has any.
+        error: [N] standard error of the test videos where there is but one run; None where it is not known.
     """
 
     runs: tuple[tuple[PlannedRun, Floats, Floats], ...]
+    error: Floats | None = None
 
     @cached_property
     def summary(self) -> tuple[Floats, Floats, Floats, Floats]:
-        """(epochs, median, lowest, highest) over the runs that were measured then."""
+        """(epochs, median, lowest, highest) over the runs that were measured then; of one run, its standard error."""
+        if len(self.runs) == 1 and self.error is not None:
+            _, epochs, values = self.runs[0]
+            return epochs, values, values - self.error, values + self.error
         by_epoch: dict[float, list[float]] = {}
         for _, epochs, values in self.runs:
             for epoch, value in zip(epochs, values, strict=True):
@@ -81,7 +86,9 @@ class Series:
 def series_of(study: Study, line: Line, metric: str) -> Series:
     """A line's figures of one metric."""
     curves = [(run, study.curve(run, metric)) for run in line.runs]
-    return Series(tuple((run, curve.epochs, curve.values[0]) for run, curve in curves if curve is not None))
+    found = [(run, curve) for run, curve in curves if curve is not None]
+    error = found[0][1].values[1:].std(0) if len(found) == 1 and len(found[0][1].values) > 1 else None
+    return Series(tuple((run, curve.epochs, curve.values[0]) for run, curve in found), error)
 
 
 def figures_of(study: Study) -> list[Figure]:

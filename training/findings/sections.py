@@ -16,8 +16,9 @@ __all__ = ["page_sections", "study_text"]
 
 _HOW_TO_READ = (
     "Percent of the test videos. A thin line is a run; the thick one is the median over the repetitions measured by "
-    "then, its last value at the right. Dashed: teacher; dotted: the network without a teacher. Point at a figure for "
-    "values, or move with the arrow keys; the buttons below it switch its lines."
+    "then, its last value at the right; the band goes from the lowest to the highest, or shows the standard error of "
+    "the test videos where there is but one run. Dashed: teacher; dotted: the network without a teacher. Point at a "
+    "figure for values, or move with the arrow keys; the buttons below it switch its lines."
 )
 
 

@@ -4,9 +4,7 @@ import math
 import statistics
 from collections.abc import Sequence
 
-import numpy as np
-
-from pclkd.training.findings.arithmetic import Curve, average_until, final_accuracy
+from pclkd.training.findings.arithmetic import Curve, Floats, average_until, final_accuracy
 from pclkd.training.findings.claims import Findings
 from pclkd.training.findings.records import PlannedRun, Study, Trio, title
 from pclkd.training.report.comparison import METRICS
@@ -46,8 +44,8 @@ def standing_table(findings: Findings) -> Table:
             rows.append([f"{student}, taught by {teacher}", *_measured(study, students), passing])
     rows += [_control_row(record) for record in study.controls]
     note = (
-        "Percent of the test videos at the end (mean over the last tenth of the measurements); the median over the "
-        "runs ± its standard error: with one run that of the test videos, with several that of their mean over seeds. "
+        "Percent of the test videos at the end (mean over the last tenth of the measurements): the median over the "
+        "runs ± its standard error, with one run that of the test videos, with several that of their mean over seeds. "
         "First half: the mean accuracy of the pretext task over the first half of the epochs. At the teacher's end: "
         f"epochs of {study.epochs} until the pretext accuracy stays, in the mean, above where the teacher ended."
     )
@@ -70,7 +68,7 @@ def _curves(study: Study, runs: Sequence[PlannedRun], key: str) -> list[Curve]:
     return [curve for curve in (study.curve(run, key) for run in runs) if curve is not None]
 
 
-def _told(numbers: Sequence[np.ndarray]) -> str:
+def _told(numbers: Sequence[Floats]) -> str:
     """Median and standard error of what some runs gave, each [D] with its draws from row 1 on."""
     if not numbers:
         return _NOTHING

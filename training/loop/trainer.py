@@ -209,9 +209,10 @@ class _Trainer:
             self._warn(means)
             self._advance(means.get("loss", math.inf))
         finished = self._at.epoch
-        if evaluator is not None and (finished % settings.evaluation.every == 0 or finished == settings.epochs):
-            record |= evaluator.all(self._shown)
-        if log is not None and evaluator is not None and finished == settings.epochs:
+        asked, last = settings.evaluation, finished == settings.epochs
+        if evaluator is not None and (finished % asked.every == 0 or last):
+            record |= evaluator.all(self._shown, features=finished % asked.features_every == 0 or last)
+        if log is not None and evaluator is not None and last:
             videos = evaluator.features(self._shown, "test", pictures=True)
             figures = {name: value for name, value in record.items() if name.startswith(("val/", "train/"))}
             log.summary(settings.model_dump(mode="json"), figures, videos, self._plan.index.classes)

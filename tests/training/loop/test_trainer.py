@@ -215,6 +215,16 @@ def test_evaluation_writes_its_figures(synthetic_shards: Path, teacher: Path, tm
     assert again == pytest.approx(epochs(teacher)[-1]["val/linear_top1_pct"])
 
 
+def test_features_are_measured_on_a_schedule_of_their_own(synthetic_shards: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    every = ["--set=evaluation.every=1", "--set=evaluation.features_every=2"]
+    run("pretrain", "--data", synthetic_shards, "--out", out, *TINY, "--epochs=3", *every)
+    found = epochs(out)
+    assert ["val/pretext_top1_pct" in line for line in found] == [True] * 4
+    for name in ("linear_top1", "knn_top1", "retrieval_r1"):
+        assert [f"val/{name}_pct" in line for line in found] == [True, False, True, True]  # the last one always
+
+
 def test_several_protocols_share_the_features(
     synthetic_shards: Path, teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
