@@ -116,7 +116,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "pcl": {"contrast": "in_batch", "nce_temperature": 0.1, "contrast_weight": 1.0, "pretext_head": "compare"},
         "kd": {"feature_weight": 10.0, "fade_epochs": 24},
         "optimizer": {"lr": 0.05, "warmup_epochs": 2, "average_decay": 0.98},
-        "evaluation": {"clips": 10, "features_every": 8, "pretext_passes": 2},
+        "evaluation": {"every": 2, "clips": 10, "features_every": 8, "pretext_passes": 2},
         "layout": "channels-last",
         "epochs": 24,
     },
