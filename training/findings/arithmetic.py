@@ -145,7 +145,8 @@ class Estimate:
 def estimate(numbers: list[Floats], question: Question) -> Estimate | None:
     """Answer a question from the number of each repetition, [D] or [1] each; None without any.
 
-    The interval is a bootstrap over repetitions, each replicate with its own draw of the test videos' error. The plain
+    The interval is a bootstrap over repetitions, each replicate with its own draw of the test videos' error, which is all
+    that the interval of a single repetition has. The plain
     percentiles of few values are too narrow; they are taken as far out as makes the interval of a mean as wide as
     Student's (Hesterberg, The American Statistician 69:4, 2015, "expanded percentiles").
     """
@@ -155,6 +156,8 @@ def estimate(numbers: list[Floats], question: Question) -> Estimate | None:
     values = np.stack([np.broadcast_to(number, draws) for number in numbers])  # [G, D]
     count = len(values)
     chosen = _resamples(count)
+    if draws > 1:  # few ways to draw repetitions still meet all draws of the error
+        chosen = np.tile(chosen, (max(1, _REPLICATES // len(chosen)), 1))
     moved = np.zeros(len(chosen), int) if draws == 1 else 1 + np.arange(len(chosen)) % (draws - 1)
     replicates = question.of(values[chosen, moved[:, None]], axis=1)
     tail = _tail(count)
@@ -212,8 +215,8 @@ def _needed(values: Floats, replicates: Floats, question: Question) -> int | Non
 
 
 def _tail(count: int) -> float:
-    if count < 2:
-        return 0.0
+    if count < 2:  # the error of the test videos alone
+        return (1 - CONFIDENCE) / 2
     return NormalDist().cdf(-math.sqrt(count / (count - 1)) * _student(count - 1))
 
 

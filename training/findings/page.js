@@ -73,14 +73,16 @@
     return [...new Set(all)].sort((a, b) => a - b);
   }
 
-  // Median and band over the repetitions that are switched on.
+  // Median and band over the repetitions that are switched on; a line of one run keeps its band of standard errors.
   function redraw(chart) {
     for (const line of chart.lines) {
       const found = [...valuesOf(chart, line)];
       const points = (of) => found.map(([e, v]) => `${chart.across(e).toFixed(1)},${chart.up(of(v)).toFixed(1)}`);
       const around = [...points((v) => Math.max(...v)), ...points((v) => Math.min(...v)).reverse()];
       line.node.querySelector(".median").setAttribute("points", points(median).join(" "));
-      line.node.querySelector(".band").setAttribute("points", around.join(" "));
+      const band = line.node.querySelector(".band");
+      line.error ??= line.runs.length === 1 ? band.getAttribute("points") : "";
+      band.setAttribute("points", (found.length && line.error) || around.join(" "));
       line.label = line.node.querySelector(".end");
       line.last = found.length ? median(found.at(-1)[1]) : null;
       line.label.textContent = line.last?.toFixed(1) ?? "";

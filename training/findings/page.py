@@ -129,7 +129,7 @@ def _controls(study: Study) -> str:
         f"{html.escape(metric.title)}</label>"
         for number, metric in enumerate(METRICS)
     )
-    boxes = (("runs", "each run"), ("spread", "spread of the repetitions"), ("controls", "no teacher"))
+    boxes = (("runs", "each run"), ("spread", "spread"), ("controls", "no teacher"))
     shown = "".join(f'<label><input type="checkbox" name="{name}" checked> {text}</label>' for name, text in boxes)
     groups = "".join(
         f'<label><input type="checkbox" name="group" value="{group}" checked> {group}</label>'

@@ -171,3 +171,14 @@ def test_seeds_that_would_decide_a_median():
     count, share = needed(4, 1), 0.8
     fewest = next(k for k in range(count + 1) if stats.binomtest(k, count).pvalue < 0.05 and k > count / 2)
     assert stats.binom.sf(fewest - 1, count, share) > POWER - 0.15
+
+
+def test_a_single_repetition_has_the_interval_of_its_test_videos():
+    asked = Question("gain", "points", 1, "above", 0.0, 1.0)
+    draws = 10 + 2 * np.random.default_rng(3).standard_normal(401)
+    found = estimate([np.concatenate([[10.0], draws])], asked)
+    assert found.value == 10 and found.verdict == "not decided" and found.repetitions == 1
+    assert (found.low, found.high) == pytest.approx(tuple(np.quantile(draws, [0.025, 0.975])), abs=0.2)
+    assert found.low < 7 < 13 < found.high
+    exact = estimate([np.array([10.0])], asked)  # no errors were recorded
+    assert (exact.low, exact.high) == (10, 10)
