@@ -9,6 +9,7 @@ Each is a folder as a run's, with settings.json, env.json and its evaluations, s
 
 import json
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -152,5 +153,5 @@ def _measure(
 def _on_one_scale(train: VideoFeatures, test: VideoFeatures) -> tuple[VideoFeatures, VideoFeatures]:
     """Standardised by the training videos: formulas differ in their units, and a cosine would see the largest alone."""
     mean, std = train.features.mean(0), train.features.std(0, correction=0).clamp(min=1e-9)
-    train, test = (VideoFeatures((part.features - mean) / std, part.labels) for part in (train, test))
+    train, test = (replace(part, features=(part.features - mean) / std) for part in (train, test))
     return train, test

@@ -29,9 +29,10 @@ from pclkd.training.runs.checkpoint import Checkpoint, load_checkpoint, load_mod
 from pclkd.training.runs.clip_pictures import thumbnails
 from pclkd.training.settings import RunSettings
 
-__all__ = ["Describer", "Evaluator", "VideoFeatures", "evaluate_run", "write_evaluation"]
+__all__ = ["PRETEXT_SEED", "Describer", "Evaluator", "VideoFeatures", "evaluate_run", "write_evaluation"]
 
-_PRETEXT_SEED = 20_201_015  # fixed: every network of every run is asked the same questions
+PRETEXT_SEED = 20_201_015
+"""Fixed: every network of every run is asked the same questions."""
 
 
 class Describer(Protocol):
@@ -53,11 +54,13 @@ class VideoFeatures:
     Attributes:
         features: [N, F] float32, mean over the clips of a video.
         labels: [N] int64 action classes.
+        rows: [N] int64, which videos of the part they are, since damaged ones are left out.
         pictures: [N, 3, 48, 48] float32 in [0, 1], the middle frame of each first clip; None where nobody asked.
     """
 
     features: torch.Tensor
     labels: torch.Tensor
+    rows: torch.Tensor
     pictures: torch.Tensor | None = None
 
 
@@ -77,7 +80,7 @@ class Evaluator:
         self._settings, self._device, self._classes = settings, device, len(index.classes)
         self._precision = Precision(settings.precision, device)
         load = partial(clip_loader, index, settings, World(), device=device, shuffle=False, fraction=1)
-        self._tuples = load(part="test", seed=_PRETEXT_SEED, augment=None)
+        self._tuples = load(part="test", seed=PRETEXT_SEED, augment=None)
         # The same number of clips a batch whatever the recipe, so that evaluation needs no more memory than training.
         videos = max(1, settings.loader.batch_size * self._tuples.recipe.views // clips)
         uniform = UniformRecipe(views=clips, clip_frames=settings.tuples.clip_frames)
@@ -89,24 +92,31 @@ class Evaluator:
         Raises:
             InputError: the run has no pretext task.
         """
-        if self._settings.pretext.task == "none":
-            raise InputError("the run has no pretext task", remedy="measure it by another protocol")
-        hits: list[torch.Tensor] = []
-        labels: list[torch.Tensor] = []
-        videos: list[torch.Tensor] = []
-        with _evaluating(model), self._precision.autocast():
-            for number in range(self._settings.evaluation.pretext_passes):
-                for batch in self._tuples.epoch(number):
-                    predicted = model(batch.clips).pretext_logits.argmax(1)
-                    hits.append((predicted == batch.pretext_label)[: batch.valid].cpu())
-                    labels.append(batch.pretext_label[: batch.valid].cpu())
-                    videos.append(batch.sample_index[: batch.valid].cpu())
-        hit, label, video = torch.cat(hits), torch.cat(labels), torch.cat(videos)
+        predicted, label, video = self.pretext_answers(model)
+        hit = predicted == label
         figures = {**accuracy("pretext_top1", hit, video), "pretext_samples": len(hit)}
         for number in sorted(set(label.tolist())):
             chosen = label == number
             figures |= accuracy(f"pretext_class{number}", hit[chosen], video[chosen])
         return figures
+
+    def pretext_answers(self, model: PclModel) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Answer, right answer, and row of the video, [N] int64 each, on the host.
+
+        Raises:
+            InputError: the run has no pretext task.
+        """
+        if self._settings.pretext.task == "none":
+            raise InputError("the run has no pretext task", remedy="measure it by another protocol")
+        found: list[torch.Tensor] = []
+        with _evaluating(model), self._precision.autocast():
+            for number in range(self._settings.evaluation.pretext_passes):
+                for batch in self._tuples.epoch(number):
+                    predicted = model(batch.clips).pretext_logits.argmax(1)
+                    asked = torch.stack([predicted, batch.pretext_label, batch.sample_index])
+                    found.append(asked[:, : batch.valid].cpu())
+        predicted, label, video = torch.cat(found, dim=1)
+        return predicted, label, video
 
     def features(self, model: Describer, part: Literal["train", "test"], *, pictures: bool = False) -> VideoFeatures:
         """Features of all videos of a part, the mean over the clips of each, with a picture of each if asked."""
@@ -114,13 +124,17 @@ class Evaluator:
         found: list[torch.Tensor] = []
         seen: list[torch.Tensor] = []
         labels: list[torch.Tensor] = []
+        rows: list[torch.Tensor] = []
         with _evaluating(model), self._precision.autocast():
             for batch in (self._train if part == "train" else self._test).epoch(0):
                 found.append(model.features(batch.clips).float().mean(1)[: batch.valid])
                 labels.append(batch.label[: batch.valid])
+                rows.append(batch.sample_index[: batch.valid])
                 if pictures:
                     seen.append(thumbnails(batch.clips[: batch.valid], residual=residual))
-        return VideoFeatures(torch.cat(found), torch.cat(labels), torch.cat(seen) if pictures else None)
+        return VideoFeatures(
+            torch.cat(found), torch.cat(labels), torch.cat(rows), torch.cat(seen) if pictures else None
+        )
 
     def linear(self, train: VideoFeatures, test: VideoFeatures) -> dict[str, float]:
         """Accuracy of a linear probe."""

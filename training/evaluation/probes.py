@@ -4,10 +4,33 @@ Source: the published protocols of the field; a retrieval hit means that any of 
 query's class. Every test video is scored.
 """
 
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 
-__all__ = ["knn_vote", "linear_probe", "retrieval_at_k"]
+__all__ = ["LinearProbe", "fit_linear_probe", "knn_vote", "linear_probe", "most_similar", "retrieval_at_k"]
+
+
+@dataclass(frozen=True)
+class LinearProbe:
+    """A linear classifier of standardised features; float64.
+
+    Attributes:
+        mean: [F], of the features it was fitted to.
+        scale: [F], their deviation; infinite for features that never change.
+        weight: [classes, F].
+        bias: [classes].
+    """
+
+    mean: torch.Tensor
+    scale: torch.Tensor
+    weight: torch.Tensor
+    bias: torch.Tensor
+
+    def logits(self, features: torch.Tensor) -> torch.Tensor:
+        """[M, F] -> [M, classes]."""
+        return (features.double() - self.mean) / self.scale @ self.weight.T + self.bias
 
 
 def linear_probe(
@@ -21,21 +44,36 @@ def linear_probe(
 ) -> torch.Tensor:
     """[M] bool: which test videos multinomial logistic regression on standardised features tells right.
 
-    The problem is convex and solved to convergence (L-BFGS in float64 from zero), so the result has no seed and no
-    learning rate.
-
     Args:
         train_features: [N, F].
         train_labels: [N] int64.
         test_features: [M, F].
         test_labels: [M] int64.
         classes: number of classes.
+        penalty: see `fit_linear_probe`.
+    """
+    probe = fit_linear_probe(train_features, train_labels, classes=classes, penalty=penalty)
+    return probe.logits(test_features).argmax(1) == test_labels
+
+
+def fit_linear_probe(
+    features: torch.Tensor, labels: torch.Tensor, *, classes: int, penalty: float = 1e-2
+) -> LinearProbe:
+    """Multinomial logistic regression on standardised features.
+
+    The problem is convex and solved to convergence (L-BFGS in float64 from zero), so the result has no seed and no
+    learning rate.
+
+    Args:
+        features: [N, F].
+        labels: [N] int64.
+        classes: number of classes.
         penalty: weight of the squared norm of the weights; one value for all networks, so that none is favoured.
     """
-    mean, std = train_features.double().mean(0), train_features.double().std(0, correction=0)
+    mean, std = features.double().mean(0), features.double().std(0, correction=0)
     # A feature that never changes says nothing; dividing by its rounding noise would make it shout.
     scale = torch.where(std > 1e-6 * std.max().clamp(min=1e-12), std, torch.inf)
-    train, test = ((features.double() - mean) / scale for features in (train_features, test_features))
+    train = (features.double() - mean) / scale
     weight = torch.zeros(classes, train.shape[1], dtype=torch.float64, device=train.device, requires_grad=True)
     bias = torch.zeros(classes, dtype=torch.float64, device=train.device, requires_grad=True)
     solver = torch.optim.LBFGS(
@@ -44,14 +82,13 @@ def linear_probe(
 
     def closure() -> torch.Tensor:
         solver.zero_grad()
-        loss = F.cross_entropy(train @ weight.T + bias, train_labels) + penalty * weight.square().sum()
+        loss = F.cross_entropy(train @ weight.T + bias, labels) + penalty * weight.square().sum()
         loss.backward()  # type: ignore[no-untyped-call]
         return loss
 
     with torch.enable_grad():
         solver.step(closure)  # type: ignore[no-untyped-call]
-    predicted = (test @ weight.detach().T + bias.detach()).argmax(1)
-    return predicted == test_labels
+    return LinearProbe(mean, scale, weight.detach(), bias.detach())
 
 
 def retrieval_at_k(
@@ -70,10 +107,16 @@ def retrieval_at_k(
         test_labels: [M] int64.
         ks: numbers of neighbours; those above N count all N.
     """
-    similarity = F.normalize(test_features.double(), dim=1) @ F.normalize(train_features.double(), dim=1).T
-    nearest = similarity.argsort(dim=1, descending=True, stable=True)
+    _, nearest = most_similar(train_features, test_features)
     hits = (train_labels[nearest] == test_labels[:, None]).cummax(dim=1).values  # [M, N]: a hit so far
     return {k: hits[:, min(k, hits.shape[1]) - 1] for k in ks}
+
+
+def most_similar(train_features: torch.Tensor, test_features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Cosine similarities [M, N] of each query to all videos, descending, and which of the N they belong to [M, N]."""
+    similarity = F.normalize(test_features.double(), dim=1) @ F.normalize(train_features.double(), dim=1).T
+    found = similarity.sort(dim=1, descending=True, stable=True)
+    return found.values, found.indices
 
 
 def knn_vote(

@@ -4,18 +4,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from pclkd.pipeline.clips.recipe import ClipPlan, TupleRecipe
-from pclkd.pipeline.opening import clip_loader
-from pclkd.pipeline.pixels.colours import MEAN, STD
-from pclkd.pipeline.world import World
 from pclkd.sharding.common.errors import InputError
 from pclkd.sharding.common.pictures import write_gif, write_png
 from pclkd.sharding.shards.index import ShardIndex
 from pclkd.sharding.shards.samples import read_frames, read_notes
+from pclkd.training.preview.loaded import load_clips, residual_levels, rgb_levels
 from pclkd.training.preview.sheets import Frame, ShownTuple, draw_moving, draw_overview, draw_sheet, shown_views
 from pclkd.training.settings import RunSettings
 
@@ -96,9 +93,9 @@ def _plan(index: ShardIndex, ids: NDArray[np.int64], recipe: TupleRecipe, crop: 
 
 def _tuples(index: ShardIndex, ids: NDArray[np.int64], settings: RunSettings, *, compare: bool) -> Iterator[ShownTuple]:
     """What the loader delivers of those samples; damaged ones are left out."""
-    clips = _load(index, ids, settings, "rgb")
+    clips = dict(load_clips(index, ids, settings, "rgb"))
     residual = settings.loader.modality == "residual"
-    differences = _load(index, ids, settings, "residual") if residual else {}
+    differences = dict(load_clips(index, ids, settings, "residual")) if residual else {}
     plan = _plan(index, ids, settings.tuple_recipe(), settings.loader.crop)
     views = shown_views(plan)
     for row, sample in enumerate(ids.tolist()):
@@ -108,31 +105,11 @@ def _tuples(index: ShardIndex, ids: NDArray[np.int64], settings: RunSettings, *,
                 row=row,
                 plan=plan,
                 views=views[row],
-                clips=_levels(clips[row] * _axis(STD) + _axis(MEAN)),
-                residuals=_levels(_GAIN * differences[row] * _axis(STD) + 128 / 255) if residual else None,
+                clips=rgb_levels(clips[row]),
+                residuals=residual_levels(differences[row], gain=_GAIN) if residual else None,
                 originals=_originals(index, sample, plan, row, views[row]) if compare else None,
                 fps=float(read_notes(index, sample)["fps"]) or _USUAL_FPS,
             )
-
-
-def _load(index: ShardIndex, ids: NDArray[np.int64], settings: RunSettings, modality: str) -> dict[int, torch.Tensor]:
-    """Clips [V, C, T, H, W] by row of `ids`."""
-    how = {"shuffle": False, "modality": modality, "batch_size": min(8, len(ids)), "quarantine_limit_pct": 100.0}
-    with clip_loader(index, settings, World(), samples=ids, device=torch.device("cpu"), **how) as loader:
-        return {
-            int(row): clips.clone()
-            for batch in loader.epoch(0)
-            for row, clips in list(zip(batch.sample_index, batch.clips, strict=True))[: batch.valid]
-        }
-
-
-def _axis(values: tuple[float, ...]) -> torch.Tensor:
-    return torch.tensor(values).view(3, 1, 1, 1)
-
-
-def _levels(clips: torch.Tensor) -> Frame:
-    """[V, C, T, H, W] in [0, 1] -> uint8 [V, T, H, W, C]."""
-    return (255 * clips).round().clamp(0, 255).byte().permute(0, 2, 3, 4, 1).numpy()
 
 
 def _originals(index: ShardIndex, sample: int, plan: ClipPlan, row: int, views: NDArray[np.int64]) -> list[list[Frame]]:
