@@ -2,6 +2,7 @@
 
 import html
 import json
+import urllib.parse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,18 @@ from pclkd.training.findings.svg import chart_colours
 from pclkd.training.findings.tables import MARKS
 from pclkd.training.report.comparison import METRICS
 from pclkd.training.report.page import Table
+from pclkd.training.runs.run_folder import LEARNED_PAGE
 
-__all__ = ["by_metric", "chart_block", "grid", "render_page", "settings_block", "table_block"]
+__all__ = [
+    "by_metric",
+    "chart_block",
+    "grid",
+    "html_document",
+    "learned_links",
+    "render_page",
+    "settings_block",
+    "table_block",
+]
 
 _STYLE, _SCRIPT = (Path(__file__).with_name(name).read_text() for name in ("page.css", "page.js"))
 _LONG = 40  # characters of a row's name, from which on it has room to wrap
@@ -33,15 +44,31 @@ def render_page(study: Study, sections: Sequence[tuple[str, str]]) -> str:
         f"{done} of {len(study.runs)} runs finished · {_counted(repetitions, 'repetition')} · "
         f"{_counted(study.epochs, 'epoch')} a run" + (f" · preset {study.preset}" if study.preset else "")
     )
-    body = "\n".join(f"<section>\n<h2>{html.escape(heading)}</h2>\n{text}\n</section>" for heading, text in sections)
     curves = json.dumps(_curves(study), separators=(",", ":")).replace("<", "\\u003c")
+    scripts = f'<script type="application/json" id="curves">{curves}</script>\n<script>\n{_SCRIPT}</script>'
+    return html_document("Teachers and students", lead, sections, above=_controls(study), scripts=scripts)
+
+
+def html_document(
+    title: str, lead: str, sections: Sequence[tuple[str, str]], *, scripts: str, above: str = "", style: str = ""
+) -> str:
+    """A page in the style of a study's.
+
+    Args:
+        title: of the page.
+        lead: a line below it.
+        sections: (heading, HTML) in their order.
+        scripts: HTML at the end.
+        above: HTML before the sections.
+        style: rules beside the common ones.
+    """
+    body = "\n".join(f"<section>\n<h2>{html.escape(heading)}</h2>\n{text}\n</section>" for heading, text in sections)
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>Teachers and students</title>\n<style>\n{chart_colours()}{_STYLE}</style>\n</head>\n"
-        f'<body>\n<main>\n<h1>Teachers and students</h1>\n<p class="lead">{html.escape(lead)}</p>\n{_controls(study)}\n'
-        f'{body}\n</main>\n<script type="application/json" id="curves">{curves}</script>\n'
-        f"<script>\n{_SCRIPT}</script>\n</body>\n</html>\n"
+        f"<title>{html.escape(title)}</title>\n<style>\n{chart_colours()}{_STYLE}{style}</style>\n</head>\n"
+        f'<body>\n<main>\n<h1>{html.escape(title)}</h1>\n<p class="lead">{html.escape(lead)}</p>\n{above}\n'
+        f"{body}\n</main>\n{scripts}\n</body>\n</html>\n"
     )
 
 
@@ -93,6 +120,17 @@ def grid(blocks: Sequence[str]) -> str:
     """Blocks side by side where there is room."""
     body = "\n".join(blocks)
     return f'<div class="grid-of">\n{body}\n</div>'
+
+
+def learned_links(study: Study) -> str:
+    """Links to what `train-kd visualize` made of the runs, as seen from the report's folder; empty without any."""
+    names = [name for name, record in study.records.items() if (record.path / LEARNED_PAGE).is_file()]
+    links = "".join(
+        f'<li><a href="../{urllib.parse.quote(name)}/{LEARNED_PAGE.as_posix()}">{html.escape(name)}</a></li>'
+        for name in names
+    )
+    note = "Pages beside the runs, by train-kd visualize: they are not in this file."
+    return f'<ul>{links}</ul>\n<p class="note">{note}</p>' if names else ""
 
 
 def settings_block(study: Study) -> str:

@@ -50,6 +50,8 @@ def page_sections(
         sections.append(("Fewer training videos", chart + fractions))
     ends = [*_some(published_table(study)), tables.run_table(study)]
     sections += [(table.title, page.table_block(table)) for table in ends]
+    if seen := page.learned_links(study):
+        sections.append(("What the networks have learned", seen))
     sections.append(("Measured on", render_environments(list(study.records.values()))))
     sections.append(("Settings", page.settings_block(study)))
     return sections

@@ -4,6 +4,7 @@ r"""A run folder: what a run writes while it trains, and how a report reads it.
     RUN/env.json                machine and versions
     RUN/metrics.jsonl           one JSON object a line, "kind" is "step" or "epoch"
     RUN/eval-<protocol>.json    one evaluation each
+    RUN/learned/index.html      what the network has learned, to look at
 
 What runs are measured against has a folder too: its settings say which "control" it is, and it has no metrics.jsonl.
 
@@ -24,6 +25,7 @@ from pclkd.sharding.common.errors import InputError
 __all__ = [
     "CONTROLS",
     "ENVIRONMENT_NAME",
+    "LEARNED_PAGE",
     "METRICS_NAME",
     "PROTOCOLS",
     "SETTINGS_NAME",
@@ -40,6 +42,7 @@ __all__ = [
 SETTINGS_NAME = "settings.json"
 METRICS_NAME = "metrics.jsonl"
 ENVIRONMENT_NAME = "env.json"
+LEARNED_PAGE = Path("learned", "index.html")
 
 Protocol = Literal["pretext", "linear", "knn", "retrieval", "finetune"]
 PROTOCOLS: tuple[Protocol, ...] = get_args(Protocol)

@@ -331,6 +331,19 @@ def test_names_that_look_like_html(tmp_path, write_study):
     assert "<script>&" not in text and "&lt;script&gt;&amp;" in text
 
 
+def test_pages_of_single_runs_are_linked_where_they_are(tmp_path, write_study):
+    folder = write_study(tmp_path / "study", backbones=("r3d",), repetitions=2, epochs=2)
+    write_study_report(folder)
+    assert "What the networks have learned" not in (folder / "report" / "index.html").read_text()
+    page = folder / "r3d-from-r3d-s100" / "learned" / "index.html"
+    page.parent.mkdir()
+    page.write_text("what it has learned")
+    write_study_report(folder)
+    text = (folder / "report" / "index.html").read_text()
+    links = re.findall(r'<a href="([^"]*)">([^<]*)</a>', text)
+    assert [(name, (folder / "report" / address).resolve()) for address, name in links] == [(page.parts[-3], page)]
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
