@@ -62,8 +62,8 @@ def retrieval(of: Material) -> Part:
         f"R@1 {Measured.of(score, 'r1_pct')} %: so many of the {len(right)} test videos have a training video of their "
         f"class nearest, by the cosine of features ({of.clips} clips a video, averaged). Shown are "
         f"{min(_OF_EACH, int(right.sum()))} that are right and {min(_OF_EACH, int((~right).sum()))} that are wrong, "
-        "evenly spaced in the order of the videos, on grey; of each video the middle clip, as the network's crop shows "
-        "it."
+        "evenly spaced in the order of the videos: first the query, then what is nearest to it; of each video its "
+        "middle clip, as the network's crop shows it."
     )
     numbers = {
         **score,

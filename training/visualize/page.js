@@ -20,10 +20,10 @@
     circle.classList.add("at");
     tip.querySelector(".film").style.backgroundPosition = `0 -${side * at}px`;
     tip.querySelector("span").textContent = texts[at];
-    const scale = chart.getBoundingClientRect().width / chart.viewBox.baseVal.width;
-    const x = circle.cx.baseVal.value * scale, y = circle.cy.baseVal.value * scale;
-    const left = x + 14 + tip.offsetWidth > cloud.clientWidth ? Math.max(0, x - 14 - tip.offsetWidth) : x + 14;
-    Object.assign(tip.style, { left: `${left}px`, top: `${chart.offsetTop + y + 12}px` });
+    const box = circle.getBoundingClientRect(), frame = cloud.getBoundingClientRect();
+    const beside = box.right - frame.left + 8;
+    const left = beside + tip.offsetWidth > frame.width ? box.left - frame.left - 8 - tip.offsetWidth : beside;
+    Object.assign(tip.style, { left: `${Math.max(0, left)}px`, top: `${box.bottom - frame.top + 4}px` });
   }
 
   chart.addEventListener("pointerover", (event) => {

@@ -22,7 +22,7 @@ __all__ = ["attended", "film_strip", "middle_strips", "picture"]
 _QUALITY = 75
 _BAR = 6  # pixels
 _STRONGEST = 0.85  # of the colour over a frame
-_INK, _PAPER = (31, 35, 40), (225, 228, 232)
+_LONG, _REST = (196, 78, 0), (190, 194, 199)  # of a bar, and what is left of its frame's width; on white and on dark
 
 
 def film_strip(frames: Frame, count: int, side: int) -> Frame:
@@ -75,8 +75,8 @@ def attended(frames: Frame, where: torch.Tensor, count: int, side: int, most: fl
     colours = 255 * np.asarray(matplotlib.colormaps["inferno"](heat[..., 0]))[..., :3]
     laid = strip + _STRONGEST * heat * (colours - strip)
     for t in chosen:
-        bar = np.full((_BAR, side, 3), _PAPER)
-        bar[:, : round(parts[t] * side)] = _INK
+        bar = np.full((_BAR, side, 3), _REST)
+        bar[:, : round(parts[t] * side)] = _LONG
         bar[:, -1] = 255
         bars.append(bar)
     return np.concatenate([laid.round(), np.concatenate(bars, axis=1)]).astype(np.uint8)
