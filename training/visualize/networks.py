@@ -33,7 +33,7 @@ def similarity(of: Material) -> Part:
     for name, teacher in of.taught_by.items():
         values = _alike(teacher, _backbone(of.layers))
         matrix = Matrix(
-            f"Layers of {name} and of the run", f"{name}", "the run", list(teacher), list(_backbone(of.layers)),
+            f"Layers of {name} and of the run", "teacher", "the run", list(teacher), list(_backbone(of.layers)),
             values, full=1.0, decimals=2,
         )  # fmt: skip
         drawings.append(matrix)

@@ -31,7 +31,7 @@ CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 PARTS = ["attention", "collapse", "confusion", "embedding", "retrieval", "similarity"]
 TINY = [
     "--preset=demo", "--set=backbone.width=0.125", "--set=loader.crop=32", "--set=loader.batch_size=4",
-    "--set=evaluation.every=0", "--set=guards.least_spread=0",
+    "--set=evaluation.every=0", "--set=guards.least_spread=0", "--set=loader.quarantine_limit_pct=100",
 ]  # fmt: skip
 
 register_backbone("visualize-flat", lambda: nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 32 * 32, 8)), feature_dim=8)
@@ -140,6 +140,28 @@ def test_neighbours_are_sorted_and_name_training_videos(learned: Path, synthetic
         cosines = [near["cosine"] for near in query["nearest"]]
         assert cosines == sorted(cosines, reverse=True)
         assert all(f"_{near['class']}_" in near["key"] for near in query["nearest"])
+
+
+def test_a_damaged_video_is_left_out_and_shifts_no_other(runs: Path, synthetic_shards: Path, tmp_path: Path) -> None:
+    shards = Path(shutil.copytree(synthetic_shards, tmp_path / "shards"))
+    index = ShardIndex.open(shards)
+    samples = [int(sample) for sample in index.split_samples(1, "test")]
+    with Path(index.shard_url(int(index.sample_shard[samples[0]]))).open("r+b") as file:
+        for row in range(int(index.sample_frames[samples[0]]), int(index.sample_frames[samples[0] + 1])):
+            file.seek(int(index.frame_offset[row]) + 60)
+            byte = file.read(1)[0]
+            file.seek(-1, 1)
+            file.write(bytes([byte ^ 4]))
+    done = cli("visualize", runs / "teacher", "--data", shards, "--clips=1", "--out", tmp_path / "out",
+               *(f"--part={part}" for part in ("retrieval", "embedding", "attention")))  # fmt: skip
+    assert done.exit_code == 0, done.output
+    keys = [index.key(sample) for sample in samples[1:]]
+    for found in (numbers(tmp_path / "out", "retrieval")["queries"], numbers(tmp_path / "out", "embedding")["videos"]):
+        assert [video["key"] for video in found] == keys
+        assert all(f"_{video['class']}_" in video["key"] for video in found)
+    seen = numbers(tmp_path / "out", "attention")["Linear probe"]
+    assert [video["video"].partition(":")[0] for video in seen] == keys
+    assert all(f"_{video['video'].split()[2].rstrip(',')}_" in video["video"] for video in seen)
 
 
 def test_similarity_is_that_of_the_networks_asked_one_by_one(learned: Path, runs: Path, synthetic_shards: Path) -> None:
