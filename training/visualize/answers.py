@@ -20,8 +20,8 @@ from pclkd.training.evaluation.evaluate import PRETEXT_SEED
 from pclkd.training.findings.page import grid, table_block
 from pclkd.training.models.memory_layout import arranged
 from pclkd.training.preview.loaded import load_clips, rgb_levels
-from pclkd.training.report.comparison import Measured
 from pclkd.training.report.page import Table
+from pclkd.training.runs.run_folder import Measured
 from pclkd.training.visualize.drawing import Matrix
 from pclkd.training.visualize.layers import grad_cam, located, recorded
 from pclkd.training.visualize.material import Material

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from pclkd.sharding.common.pictures import Frame, contact_sheet
 from pclkd.training.evaluation.accuracy import accuracy
 from pclkd.training.evaluation.probes import most_similar
-from pclkd.training.report.comparison import Measured
+from pclkd.training.runs.run_folder import Measured
 from pclkd.training.visualize.arithmetic import principal_plane
 from pclkd.training.visualize.drawing import Points, class_colour
 from pclkd.training.visualize.material import Material

@@ -107,9 +107,8 @@ def test_one_page_that_can_be_mailed_and_pictures_and_numbers(learned: Path) -> 
 
 def test_numbers_are_those_of_the_evaluation(learned: Path, runs: Path, synthetic_shards: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(runs / "student", tmp_path / "student"))
-    measured = {
-        name: evaluate_run(copy, synthetic_shards, name, clips=2) for name in ("linear", "retrieval", "pretext")
-    }
+    found = evaluate_run(copy, synthetic_shards, ["linear", "retrieval", "pretext"], clips=2)
+    measured = {figures["protocol"]: figures for figures in found}
     assert numbers(learned, "retrieval")["r1_pct"] == measured["retrieval"]["retrieval_r1_pct"]
     confusion = numbers(learned, "confusion")
     for name, protocol in (("linear_probe", "linear"), ("pretext_task", "pretext")):
