@@ -35,7 +35,7 @@ _WORST = 10
 _LONG = 12  # classes, from which on the worst confusions are listed as well
 _VIDEOS = 6
 _FRAMES, _SIDE = 8, 64
-NO_TASK = "The run has no pretext task: nothing was asked about its clips."
+_NO_TASK = "The run has no pretext task: nothing was asked about its clips."
 
 
 def count_answers(right: torch.Tensor, given: torch.Tensor, classes: int) -> torch.Tensor:
@@ -47,31 +47,35 @@ def confusion(of: Material) -> Part:
     """Right classes against answers: of the pretext task, and of the linear probe."""
     given, right = of.probe.logits(of.test.features).argmax(1).cpu(), of.test.labels.cpu()
     asked: list[tuple[str, Sequence[str], torch.Tensor, torch.Tensor, torch.Tensor | None]]
-    asked = [("linear probe", of.classes, given, right, None)]
+    asked = [("Linear probe", of.classes, given, right, None)]
     task, note = of.settings.pretext.build(), ""
     if task is None:
-        note = f'<p class="note">{NO_TASK}</p>'
+        note = f'<p class="note">{_NO_TASK}</p>'
     else:
         answers, labels, videos = of.evaluator.pretext_answers(of.model)
-        asked.insert(0, ("pretext task", task.classes, answers, labels, videos))
+        asked.insert(0, ("Pretext task", task.classes, answers, labels, videos))
     matrices, blocks, numbers = [], [], {}
     for name, classes, said, label, video in asked:
         counts = count_answers(label, said, len(classes)).double().numpy()
         score = Measured.of(accuracy("top1", said == label, video), "top1_pct")
         with np.errstate(invalid="ignore"):
             shares = 100 * counts / counts.sum(1, keepdims=True)
-        heading = f"{name.capitalize()}: {score} % of {len(label)} answers are right"
+        heading = f"{name}: {score} % of {len(label)} answers are right"
         matrix = Matrix(heading, "is", "answered, % of a row", classes, classes, shares, full=100, decimals=0)
         matrices.append(matrix)
         worst = _worst(classes, counts, shares) if len(classes) > _LONG else ""
         blocks.append(f"<figure><h3>{html.escape(heading)}</h3>{matrix.svg()}{worst}</figure>")
-        numbers[name.replace(" ", "_")] = {"classes": list(classes), "counts": counts.astype(int).tolist()}
+        numbers[_key(name)] = {"classes": list(classes), "counts": counts.astype(int).tolist()}
     told = (
-        "Rows are what is asked, columns what was answered; a good network is dark on the diagonal. The linear probe "
-        f"sees features of {of.clips} clips a video, averaged; the pretext task is asked "
+        "Rows are what is asked, columns what was answered; a good network has its colour on the diagonal. The linear "
+        f"probe sees features of {of.clips} clips a video, averaged; the pretext task is asked "
         f"{of.settings.evaluation.pretext_passes} time(s) a video. Test videos, with their standard error."
     )
     return Part("Confusion", f'{grid(blocks)}\n{note}<p class="note">{told}</p>', numbers, drawings=tuple(matrices))
+
+
+def _key(name: str) -> str:
+    return name.lower().replace(" ", "_")
 
 
 def _worst(classes: Sequence[str], counts: np.ndarray, shares: np.ndarray) -> str:
@@ -100,7 +104,7 @@ def attention(of: Material) -> Part:
             rows += [seen.plain, seen.laid]
             captions += [f"{name}: {seen.text}", ""]
         blocks.append(f"<h3>{name}</h3>\n{grid(figures)}")
-        numbers[name] = [{"video": seen.text, "by_clip_and_time": seen.weights} for seen in found]
+        numbers[_key(name)] = [{"video": seen.text, "by_clip_and_time": seen.weights} for seen in found]
     if not (layer := asked[-1][1]):
         line = "No layer of this network has maps over time and space: there is nothing to lay over its clips."
         return Part("Attention", f'<p class="note">{line}</p>', {"layer": None})
@@ -110,7 +114,7 @@ def attention(of: Material) -> Part:
         "frames is as coarse as its maps. All clips of a video share a scale, from its strongest place. The bar below "
         "a frame is its time's part, of the strongest time. It shows what an answer uses, not why."
     )
-    note = f'<p class="note">{NO_TASK}</p>' if task is None else ""
+    note = f'<p class="note">{_NO_TASK}</p>' if task is None else ""
     body = f'<p class="note">{html.escape(told)}</p>\n{note}' + "\n".join(blocks)
     sheet = contact_sheet(rows, captions, title="Attention", subtitle=told)
     return Part("Attention", body, {"layer": layer, **numbers}, sheet=sheet)

@@ -158,7 +158,7 @@ def test_a_damaged_video_is_left_out_and_shifts_no_other(runs: Path, synthetic_s
     for found in (numbers(tmp_path / "out", "retrieval")["queries"], numbers(tmp_path / "out", "embedding")["videos"]):
         assert [video["key"] for video in found] == keys
         assert all(f"_{video['class']}_" in video["key"] for video in found)
-    seen = numbers(tmp_path / "out", "attention")["Linear probe"]
+    seen = numbers(tmp_path / "out", "attention")["linear_probe"]
     assert [video["video"].partition(":")[0] for video in seen] == keys
     assert all(f"_{video['video'].split()[2].rstrip(',')}_" in video["video"] for video in seen)
 
@@ -195,7 +195,7 @@ def test_similarity_is_that_of_the_networks_asked_one_by_one(learned: Path, runs
 def test_attention_adds_up_over_clips_and_times(learned: Path) -> None:
     found = numbers(learned, "attention")
     assert found["layer"] == "conv3"
-    for name, views in (("Pretext task", 3), ("Linear probe", 1)):
+    for name, views in (("pretext_task", 3), ("linear_probe", 1)):
         for video in found[name]:
             weights = np.array(video["by_clip_and_time"])
             assert weights.shape == (views, 4)
