@@ -145,9 +145,9 @@ class Estimate:
 def estimate(numbers: list[Floats], question: Question) -> Estimate | None:
     """Answer a question from the number of each repetition, [D] or [1] each; None without any.
 
-    The interval is a bootstrap over repetitions, each replicate with its own draw of the test videos' error, which is all
-    that the interval of a single repetition has. The plain
-    percentiles of few values are too narrow; they are taken as far out as makes the interval of a mean as wide as
+    The interval is a bootstrap over repetitions, each replicate with its own draw of the test videos' error, which is
+    all that the interval of a single repetition has. The plain percentiles of few values are too narrow; they are taken
+    as far out as makes the interval of a mean as wide as
     Student's (Hesterberg, The American Statistician 69:4, 2015, "expanded percentiles").
     """
     if not numbers:
