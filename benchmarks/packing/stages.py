@@ -16,6 +16,7 @@ import simplejpeg  # type: ignore[import-untyped]
 from av.filter import Graph
 from PIL import Image
 
+from pclkd.sharding.video.decode import open_container
 from pclkd.sharding.video.frames import open_planes
 from pclkd.sharding.video.scale import FLAGS
 from pclkd.sharding.video.settings import PackSettings
@@ -102,7 +103,7 @@ class ReadyFrames:
 
 @contextmanager
 def _opened(path: Path) -> "Iterator[tuple[av.container.InputContainer, av.VideoStream]]":
-    with av.open(str(path), metadata_errors="replace") as container:
+    with open_container(path) as container:
         stream = container.streams.video[0]
         stream.thread_type = "NONE"
         stream.thread_count = 1

@@ -6,16 +6,19 @@ workers of the DataLoader are processes, one a core. decord and torchcodec resiz
 
 import importlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import av
 import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from pclkd.benchmarks.peers.clips import ClipMaker, Frames, PeerWork, Sample
+from pclkd.sharding.video.decode import open_container
 
 __all__ = ["VIDEO_READERS", "VideoClips", "missing_library", "read_decord", "read_pyav", "read_torchcodec"]
+
+if TYPE_CHECKING:
+    import av
 
 WindowReader = Callable[[str, Sequence[int], tuple[int, int]], Frames]
 """Decodes the frames with these numbers, ascending, of a video, resized to (height, width) in pixels."""
@@ -52,7 +55,7 @@ def read_pyav(path: str, wanted: Sequence[int], size: tuple[int, int]) -> Frames
     """PyAV: start at the last key frame before the window, count in decode order from there, stop after the window."""
     found: dict[int, NDArray[np.uint8]] = {}
     rest = set(wanted)
-    with av.open(path, metadata_errors="replace") as container:
+    with open_container(path) as container:
         stream = container.streams.video[0]
         stream.thread_type = "NONE"
         number = _seek(container, stream, wanted[0])

@@ -2,7 +2,9 @@
 
 import re
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +18,7 @@ __all__ = ["Bin", "Spread", "Statistics", "measure_set"]
 _CHUNK = 1 << 22
 _BINS = 12
 _LOOKED_AT = 64
+_SAME_GAP_S = 1e-6
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,7 @@ class Statistics:
         fps: videos by frames a second, the most frequent first, among `fps_videos` that lie evenly over the set: the
             index does not hold it.
         fps_videos: how many videos were looked at for `fps`.
+        variable_rate_videos: of the whole set, those whose frames do not follow each other evenly.
         quarantine: videos by why they were left out, numbers in the reason replaced by N; the most frequent first.
     """
 
@@ -64,6 +68,7 @@ class Statistics:
     frame_sizes: dict[str, int]
     fps: dict[str, int]
     fps_videos: int
+    variable_rate_videos: int
     quarantine: dict[str, int]
 
 
@@ -86,6 +91,7 @@ def measure_set(index: ShardIndex) -> Statistics:
         frame_sizes=dict(frame_sizes.most_common()),
         fps=dict(fps.most_common()),
         fps_videos=len(looked_at),
+        variable_rate_videos=sum(_uneven(index)),
         quarantine=dict(reasons.most_common()),
     )
 
@@ -96,6 +102,14 @@ def _rate(index: ShardIndex, sample: int) -> str:
     except (InputError, OSError):
         return "unreadable"  # the figures of a damaged set are wanted too
     return f"{fps:.5g}" if fps else "unknown"
+
+
+def _uneven(index: ShardIndex) -> Iterator[bool]:
+    """Tell of each video with times whether they are uneven; those of even ones are multiples of a constant."""
+    if index.frame_time is not None:
+        for start, stop in pairwise(index.sample_frames.tolist()):
+            gaps = np.diff(index.frame_time[start:stop])
+            yield len(gaps) > 1 and float(np.ptp(gaps)) > _SAME_GAP_S
 
 
 def _spread(numbers: npt.NDArray[np.integer]) -> Spread:

@@ -2,7 +2,7 @@
 
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +36,7 @@ def summarise(manifest: Manifest) -> dict[str, Any]:
         "quarantined": [asdict(video) for video in manifest.quarantined],
         "missing": len(manifest.missing),
         "unlisted": len(manifest.unlisted),
+        "remarks": [asdict(remark) for remark in manifest.remarks],
         "format_version": manifest.format_version,
         "fingerprint": manifest.fingerprint,
     }
@@ -55,10 +56,15 @@ def print_summary(manifest: Manifest) -> None:
     for what, names in (("listed but not on disk", manifest.missing), ("in no list", manifest.unlisted)):
         if names:
             click.echo(f"warning: {len(names)} videos {what}, the first is {names[0]}")
-    for video in manifest.quarantined[:_NAMED_AT_MOST]:
-        click.echo(f"quarantined: {video.video} {video.reason}")
-    if len(manifest.quarantined) > _NAMED_AT_MOST:
-        click.echo(f"quarantined: {len(manifest.quarantined) - _NAMED_AT_MOST} more, named in the manifest")
+    _name("note", [f"{remark.video} {remark.told}" for remark in manifest.remarks])
+    _name("quarantined", [f"{video.video} {video.reason}" for video in manifest.quarantined])
+
+
+def _name(what: str, lines: Sequence[str]) -> None:
+    for line in lines[:_NAMED_AT_MOST]:
+        click.echo(f"{what}: {line}")
+    if len(lines) > _NAMED_AT_MOST:
+        click.echo(f"{what}: {len(lines) - _NAMED_AT_MOST} more, named in the manifest")
 
 
 def _stored_as(settings: PackSettings) -> str:
@@ -107,6 +113,8 @@ def print_statistics(statistics: "Statistics") -> None:
     videos = sum(statistics.videos_per_class.values())
     some = "" if statistics.fps_videos == videos else f" (of {statistics.fps_videos} videos looked at)"
     _heading("frames/s", _listed(statistics.fps) + some)
+    if uneven := statistics.variable_rate_videos:
+        _heading("", f"variable in {uneven} of {videos} videos: index/frame_time.npy has the time of each frame")
     if statistics.quarantine:
         _heading("quarantined", f"{sum(statistics.quarantine.values())} videos")
         _bars(statistics.quarantine)

@@ -71,6 +71,7 @@ class Recorded:
                         "video": videos[fields["video"]],
                         "lengths": _array(fields["lengths"], "<i4"),
                         "frame_crc32": _array(fields["frame_crc32"], "<u4"),
+                        "times": None if fields["times"] is None else _array(fields["times"], "<f8"),
                     }
                 )
                 for fields in body["packed"]
@@ -113,6 +114,7 @@ def _packed_as_json(video: PackedVideo) -> dict[str, Any]:
         "video": video.video.key,
         "lengths": _text(video.lengths, "<i4"),
         "frame_crc32": _text(video.frame_crc32, "<u4"),
+        "times": None if video.times is None else _text(video.times, "<f8"),
     }
 
 

@@ -16,6 +16,7 @@ from pclkd.sharding.packing.task import PackedVideo, ShardResult, ShardTask
 from pclkd.sharding.shards.columns import Column
 from pclkd.sharding.shards.index import ShardIndex
 from pclkd.sharding.shards.manifest import ShardRecord
+from pclkd.sharding.video.clock import even_times
 
 __all__ = ["ListedShard", "listed_shards", "listed_videos", "recorded_result"]
 
@@ -72,6 +73,7 @@ class ListedShard:
     samples: dict[str, Column]
     lengths: tuple[Column, ...]
     frame_crc32: tuple[Column, ...]
+    frame_time: tuple[Column, ...] | None
 
 
 def listed_shards(index: ShardIndex) -> dict[str, ListedShard]:
@@ -87,6 +89,7 @@ def listed_shards(index: ShardIndex) -> dict[str, ListedShard]:
             {name: np.array(getattr(index, f"sample_{name}")[rows.start : rows.stop]) for name in names},
             tuple(np.array(index.frame_length[part]) for part in frames),
             tuple(np.array(index.frame_crc32[part]) for part in frames),
+            None if index.frame_time is None else tuple(np.array(index.frame_time[part]) for part in frames),
         )
     return found
 
@@ -151,4 +154,10 @@ def _listed_video(task: ShardTask, video: Video, listed: ListedShard, row: int, 
         return None
     packed.about_size = len(text)
     packed.source_sha256 = about["source_sha256"]
+    packed.fps = float(about["fps"])
+    packed.remark = about.get("remark", "")
+    if listed.frame_time is not None:
+        times = listed.frame_time[row]
+        if not np.array_equal(times, even_times(len(times), packed.fps), equal_nan=True):
+            packed.times = times
     return packed

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 import numpy as np
+import numpy.typing as npt
 
 from pclkd.sharding.common import storage
 from pclkd.sharding.common.console import Step
@@ -18,10 +19,11 @@ from pclkd.sharding.packing.jobs import CheckShard, MakeShard
 from pclkd.sharding.packing.journal import write_plan, write_record
 from pclkd.sharding.packing.output import any_record, clear_unfinished, clear_work, prepare, remove_all, remove_shards
 from pclkd.sharding.packing.reuse import listed_shards
-from pclkd.sharding.packing.task import Opener, ShardResult, ShardTask
+from pclkd.sharding.packing.task import Opener, PackedVideo, ShardResult, ShardTask
 from pclkd.sharding.shards.columns import Column, check_columns, column_sums, write_columns
 from pclkd.sharding.shards.index import ShardIndex
-from pclkd.sharding.shards.manifest import FORMAT_VERSION, MANIFEST_NAME, Manifest, Quarantined, SplitCount
+from pclkd.sharding.shards.manifest import FORMAT_VERSION, MANIFEST_NAME, Manifest, Quarantined, Remark, SplitCount
+from pclkd.sharding.video.clock import even_times
 from pclkd.sharding.video.settings import PackSettings
 
 __all__ = ["PackRun", "index_columns", "shard_manifest"]
@@ -31,11 +33,15 @@ _PART_CODES = {"train": 1, "test": 2}
 
 
 def index_columns(results: Sequence[ShardResult], numbers: tuple[int, ...]) -> dict[str, Column]:
-    """Return the columns of the index; `numbers` are the splits. At least one video must be packed."""
+    """Return the columns of the index; `numbers` are the splits. At least one video must be packed.
+
+    Times are among them only where the frames of a video do not follow each other evenly.
+    """
     made = [result for result in results if result.record]
     packed = [video for result in made for video in result.packed]
     offsets = [video.offset + np.cumsum(video.lengths, dtype=np.int64) - video.lengths for video in packed]
     codes = [[_PART_CODES.get(video.video.parts.get(number, ""), 0) for number in numbers] for video in packed]
+    uneven = any(video.times is not None for video in packed)
     return {
         "sample_key": np.array([video.video.key.encode() for video in packed]),
         "sample_shard": np.repeat(np.arange(len(made), dtype=np.int32), [len(result.packed) for result in made]),
@@ -51,7 +57,12 @@ def index_columns(results: Sequence[ShardResult], numbers: tuple[int, ...]) -> d
         "frame_offset": np.concatenate(offsets),
         "frame_length": np.concatenate([video.lengths for video in packed]),
         "frame_crc32": np.concatenate([video.frame_crc32 for video in packed]),
+        **({"frame_time": np.concatenate([_times(video) for video in packed])} if uneven else {}),
     }
+
+
+def _times(video: PackedVideo) -> npt.NDArray[np.float64]:
+    return even_times(len(video.lengths), video.fps) if video.times is None else video.times
 
 
 def shard_manifest(
@@ -64,6 +75,8 @@ def shard_manifest(
     """Return the signed manifest of a set; `sums` are the SHA-256 of the columns' files."""
     split = columns["sample_split"]
     quarantined = [video for result in results for video in result.quarantined]
+    packed = [video for result in results for video in result.packed]
+    remarks = [Remark(video.video.relative, video.remark) for video in packed if video.remark]
     return Manifest(
         format_version=FORMAT_VERSION,
         dataset=dataset.kind,
@@ -81,6 +94,7 @@ def shard_manifest(
         quarantined=tuple(sorted(quarantined, key=lambda video: video.video)),
         missing=dataset.missing,
         unlisted=dataset.unlisted,
+        remarks=tuple(sorted(remarks, key=lambda remark: remark.video)),
     ).signed()
 
 

@@ -21,6 +21,7 @@ from pclkd.sharding.common import storage
 from pclkd.sharding.packing.task import PackedVideo, ShardResult, ShardTask
 from pclkd.sharding.shards.manifest import Quarantined, ShardRecord
 from pclkd.sharding.shards.tar import BLOCK, LARGEST_MEMBER, MemberTooLargeError, TarWriter, webdataset_index
+from pclkd.sharding.video.clock import settled_rate
 from pclkd.sharding.video.frames import UnreadableVideoError
 
 __all__ = ["FileLostError", "Outcome", "Tell", "make_shard", "write_index"]
@@ -129,6 +130,7 @@ def _append(task: ShardTask, position: int, tar: TarWriter, tell: Tell) -> Packe
         if isinstance(error, MemoryError) or error.errno == errno.ENOMEM:
             raise FileLostError("needs more memory to decode than a worker may use") from error
         raise
+    fps, even = settled_rate(opened.times, opened.fps)
     about = json.dumps(
         {
             "key": video.key,
@@ -136,11 +138,12 @@ def _append(task: ShardTask, position: int, tar: TarWriter, tell: Tell) -> Packe
             "label": video.label,
             "group": video.group,
             "frames": len(lengths),
-            "fps": opened.fps,
+            "fps": fps,
             "height": opened.height,
             "width": opened.width,
             "source": video.relative,
             "source_sha256": source_sha256,
+            **({"remark": opened.remark} if opened.remark else {}),
         }
     ).encode()
     tar.add(f"{video.key}.json", about)
@@ -154,6 +157,9 @@ def _append(task: ShardTask, position: int, tar: TarWriter, tell: Tell) -> Packe
         opened.width,
         len(about),
         source_sha256,
+        fps=fps,
+        times=None if even else np.array(opened.times),
+        remark=opened.remark,
     )
 
 

@@ -22,6 +22,7 @@ from pclkd.sharding.video.settings import PackSettings
 __all__ = ["SCRATCH_PREFIX", "WORK_FOLDER", "Opener", "PackedVideo", "ShardResult", "ShardTask"]
 
 WORK_FOLDER = ".pack"  # in the output while it is unfinished
+_RULES = 2  # of what is decoded and when it is on screen: shards that were made by others are not gone on with
 SCRATCH_PREFIX = "pclkd-pack-"  # of folders for unfinished tars whose output is behind a URL
 
 Opener = Callable[[Path, PackSettings], AbstractContextManager[EncodedVideo]]
@@ -61,7 +62,7 @@ class ShardTask:
         """SHA-256 over all that the bytes depend on, but for the contents of the videos."""
         settings = {name: value for name, value in asdict(self.settings).items() if name != "videos_per_shard"}
         about = [[v.relative, v.key, v.label, self.classes[v.label], v.group] for v in self.videos]
-        text = json.dumps([FORMAT_VERSION, settings, about], sort_keys=True, separators=(",", ":"))
+        text = json.dumps([FORMAT_VERSION, _RULES, settings, about], sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 
     @property
@@ -87,11 +88,14 @@ class PackedVideo:
         lengths: bytes of each frame, int32 [F].
         frame_crc32: of each frame, uint32 [F].
         size: bytes of its whole stretch of the tar, headers included.
-        crc32: of that stretch; known when the tar is whole.
         height: of its stored frames, pixels.
         width: of its stored frames, pixels.
         about_size: bytes of its JSON.
         source_sha256: of the source file, as hex.
+        crc32: of its stretch of the tar; known when the tar is whole.
+        fps: frames a second, on average where they are uneven; 0 if unknown.
+        times: when each frame is on screen, seconds from the first one, float64 [F]; None where they follow from `fps`.
+        remark: what a user should know about how the file was read.
     """
 
     video: Video
@@ -104,6 +108,9 @@ class PackedVideo:
     about_size: int
     source_sha256: str
     crc32: int = 0
+    fps: float = 0.0
+    times: npt.NDArray[np.float64] | None = None
+    remark: str = ""
 
     @property
     def start(self) -> int:

@@ -19,6 +19,7 @@ from pclkd.sharding.common.files import sha256_of
 
 __all__ = [
     "COLUMNS",
+    "EXTRA_COLUMNS",
     "Column",
     "check_columns",
     "column_sums",
@@ -47,6 +48,11 @@ COLUMNS: Mapping[str, str] = {
     "frame_length": "<i4",
     "frame_crc32": "<u4",
 }
+# Columns that a set has only where they tell something; a reader that does not know them misses nothing else.
+EXTRA_COLUMNS: Mapping[str, str] = {
+    "frame_time": "<f8",  # seconds from the video's first frame; only where a video's frames are not evenly spaced
+}
+_DTYPES = {**COLUMNS, **EXTRA_COLUMNS}
 _PACK_AGAIN = "pack the videos again with 'shard-ucf101 pack'"
 
 
@@ -58,8 +64,8 @@ def column_url(root: str | Path, name: str) -> str:
 def write_columns(root: str | Path, columns: Mapping[str, Column]) -> dict[str, str]:
     """Write the columns to `root/index` (folder or URL); return the SHA-256 of each file as hex."""
     sums = {}
-    for name in COLUMNS:
-        content = _content(name, columns[name])
+    for name, column in columns.items():
+        content = _content(name, column)
         sums[name] = hashlib.sha256(content).hexdigest()
         storage.write_bytes(column_url(root, name), content)
     return sums
@@ -67,7 +73,7 @@ def write_columns(root: str | Path, columns: Mapping[str, Column]) -> dict[str, 
 
 def column_sums(columns: Mapping[str, Column]) -> dict[str, str]:
     """Return what `write_columns` would, without writing."""
-    return {name: hashlib.sha256(_content(name, columns[name])).hexdigest() for name in COLUMNS}
+    return {name: hashlib.sha256(_content(name, column)).hexdigest() for name, column in columns.items()}
 
 
 def check_columns(root: str | Path, sums: Mapping[str, str]) -> None:
@@ -76,7 +82,7 @@ def check_columns(root: str | Path, sums: Mapping[str, str]) -> None:
     Raises:
         InputError: one is damaged or missing.
     """
-    for name in COLUMNS:
+    for name in {**COLUMNS, **sums}:
         url = column_url(root, name)
         try:
             with storage.local_copy(url) as path:
@@ -89,7 +95,7 @@ def check_columns(root: str | Path, sums: Mapping[str, str]) -> None:
 
 def _content(name: str, column: Column) -> bytes:
     buffer = io.BytesIO()
-    dtype = COLUMNS[name]
+    dtype = _DTYPES[name]
     np.save(buffer, column if dtype == "S" else column.astype(dtype, copy=False), allow_pickle=False)
     return buffer.getvalue()
 
@@ -110,7 +116,7 @@ def map_column(root: str | Path, name: str, sha256: str | None) -> Column:
         raise InputError(f"no index column {url}", remedy=_PACK_AGAIN) from None
     except (ValueError, EOFError) as error:
         raise InputError(f"index column {url} is damaged ({error})", remedy=_PACK_AGAIN) from None
-    expected = COLUMNS[name]
+    expected = _DTYPES[name]
     if mapped.dtype.kind != "S" if expected == "S" else mapped.dtype != np.dtype(expected):
         raise InputError(f"index column {url} holds {mapped.dtype}, not {expected}", remedy=_PACK_AGAIN)
     return np.asarray(mapped)

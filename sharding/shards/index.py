@@ -8,7 +8,7 @@ import numpy.typing as npt
 from pclkd.sharding.common import storage
 from pclkd.sharding.common.errors import InputError
 from pclkd.sharding.datasets.dataset import Part
-from pclkd.sharding.shards.columns import COLUMNS, Column, map_column
+from pclkd.sharding.shards.columns import COLUMNS, EXTRA_COLUMNS, Column, map_column
 from pclkd.sharding.shards.manifest import Manifest
 
 __all__ = ["ShardIndex"]
@@ -37,6 +37,8 @@ class ShardIndex:
         frame_offset: byte position of each frame in its tar, int64 [F].
         frame_length: bytes of each frame, int32 [F].
         frame_crc32: checksum of each frame's bytes, uint32 [F].
+        frame_time: when each frame is on screen, in seconds from the first one of its video, float64 [F]; None where
+            the frames of every video follow each other evenly, so that its notes' `fps` tells.
     """
 
     def __init__(self, root: str, manifest: Manifest, columns: dict[str, Column]) -> None:
@@ -56,6 +58,7 @@ class ShardIndex:
         self.frame_offset: npt.NDArray[np.int64] = columns["frame_offset"]
         self.frame_length: npt.NDArray[np.int32] = columns["frame_length"]
         self.frame_crc32: npt.NDArray[np.uint32] = columns["frame_crc32"]
+        self.frame_time: npt.NDArray[np.float64] | None = columns.get("frame_time")
 
     @classmethod
     def open(cls, root: str | Path, *, check_shards: bool = True) -> "ShardIndex":
@@ -71,7 +74,7 @@ class ShardIndex:
         """
         root = str(root) if storage.is_remote(root) else str(storage.local_path(root))
         manifest = Manifest.read(root)
-        columns = {name: map_column(root, name, manifest.columns.get(name)) for name in COLUMNS}
+        columns = {name: map_column(root, name, manifest.columns.get(name)) for name in _names(manifest)}
         _check_lengths(root, manifest, columns)
         if check_shards:
             _check_shards(root, manifest)
@@ -132,6 +135,10 @@ class ShardIndex:
                 f"evaluation.every=0), or use another split; the splits are {known}",
             )
         return chosen.astype(np.int64, copy=False)
+
+
+def _names(manifest: Manifest) -> list[str]:
+    return [*COLUMNS, *(name for name in EXTRA_COLUMNS if name in manifest.columns)]
 
 
 def _check_lengths(root: str, manifest: Manifest, columns: dict[str, Column]) -> None:

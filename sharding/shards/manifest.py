@@ -11,10 +11,11 @@ from pclkd.sharding.common import storage
 from pclkd.sharding.common.errors import InputError
 from pclkd.sharding.video.settings import PackSettings
 
-__all__ = ["FORMAT_VERSION", "MANIFEST_NAME", "Manifest", "Quarantined", "ShardRecord", "SplitCount"]
+__all__ = ["FORMAT_VERSION", "MANIFEST_NAME", "Manifest", "Quarantined", "Remark", "ShardRecord", "SplitCount"]
 
 FORMAT_VERSION = 2
 MANIFEST_NAME = "manifest.json"
+_OPTIONAL = frozenset({"remarks"})  # left out where empty, as sets of before have none
 _PACK_AGAIN = "pack the videos again with 'shard-ucf101 pack'"
 
 
@@ -45,6 +46,14 @@ class Quarantined:
 
 
 @dataclass(frozen=True)
+class Remark:
+    """A packed video, and what a user should know about how it was read."""
+
+    video: str
+    told: str
+
+
+@dataclass(frozen=True)
 class Manifest:
     """The contents of manifest.json.
 
@@ -56,6 +65,7 @@ class Manifest:
         columns: SHA-256 of each file in `index/`, by column name.
         missing: listed videos that were not on disk.
         unlisted: videos that no list names; of ucf101 and hmdb51 they are packed, in no part.
+        remarks: what was chosen where a file left a choice. A set without any does not have the field.
         fingerprint: SHA-256 over all the other fields; two sets with the same one hold the same bytes.
     """
 
@@ -72,17 +82,20 @@ class Manifest:
     quarantined: tuple[Quarantined, ...]
     missing: tuple[str, ...]
     unlisted: tuple[str, ...]
+    remarks: tuple[Remark, ...] = ()
     fingerprint: str = ""
 
     def signed(self) -> "Manifest":
         """Return this manifest with its fingerprint filled in."""
-        return dataclasses.replace(self, fingerprint=_fingerprint(dataclasses.asdict(self)))
+        return dataclasses.replace(self, fingerprint=_fingerprint(self._fields()))
 
     def write(self, root: str | Path) -> None:
         """Write it to `root` (folder or URL), whole or not at all."""
-        storage.write_bytes(
-            storage.join(root, MANIFEST_NAME), (json.dumps(dataclasses.asdict(self), indent=1) + "\n").encode()
-        )
+        storage.write_bytes(storage.join(root, MANIFEST_NAME), (json.dumps(self._fields(), indent=1) + "\n").encode())
+
+    def _fields(self) -> dict[str, Any]:
+        fields = dataclasses.asdict(self)
+        return {name: value for name, value in fields.items() if value or name not in _OPTIONAL}
 
     @classmethod
     def read(cls, root: str | Path) -> "Manifest":
@@ -130,5 +143,6 @@ def _from_json(fields: dict[str, Any]) -> Manifest:
             "quarantined": tuple(Quarantined(**video) for video in fields["quarantined"]),
             "missing": tuple(fields["missing"]),
             "unlisted": tuple(fields["unlisted"]),
+            "remarks": tuple(Remark(**remark) for remark in fields.get("remarks", ())),
         }
     )

@@ -85,7 +85,7 @@ def _report(manifest: Manifest, damage: list[Damage]) -> VerifyReport:
 
 
 def _check_columns(root: str, manifest: Manifest) -> Iterator[Damage]:
-    for name in COLUMNS:
+    for name in {**COLUMNS, **manifest.columns}:
         try:
             found = _sha256(column_url(root, name))
         except OSError as error:

@@ -1,14 +1,15 @@
-"""How many bytes of a video file are missing, by what its container announces about itself.
+"""What of a video file is missing, by what its container tells about itself.
 
 A file that a download cut off still opens and decodes up to the cut; only its own length fields tell. AVI, MP4/MOV and
-Matroska/WebM all begin with chunks of known length.
+Matroska/WebM all begin with chunks of known length. The chunks of an AVI also tell how many frames it stores, whatever
+its header announces.
 """
 
 import struct
 from pathlib import Path
 from typing import BinaryIO
 
-__all__ = ["bytes_missing"]
+__all__ = ["bytes_missing", "frames_stored"]
 
 _MOST_CHUNKS = 1_000_000
 _EBML = b"\x1a\x45\xdf\xa3"
@@ -77,6 +78,28 @@ def _end_of_matroska(file: BinaryIO) -> int:
     start = file.read(16)
     body = _length(start, 4) if start[:4] == _SEGMENT else None
     return segment + body[0] + body[1] if body else 0
+
+
+def frames_stored(path: Path, stream: int) -> int | None:
+    """Return how many chunks with data an AVI stores for a stream; None where a chunk is damaged or cut off."""
+    size = path.stat().st_size
+    names = {b"%02d%s" % (stream, kind) for kind in (b"dc", b"db")}
+    stored = 0
+    with path.open("rb") as file:
+        at = 0
+        while at + 8 <= size:
+            file.seek(at)
+            name, length, kind = struct.unpack("<4sI4s", file.read(12).ljust(12, b"\0"))
+            if not all(0x20 <= letter < 0x7F for letter in name):
+                return None
+            if name == b"RIFF" or (name == b"LIST" and kind in {b"movi", b"rec "}):
+                at += 12  # what is inside comes next
+                continue
+            if at + 8 + length > size:
+                return None
+            stored += bool(length) and name in names
+            at += 8 + length + length % 2
+    return stored
 
 
 def _length(data: bytes, at: int) -> tuple[int, int] | None:

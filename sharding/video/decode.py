@@ -1,40 +1,50 @@
-"""Frames of a video file in the order in which the decoder gives them.
+"""Frames of a video file in the order in which the decoder gives them, each with its time.
 
-Time stamps are not used: the files that MEncoder wrote carry them out of order (1, 2, 4, 3, 5, ...), and sorting by
-them would scramble the motion. The header's frame count can be wrong by one, so it serves only to notice gross damage.
-Audio is ignored.
+Time stamps do not order them: the files that MEncoder wrote carry them out of order (1, 2, 4, 3, 5, ...), and sorting
+by them would scramble the motion. Audio, cover pictures and other tracks are ignored. Whether a file is whole is
+decided by what decodes and by what the container stores, not by a header's count of frames.
 """
 
 import errno
 import os
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import Any, cast
 
 import av
 from av.codec.context import Flags
+from av.stream import Disposition
 
-from pclkd.sharding.video.completeness import bytes_missing
+from pclkd.sharding.video.clock import Clock, TimedFrame
+from pclkd.sharding.video.completeness import bytes_missing, frames_stored
+from pclkd.sharding.video.contents import SUFFIXES, kind_of
 
-__all__ = ["MAX_PIXELS", "DecodedVideo", "UnreadableVideoError", "decode_video", "telling"]
+__all__ = ["MAX_PIXELS", "DecodedVideo", "UnreadableVideoError", "decode_video", "open_container", "telling"]
 
 MAX_PIXELS = 8192 * 4352
 """Pixels of the largest frame that is decoded, a little over 8K: headers can announce any size."""
 
 # Play lists and the like, which can point at other files, must not hide behind a video's name.
 _OPTIONS = {
-    "format_whitelist": "avi,mov,matroska",
+    "format_whitelist": ",".join(SUFFIXES),
     "protocol_whitelist": "file",
     "max_pixels": str(MAX_PIXELS),
 }
+# Some files carry metadata that is not UTF-8. PyAV 19 always takes it, and has no such argument any more.
+_TOLERANT = {"metadata_errors": "replace"} if int(av.__version__.partition(".")[0]) < 19 else {}
 # Conditions of the machine, not of the video: they must not put a sound file into quarantine.
 _MACHINE = frozenset({errno.ENOMEM, errno.EMFILE, errno.ENFILE})
-# Frames that may be missing without an error from the decoder: of those that an AVI header announces, and of the
-# packets in other containers, where VP8 has packets that are never shown.
+# Frames that may be missing without an error from the decoder: of those that an AVI stores, and of the packets in other
+# containers, where VP8 has packets that are never shown.
 _TOLERATED_LOSS = 0.05
 _TOLERATED_PACKETS = 0.25
+# Containers whose stamps are made up or out of order.
+_COUNTED = frozenset({"avi", "m4v", "mpegvideo"})
+_PICTURES = Disposition.attached_pic | Disposition.timed_thumbnails
 
 
 class UnreadableVideoError(Exception):
@@ -47,15 +57,29 @@ class DecodedVideo:
 
     Attributes:
         rate: average frames a second; None if the file does not tell.
+        counted: whether frames have no usable time stamps, so that their times follow from `rate`.
+        announced: frames that the header announces; 0 if it does not tell, and it can be wrong.
         codec: FFmpeg's name of it.
         pixel_aspect: width of a pixel over its height, before any turn.
-        frames: in decoder order, each as it was coded: its own size, pixel format and display matrix.
+        remark: what was chosen among several tracks; "" where there was no choice.
+        clock: knows when the last frame that was given ends.
+        frames: in decoder order, each as it was coded (its own size, pixel format and display matrix), with its time
+            in seconds from the first one.
     """
 
     rate: Fraction | None
+    counted: bool
+    announced: int
     codec: str
     pixel_aspect: Fraction
-    frames: Iterator[av.VideoFrame]
+    remark: str
+    clock: Clock
+    frames: Iterator[TimedFrame]
+
+
+def open_container(path: Path | str, **how: Any) -> "av.container.InputContainer":
+    """Open a file with PyAV, whichever version is there and however its metadata is written."""
+    return cast("av.container.InputContainer", cast(Any, av.open)(str(path), **_TOLERANT, **how))
 
 
 @contextmanager
@@ -76,16 +100,12 @@ def decode_video(path: Path) -> Iterator[DecodedVideo]:
     if not os.access(path, os.R_OK):
         raise UnreadableVideoError("may not be read (permission denied)")
     try:
-        # Some files carry metadata that is not UTF-8, which a plain open refuses.
-        container = av.open(str(path.resolve()), metadata_errors="replace", options=_OPTIONS)
+        container = open_container(path.resolve(), options=_OPTIONS)
     except (av.FFmpegError, OSError) as error:
-        raise telling("is no video", error) from error
+        kind = kind_of(path)
+        raise telling(f"{kind}, no video" if kind else "is no video", error) from error
     with container:
-        if not container.streams.video:
-            raise UnreadableVideoError("holds no video stream")
-        stream = container.streams.video[0]
-        if stream.codec_context is None:
-            raise UnreadableVideoError("is coded in a way that FFmpeg does not know")
+        stream, remark = _chosen_track(container, kind_of(path))
         if stream.width * stream.height > MAX_PIXELS:
             raise UnreadableVideoError(f"announces frames of {stream.width}x{stream.height} pixels, the limit is 8K")
         context = stream.codec_context
@@ -95,11 +115,18 @@ def decode_video(path: Path) -> Iterator[DecodedVideo]:
         context.thread_count = 1
         # The same pixels whatever the processor can do; measured: for free.
         context.flags |= Flags.bitexact
+        rate = _fraction(stream.average_rate) or _fraction(stream.guessed_rate)
+        counted = container.format.name in _COUNTED
+        clock = Clock(rate, _fraction(stream.time_base) or Fraction(1, 1000), counted=counted)
         yield DecodedVideo(
-            stream.average_rate or stream.guessed_rate,
+            rate,
+            counted,
+            stream.frames,
             context.codec.canonical_name,
             _pixel_aspect(stream),
-            _frames(path, container, stream),
+            remark,
+            clock,
+            _frames(path, container, stream, clock, rate),
         )
 
 
@@ -110,42 +137,115 @@ def telling(problem: str, error: Exception) -> Exception:
     return UnreadableVideoError(f"{problem} ({getattr(error, 'strerror', None) or error})")
 
 
-def _frames(path: Path, container: "av.container.InputContainer", stream: "av.VideoStream") -> Iterator[av.VideoFrame]:
+def _chosen_track(container: "av.container.InputContainer", kind: str) -> tuple["av.VideoStream", str]:
+    """Return the track to decode, never a picture, and what to remark about the choice."""
+    tracks = [stream for stream in container.streams.video if not stream.disposition & _PICTURES]
+    if not tracks:
+        cover = " but a cover picture" if container.streams.video else ""
+        raise UnreadableVideoError(f"{kind or 'holds no video stream'}{cover}")
+    known = [stream for stream in tracks if stream.codec_context is not None]
+    if not known:
+        raise UnreadableVideoError("is coded in a way that FFmpeg does not know")
+    default = [stream for stream in known if stream.disposition & Disposition.default]
+    best = container.streams.best("video")
+    chosen = default[0] if len(default) == 1 else next((stream for stream in known if stream is best), known[0])
+    if len(tracks) == 1:
+        return chosen, ""
+    why = "the default one" if default else "the best one"
+    return chosen, f"holds {len(tracks)} video tracks; track {tracks.index(chosen) + 1}, {why}, is packed"
+
+
+def _frames(
+    path: Path,
+    container: "av.container.InputContainer",
+    stream: "av.VideoStream",
+    clock: Clock,
+    rate: Fraction | None,
+) -> Iterator[TimedFrame]:
     packets = count = 0
+    incomplete = False
+    places = _Places(rate == 1 / stream.time_base if rate and stream.time_base else False)
     try:
         for packet in container.demux(stream):
             if packet.size and not packet.is_discard:
                 packets += 1
+                places.add(packet.dts)
+            incomplete |= packet.is_corrupt
             for frame in packet.decode():
                 if not isinstance(frame, av.VideoFrame):
                     continue
-                yield frame
+                yield frame, clock.time_of(frame, places.next())
                 count += 1
     except (av.FFmpegError, ValueError) as error:
         # FFmpeg takes back what a header announces above the limit.
         unsized = "" if stream.width else "announces no frame size or one beyond 8K and "
-        raise telling(f"{unsized}cannot be decoded at frame {count}", error) from error
+        raise telling(f"{_inside(path, container)}{unsized}cannot be decoded at frame {count}", error) from error
     if count == 0:
-        raise UnreadableVideoError("holds no frame that can be decoded")
-    _refuse_loss(path, container.format.name, stream.frames, packets, count)
+        raise UnreadableVideoError(f"{_inside(path, container)}holds no frame that can be decoded")
+    _refuse_loss(path, stream, packets, count)
+    if incomplete:
+        raise UnreadableVideoError(f"{_inside(path, container)}is damaged: a frame's data is not all there")
 
 
-def _refuse_loss(path: Path, container: str, announced: int, packets: int, count: int) -> None:
+class _Places:
+    """The number of each frame as its container counts: an AVI has empty chunks that show the last frame again."""
+
+    def __init__(self, stamped: bool) -> None:
+        self._stamped = stamped
+        self._waiting: deque[int] = deque()
+        self._first = 0
+        self._last = -1
+
+    def add(self, dts: int | None) -> None:
+        """Note a packet with data; its decoding stamp is the number of its chunk where `stamped`."""
+        place = self._last + 1
+        if self._stamped and dts is not None:
+            if self._last < 0:
+                self._first = dts
+            place = max(place, dts - self._first)
+        self._waiting.append(place)
+        self._last = place
+
+    def next(self) -> int:
+        """Return the place of the next frame: frames come in the order of the packets' places."""
+        return self._waiting.popleft() if self._waiting else self._last
+
+
+def _refuse_loss(path: Path, stream: "av.VideoStream", packets: int, count: int) -> None:
     """Tell damage that no error told of.
 
     With bytes missing, the file was cut; the lengths in an AVI count only where frames are missing too, as they can be
-    wrong. With many frames missing, the decoder skipped over damage. An AVI's header may be wrong by one; what an MP4
-    header counts includes frames that an edit list hides.
+    wrong. With many frames missing, the decoder skipped over damage. What an AVI's header announces may be wrong: where
+    fewer frames decode, the chunks that it stores decide. What an MP4 header counts includes frames that an edit list
+    hides.
     """
-    avi = container == "avi"
+    avi, announced = stream.container.format.name == "avi", stream.frames
     if (not avi or announced > count) and (missing := bytes_missing(path)):
         told = f"{count} of {announced} frames" if announced else f"{missing} bytes are missing after frame {count}"
-        raise UnreadableVideoError(f"is cut short: {told}")
-    expected, tolerated = (announced, _TOLERATED_LOSS) if avi else (packets, _TOLERATED_PACKETS)
+        raise UnreadableVideoError(f"{_inside(path, stream.container)}is cut short: {told}")
+    expected, tolerated = packets, _TOLERATED_PACKETS
+    if avi:
+        expected, tolerated = announced, _TOLERATED_LOSS
+        if expected - count > max(1, tolerated * expected):
+            stored = frames_stored(path, stream.index)
+            expected = announced if stored is None else stored
     if expected - count > max(1, tolerated * expected):
-        raise UnreadableVideoError(f"is damaged: only {count} of {expected} frames can be decoded")
+        raise UnreadableVideoError(
+            f"{_inside(path, stream.container)}is damaged: only {count} of {expected} frames can be decoded"
+        )
+
+
+def _inside(path: Path, container: Any) -> str:
+    """Tell a container that is not what the suffix says."""
+    fits = SUFFIXES.get(container.format.name.partition(",")[0], "").split()
+    return "" if path.suffix.lower()[1:] in fits else f"is {container.format.long_name} inside and "
+
+
+def _fraction(value: Any) -> Fraction | None:
+    """Return a rational number of PyAV's as a fraction: of version 18 it may be None, of version 19 0."""
+    return Fraction(value.numerator, value.denominator) if value else None
 
 
 def _pixel_aspect(stream: "av.VideoStream") -> Fraction:
-    aspect = stream.sample_aspect_ratio
-    return Fraction(aspect) if aspect and Fraction(1, 4) <= aspect <= 4 else Fraction(1)
+    aspect = _fraction(stream.sample_aspect_ratio)
+    return aspect if aspect and Fraction(1, 4) <= aspect <= 4 else Fraction(1)

@@ -1,7 +1,7 @@
 """A video as a stream of frames as a shard stores them: upright, at the stored size and rate, as JPEG or as pixels."""
 
-import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from array import array
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
@@ -12,6 +12,7 @@ from typing import Generic, TypeVar
 import av
 import simplejpeg  # type: ignore[import-untyped]
 
+from pclkd.sharding.video.clock import Clock, TimedFrame, keep
 from pclkd.sharding.video.decode import DecodedVideo, UnreadableVideoError, decode_video, telling
 from pclkd.sharding.video.scale import RGB, YUV_420, YUV_444, Plane, Scaler, orientation_of
 from pclkd.sharding.video.settings import PackSettings, stored_size
@@ -21,49 +22,12 @@ __all__ = [
     "PlanarVideo",
     "ScaledVideo",
     "UnreadableVideoError",
-    "copies_of",
+    "choose_pixels",
     "encode_planes",
-    "keep",
     "open_pixels",
     "open_planes",
     "open_video",
 ]
-
-
-ItemT = TypeVar("ItemT")
-
-
-def copies_of(index: int, source_rate: Fraction, rate: Fraction) -> int:
-    """Return how often the frame at `index` is kept: 0 or 1 going down in rate, 1 or more going up.
-
-    Over the first n frames these add up to ceil(n * rate / source_rate), and frame 0 is always kept.
-    """
-    step = rate / source_rate
-    return math.ceil((index + 1) * step) - math.ceil(index * step)
-
-
-def keep(items: Iterable[ItemT], source_rate: Fraction, rate: Fraction, limit: int) -> Iterator[tuple[ItemT, int]]:
-    """Give the frames to keep at another frame rate, each with its number of copies, `limit` at most (0: no limit).
-
-    Their order alone counts. Frame `i` of a video at `r` frames a second is on screen from i/r to (i+1)/r seconds;
-    frame `k` of the wanted `f` frames a second is what is on screen at k/f seconds:
-
-        source, r = 25      |0   |1   |2   |3   |4   |        i <= k * r / f < i + 1
-        wanted, f = 10      0         1         2             keeps 0, 2 (at 2.5), 5, ...
-
-    `rate` 0 keeps every frame once, and `source_rate` is not looked at. Nothing is asked of `items` once the limit is
-    reached.
-    """
-    kept = 0
-    for index, item in enumerate(items):
-        copies = copies_of(index, source_rate, rate) if rate else 1
-        if limit:
-            copies = min(copies, limit - kept)
-        if copies:
-            yield item, copies
-            kept += copies
-        if limit and kept == limit:
-            return
 
 
 def encode_planes(planes: Sequence[Plane], quality: int) -> bytes:
@@ -82,9 +46,11 @@ def encode_planes(planes: Sequence[Plane], quality: int) -> bytes:
     return jpeg
 
 
-# What a video may say of its rate when another one is asked for; absurd rates would repeat a frame without end.
+# What a header may say of the rate at which frames are counted; absurd rates would repeat a frame without end.
 _SLOWEST = Fraction(1, 10)
 _FASTEST = 10_000
+# Likewise a frame that stays, by its time stamps.
+_LONGEST_STAY_S = 600
 _LONGEST_SIDE = 16_384
 _CHROMA = {"4:2:0": YUV_420, "4:4:4": YUV_444}
 
@@ -96,12 +62,16 @@ class _Opened(Generic[FrameT]):
     """An open video: frames a second, stored size in pixels, and its frames.
 
     `frames` can be gone through once, while the video is open; a frame is made when it is asked for, and none is kept.
+    `times` grows with them: when each comes on screen, in seconds from the first one; it stays empty where they are
+    brought to another rate. `remark` is what a user should know about how the file was read.
     """
 
     fps: float
     height: int
     width: int
     frames: Iterator[FrameT]
+    times: Sequence[float] = ()
+    remark: str = ""
 
 
 class EncodedVideo(_Opened[bytes]):
@@ -128,8 +98,7 @@ def open_video(path: Path, settings: PackSettings) -> Iterator[EncodedVideo]:
         return encode_planes(planes, settings.quality)
 
     with decode_video(path) as video:
-        size, frames = _stored_frames(video, settings, _CHROMA[settings.chroma], encode)
-        yield EncodedVideo(_rate(video, settings), *size, frames)
+        yield EncodedVideo(*_stored(video, settings, _CHROMA[settings.chroma], encode))
 
 
 @contextmanager
@@ -140,8 +109,7 @@ def open_planes(path: Path, settings: PackSettings) -> Iterator[PlanarVideo]:
         UnreadableVideoError: at opening or while iterating, when the file is no whole video.
     """
     with decode_video(path) as video:
-        size, frames = _stored_frames(video, settings, _CHROMA[settings.chroma], tuple)
-        yield PlanarVideo(_rate(video, settings), *size, frames)
+        yield PlanarVideo(*_stored(video, settings, _CHROMA[settings.chroma], tuple))
 
 
 @contextmanager
@@ -152,39 +120,98 @@ def open_pixels(path: Path, settings: PackSettings) -> Iterator[ScaledVideo]:
         UnreadableVideoError: at opening or while iterating, when the file is no whole video.
     """
     with decode_video(path) as video:
-        size, frames = _stored_frames(video, settings, RGB, lambda planes: planes[0])
-        yield ScaledVideo(_rate(video, settings), *size, frames)
+        yield ScaledVideo(*_stored(video, settings, RGB, lambda planes: planes[0]))
 
 
-def _stored_frames(
+def choose_pixels(
+    path: Path, settings: PackSettings, choose: Callable[[int], Collection[int]]
+) -> tuple[dict[int, Plane], int]:
+    """Read some frames of a video, of all that `open_pixels` would give without another rate or a limit.
+
+    The others are decoded, because only that tells how many there are, and are neither scaled nor kept.
+
+    Args:
+        path: of the video.
+        settings: of the frames.
+        choose: tells the numbers of the frames that are wanted, given how many there are.
+
+    Returns:
+        The chosen frames by number, and how many frames there are.
+
+    Raises:
+        UnreadableVideoError: the file is no whole video.
+    """
+    total = -1
+    while True:
+        with decode_video(path) as video:
+            total = video.announced if total < 0 else total
+            wanted = frozenset(choose(total)) if total else frozenset()
+            scale = None
+            found: dict[int, Plane] = {}
+            count = 0
+            for frame, _ in video.frames:
+                scale = scale or Scaler(*_size(frame, video.pixel_aspect, settings), RGB, video.codec)
+                if count in wanted:
+                    found[count] = _scaled(scale, frame, count)[0].copy()
+                count += 1
+        # What a header announces can be wrong: then the frames are gone through once more.
+        if count == total:
+            return found, count
+        total = count
+
+
+def _stored(
     video: DecodedVideo, settings: PackSettings, pixels: str, finish: Callable[[tuple[Plane, ...]], FrameT]
-) -> tuple[tuple[int, int], Iterator[FrameT]]:
-    if settings.fps and not (video.rate and _SLOWEST <= video.rate <= _FASTEST):
+) -> tuple[float, int, int, Iterator[FrameT], Sequence[float], str]:
+    """Return the fields of an open video."""
+    if settings.fps and video.counted and not (video.rate and _SLOWEST <= video.rate <= _FASTEST):
         told = "no frame rate" if not video.rate else f"{float(video.rate):g} frames a second"
         raise UnreadableVideoError(f"tells {told}, which cannot be brought to {settings.fps:g}")
     # The first frame tells the size: headers can be wrong, and only frames carry the turn.
     first = next(video.frames)
-    size = _size(first, video.pixel_aspect, settings)
-    frames = chain([first], video.frames)
-    return size, _finished(frames, video.rate, settings, Scaler(*size, pixels, video.codec), finish)
+    size = _size(first[0], video.pixel_aspect, settings)
+    times = array("d")
+    scale = Scaler(*size, pixels, video.codec)
+    frames = _finished(chain([first], video.frames), video.clock, settings, scale, finish, times)
+    return settings.fps or float(video.rate or 0), *size, frames, times, video.remark
 
 
 def _finished(
-    frames: Iterator[av.VideoFrame],
-    source_rate: Fraction | None,
+    timed: Iterator[TimedFrame],
+    clock: Clock,
     settings: PackSettings,
     scale: Scaler,
     finish: Callable[[tuple[Plane, ...]], FrameT],
+    times: "array[float]",
 ) -> Iterator[FrameT]:
     rate = Fraction(str(settings.fps))  # as it was written: the float 0.1 is a little more than a tenth
-    for number, (frame, copies) in enumerate(keep(frames, source_rate or Fraction(1), rate, settings.max_frames)):
-        try:
-            planes = scale(frame)
-        except (av.FFmpegError, ValueError) as error:
-            raise telling(f"cannot be scaled at kept frame {number}", error) from error
-        result = finish(planes)
+    items = _until(timed, clock, settings.fps) if rate else ((item, item[1]) for item in timed)
+    for number, ((frame, time), copies) in enumerate(keep(items, rate, settings.max_frames, clock.slack)):
+        result = finish(_scaled(scale, frame, number))
+        if not rate:
+            times.append(float(time))
         for _ in range(copies):
             yield result
+
+
+def _until(timed: Iterator[TimedFrame], clock: Clock, fps: float) -> Iterator[tuple[TimedFrame, Fraction]]:
+    """Give each frame when it is known how long it stays on screen: when the next one is there."""
+    shown = next(timed)
+    rest: Iterator[TimedFrame | None] = chain(timed, (None,))
+    for number, following in enumerate(rest):
+        until = following[1] if following else clock.end
+        if until - shown[1] > _LONGEST_STAY_S:
+            stay = f"stays on frame {number} for {float(until - shown[1]):.0f} s"
+            raise UnreadableVideoError(f"{stay}, which cannot be brought to {fps:g} frames a second")
+        yield shown, until
+        shown = following or shown
+
+
+def _scaled(scale: Scaler, frame: av.VideoFrame, number: int) -> tuple[Plane, ...]:
+    try:
+        return scale(frame)
+    except (av.FFmpegError, ValueError) as error:
+        raise telling(f"cannot be scaled at kept frame {number}", error) from error
 
 
 def _size(frame: av.VideoFrame, pixel_aspect: Fraction, settings: PackSettings) -> tuple[int, int]:
@@ -197,7 +224,3 @@ def _size(frame: av.VideoFrame, pixel_aspect: Fraction, settings: PackSettings) 
             f"has frames of {width}x{height} pixels, which would be stored as {size[1]}x{size[0]}"
         )
     return size
-
-
-def _rate(video: DecodedVideo, settings: PackSettings) -> float:
-    return settings.fps or float(video.rate or 0)

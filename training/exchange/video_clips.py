@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from pclkd.pipeline.clips.covering import uniform_starts
@@ -11,7 +12,7 @@ from pclkd.pipeline.clips.sampling import clip_frames
 from pclkd.pipeline.pixels.colours import MEAN, STD
 from pclkd.pipeline.pixels.finish import residual
 from pclkd.sharding.common.errors import InputError
-from pclkd.sharding.video.frames import UnreadableVideoError, open_pixels
+from pclkd.sharding.video.frames import UnreadableVideoError, choose_pixels
 from pclkd.sharding.video.settings import PackSettings
 
 __all__ = ["video_clips"]
@@ -27,6 +28,8 @@ def video_clips(
     size: tuple[int, int] = (128, 171),
 ) -> torch.Tensor:
     """Uniformly spaced clips, centre crop, normalised: what evaluation shows a network, without the JPEG between.
+
+    Only the frames of the clips are kept, however long the video is.
 
     Args:
         path: of the video.
@@ -47,13 +50,18 @@ def video_clips(
     stored = PackSettings(*size, short_side=0, fps=0, max_frames=0, quality=90, chroma="4:2:0", videos_per_shard=1)
     top, left = ((side - crop) // 2 for side in size)
     try:
-        with open_pixels(Path(path), stored) as video:
-            pixels = np.stack([frame[top : top + crop, left : left + crop] for frame in video.frames])
+        found, count = choose_pixels(Path(path), stored, lambda count: _chosen(count, clips, frames).ravel().tolist())
     except UnreadableVideoError as error:
         raise InputError(f"{path} {error}", remedy="give a video file") from None
-    count = np.array([len(pixels)])
-    chosen = clip_frames(uniform_starts(count, clips, frames), frames, count)[0]  # [clips, frames]
+    pixels = {number: frame[top : top + crop, left : left + crop] for number, frame in found.items()}
     # n = clip, t = frame, h, w, c
-    shown = torch.from_numpy(pixels[chosen]).float().div_(255)
+    stacked = np.stack([[pixels[number] for number in clip] for clip in _chosen(count, clips, frames).tolist()])
+    shown = torch.from_numpy(stacked).float().div_(255)
     normalised = ((shown - torch.tensor(MEAN)) / torch.tensor(STD)).permute(0, 4, 1, 2, 3)
     return (residual(normalised) if modality == "residual" else normalised).contiguous()
+
+
+def _chosen(count: int, clips: int, frames: int) -> npt.NDArray[np.int64]:
+    """Return the frames of each clip out of `count`, int64 [clips, frames]."""
+    counts = np.array([count])
+    return clip_frames(uniform_starts(counts, clips, frames), frames, counts)[0]

@@ -3,7 +3,6 @@
 import io
 import sys
 
-import av
 import numpy as np
 import pytest
 import torch
@@ -18,6 +17,7 @@ from pclkd.pipeline.clips.augment import AugmentSettings
 from pclkd.pipeline.clips.recipe import TupleRecipe
 from pclkd.pipeline.pixels.colours import STD
 from pclkd.sharding.datasets.reading import read_dataset
+from pclkd.sharding.video.decode import open_container
 
 LEVEL = 1 / (255 * np.mean(STD))  # one grey level after normalisation
 # Grey levels: two JPEG decoders and, in residuals, the colours of DALI and torchvision. Hue is turned in other colour
@@ -151,7 +151,7 @@ def test_workers_deliver_each_sample_once(case, work, ours, from_shards):
 
 
 def whole_video(path, size):
-    with av.open(str(path), metadata_errors="replace") as container:
+    with open_container(path) as container:
         return [
             frame.reformat(width=size[1], height=size[0], format="rgb24", interpolation="BICUBIC").to_ndarray()
             for frame in container.decode(video=0)

@@ -18,6 +18,7 @@ import pytest
 from click.testing import CliRunner
 
 from pclkd.sharding.cli import main
+from pclkd.sharding.video.decode import open_container
 
 # The command line, and what its largest process took, in KiB, as the last word on standard error.
 MEASURED = """
@@ -123,7 +124,7 @@ def add_lies(corpus: Corpus, data: bytes) -> None:
         return changed(data, place, struct.pack("<I", value & 0xFFFFFFFF))
 
     frames = struct.pack("<I", 10**9)
-    corpus.add("billion_frames", changed(changed(data, avih + 16, frames), strh + 32, frames), "")
+    corpus.add("billion_frames", changed(changed(data, avih + 16, frames), strh + 32, frames), PACKED)
     side = struct.pack("<II", 60000, 60000)
     corpus.add("60000_pixels", changed(changed(data, avih + 32, side), strf + 4, side))
     for name, place in (("frames", avih + 16), ("width", avih + 32), ("height", avih + 36), ("streams", avih + 24)):
@@ -149,7 +150,7 @@ def add_lies(corpus: Corpus, data: bytes) -> None:
 def add_absurd_pictures(corpus: Corpus, video: Path) -> None:
     """JPEG pictures that claim a size which they have not."""
     whole = corpus.path("mjpeg", PACKED)
-    with av.open(str(video), metadata_errors="replace") as source, av.open(str(whole), "w") as out:
+    with open_container(video) as source, av.open(str(whole), "w") as out:
         stream = out.add_stream("mjpeg", rate=25, options={"strict": "unofficial"})
         stream.width, stream.height, stream.pix_fmt = 320, 240, "yuv420p"
         for frame in itertools.islice(source.decode(video=0), 10):
@@ -179,15 +180,15 @@ def add_other_files(corpus: Corpus, video: Path, elsewhere: Path) -> None:
     """What is not a video file, whatever its name says."""
     no = "is no video"
     corpus.add("empty", b"", "is empty")
-    corpus.add("text", b"not a video\n" * 100, no)
+    corpus.add("text", b"not a video\n" * 100, "is a text, no video")
     corpus.add("rubbish", random.Random(3).randbytes(50_000), no)
     corpus.add("riff_rubbish", b"RIFF\xff\xff\xff\xffAVI " + random.Random(4).randbytes(50_000), "")
-    corpus.add("script", b"#!/bin/sh\ntouch /tmp/executed\n", no)
+    corpus.add("script", b"#!/bin/sh\ntouch /tmp/executed\n", "is a text")
     # Play lists must not lead to other files.
-    corpus.add("ffconcat", f"ffconcat version 1.0\nfile '{video}'\n".encode(), no)
-    corpus.add("playlist", f"#EXTM3U\n#EXTINF:1,\n{video.as_uri()}\n#EXT-X-ENDLIST\n".encode(), no)
-    corpus.add("session", f"v=0\no=- 0 0 IN IP4 127.0.0.1\nm=video 9 RTP/AVP 96\n# {video}\n".encode(), no)
-    with zipfile.ZipFile(corpus.path("zip", no), "w") as file:
+    corpus.add("ffconcat", f"ffconcat version 1.0\nfile '{video}'\n".encode(), "is a playlist")
+    corpus.add("playlist", f"#EXTM3U\n#EXTINF:1,\n{video.as_uri()}\n#EXT-X-ENDLIST\n".encode(), "is a playlist")
+    corpus.add("session", f"v=0\no=- 0 0 IN IP4 127.0.0.1\nm=video 9 RTP/AVP 96\n# {video}\n".encode(), "is a text")
+    with zipfile.ZipFile(corpus.path("zip", "is a ZIP archive"), "w") as file:
         file.write(video, "v.avi")
     corpus.path("folder", "is a folder").mkdir()
     corpus.path("link_to_folder", "is a folder").symlink_to(elsewhere)
@@ -226,7 +227,7 @@ def add_containers(corpus: Corpus, video: Path) -> None:
 
 
 def remux(video: Path, target: Path) -> None:
-    with av.open(str(video), metadata_errors="replace") as source, av.open(str(target), "w") as out:
+    with open_container(video) as source, av.open(str(target), "w") as out:
         stream = out.add_stream_from_template(source.streams.video[0])
         for number, packet in enumerate(source.demux(video=0)):
             if packet.size:

@@ -1,12 +1,13 @@
 """Files cut short, in every container: told by the container's own lengths."""
 
+import struct
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
 
-from pclkd.sharding.video.completeness import bytes_missing
+from pclkd.sharding.video.completeness import bytes_missing, frames_stored
 from pclkd.sharding.video.frames import UnreadableVideoError, open_video
 from pclkd.sharding.video.settings import PackSettings
 
@@ -111,3 +112,85 @@ def test_frames_that_an_edit_list_hides_are_no_loss(write_video, tmp_path: Path)
     raw[entry : entry + 4] = (duration // 2).to_bytes(4, "big")
     path.write_bytes(raw)
     assert count(path) == FRAMES // 2
+
+
+@pytest.fixture
+def avi(synthetic_videos) -> bytes:
+    """Bytes of a rendered video of 96 frames."""
+    return next(iter(sorted(synthetic_videos.videos.glob("*/*.avi")))).read_bytes()
+
+
+def announcing(data: bytes, number: int) -> bytes:
+    """An AVI whose two headers announce another number of frames."""
+    changed = bytearray(data)
+    for at in (data.index(b"avih") + 8 + 16, data.index(b"strh") + 8 + 32):
+        changed[at : at + 4] = struct.pack("<I", number)
+    return bytes(changed)
+
+
+def ending(data: bytes, frames: int, extra: int = 0) -> bytes:
+    """An AVI without index that ends behind some of its frames (and `extra` bytes), and whose lengths say so."""
+    at = movi = data.index(b"movi") + 4
+    while frames:
+        frames -= data[at : at + 4] == b"00dc"
+        length = struct.unpack("<I", data[at + 4 : at + 8])[0]
+        at += 8 + length + length % 2
+    at += extra
+    return b"".join(
+        [b"RIFF", struct.pack("<I", at - 8), data[8 : movi - 8], struct.pack("<I", at - movi + 4), data[movi - 4 : at]]
+    )
+
+
+@pytest.mark.parametrize("announced", [97, 110, 431, 10**9])
+def test_a_header_that_alone_is_wrong_loses_no_video(avi: bytes, tmp_path: Path, announced: int) -> None:
+    path = tmp_path / "v.avi"
+    path.write_bytes(announcing(avi, announced))
+    assert count(path) == 96
+    path.write_bytes(announcing(ending(avi, 60), announced))
+    assert count(path) == 60
+    assert frames_stored(path, 0) == 60
+
+
+def test_an_end_in_the_middle_of_a_frame_is_refused(avi: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "v.avi"
+    path.write_bytes(ending(avi, 60, extra=100))
+    assert bytes_missing(path) == 0
+    assert frames_stored(path, 0) is None
+    with pytest.raises(UnreadableVideoError, match="is damaged: only 60 of 96 frames"):
+        count(path)
+
+
+@pytest.mark.parametrize("filling", [b"\0", b"\xa5"])
+def test_a_download_that_was_never_filled_is_refused(avi: bytes, tmp_path: Path, filling: bytes) -> None:
+    """Programs that fetch pieces in any order reserve the whole file first: its length tells nothing."""
+    path = tmp_path / "v.avi"
+    path.write_bytes(avi[: len(avi) * 2 // 3] + filling * (len(avi) - len(avi) * 2 // 3))
+    with pytest.raises(UnreadableVideoError, match=r"is damaged|cannot be decoded"):
+        count(path)
+
+
+def test_empty_chunks_are_no_frames_of_their_own(write_video, tmp_path: Path) -> None:
+    """FFmpeg writes an empty chunk for each tick without a frame, and counts it in the header."""
+    path = write_video(tmp_path / "v.avi", frames()[:10], codec="mpeg4", times=range(0, 200, 20))
+    assert frames_stored(path, 0) == count(path) == 10
+
+
+def test_a_transport_stream_with_a_gap_is_refused(write_video, tmp_path: Path) -> None:
+    """Packets of it are counted, so that a lost one is known; a whole one has no gap."""
+    path = write_video(tmp_path / "v.ts", frames(), codec="mpeg2video")
+    assert count(path) == FRAMES
+    raw = path.read_bytes()
+    middle = len(raw) // 2 // 188 * 188
+    path.write_bytes(raw[:middle] + raw[middle + 5 * 188 :])
+    with pytest.raises(UnreadableVideoError, match="is damaged: a frame's data is not all there"):
+        count(path)
+
+
+def test_the_reason_names_a_container_that_the_suffix_hides(write_video, tmp_path: Path) -> None:
+    path = write_video(tmp_path / "v.ts", frames(), codec="mpeg2video")
+    path = path.rename(tmp_path / "v.mp4")
+    assert count(path) == FRAMES
+    raw = path.read_bytes()
+    path.write_bytes(raw[: len(raw) // 2] + raw[len(raw) // 2 + 4 * 188 :])
+    with pytest.raises(UnreadableVideoError, match=r"^is MPEG-TS .*inside and is damaged"):
+        count(path)

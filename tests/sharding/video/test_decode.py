@@ -87,8 +87,16 @@ def test_decoder_error_tells_the_frame(video: bytes, tmp_path: Path) -> None:
     ("content", "told"),
     [
         (b"", "is empty"),
-        (b"this is a text\n" * 100, "is no video"),
-        (b"#EXTM3U\n#EXTINF:1,\nfile:///etc/hostname\n", "is no video"),
+        (b"this is a text\n" * 100, "is a text, no video"),
+        (b"#EXTM3U\n#EXTINF:1,\nfile:///etc/hostname\n", "is a playlist"),
+        (b"\n <!DOCTYPE html><html><title>404</title>", "is an HTML page, no video"),
+        (b"<?xml version='1.0'?><MPD profiles='live'>", "is a playlist"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "is a Git LFS pointer"),
+        (b"\xff\xd8\xff\xe0\0\x10JFIF", "is a JPEG picture"),
+        (b"PK\x03\x04" + bytes(99), "is a ZIP archive"),
+        (b'{"error": "not found"}', "is JSON"),
+        (bytes(3000), "begins with zeros"),
+        (b"\xf0\x9f" * 2000, "is no video"),
         (b"RIFF" + bytes(2000), "is no video"),
         (None, "is not a regular file"),
     ],
@@ -105,7 +113,7 @@ def test_play_list_cannot_reach_another_file(video: bytes, tmp_path: Path) -> No
     (tmp_path / "real.avi").write_bytes(video)
     path = tmp_path / "v.avi"
     path.write_text("ffconcat version 1.0\nfile real.avi\n")
-    with pytest.raises(UnreadableVideoError, match="is no video"):
+    with pytest.raises(UnreadableVideoError, match="is a playlist"):
         decode(path)
 
 

@@ -44,7 +44,7 @@ def patch_frame(colours: np.ndarray, side: int, chroma_step: int) -> list[np.nda
 
 def first_frame(path: Path) -> av.VideoFrame:
     with decode_video(path) as video:
-        return next(video.frames)
+        return next(video.frames)[0]
 
 
 def patch_colours(picture: np.ndarray) -> np.ndarray:
@@ -155,7 +155,7 @@ def test_chroma_lies_where_jpeg_wants_it(write_video, tmp_path: Path, codec: str
     scaler_errors = []
     with decode_video(path) as video:
         scale = Scaler(120, width, YUV_420, video.codec)
-        for edge, frame in zip(places, video.frames, strict=True):
+        for edge, (frame, _) in zip(places, video.frames, strict=True):
             row = scale(frame)[1].astype(float).mean(axis=0)
             left, right = row[:8].mean(), row[-8:].mean()
             found = 2 * ((right - row) / (right - left)).sum()
@@ -220,7 +220,7 @@ def test_cameras_mjpeg_is_turned_as_exif_says(tmp_path: Path, orientation: int, 
         packet.stream, packet.pts, packet.dts, packet.is_keyframe = stream, 0, 0, True
         container.mux(packet)
     with decode_video(path) as video:
-        (picture,) = Scaler(60, 60, RGB, video.codec)(next(video.frames))
+        (picture,) = Scaler(60, 60, RGB, video.codec)(next(video.frames)[0])
     seen = picture[15::30, 15::30].astype(int)
     assert np.abs(seen - np.rot90(corners.astype(int), quarters)).max() < 8
 
