@@ -5,17 +5,27 @@ from pathlib import Path
 __all__ = ["SUFFIXES", "kind_of"]
 
 SUFFIXES = {
-    "avi": "avi",
-    "mov": "mp4 m4v mov 3gp 3g2 qt",
+    "avi": "avi divx xvid",
+    "mov": "mp4 m4v mov 3gp 3g2 qt f4v",
     "matroska": "mkv webm",
-    "mpegts": "ts m2ts mts m2t",
-    "mpeg": "mpg mpeg vob m2p",
-    "mpegvideo": "mpg mpeg m2v m1v",
+    "mpegts": "ts m2ts mts m2t tod",
+    "mpeg": "mpg mpeg mpe vob m2p mod tod",
+    "mpegvideo": "mpg mpeg mpe m2v m1v",
     "asf": "wmv asf",
     "flv": "flv f4v",
     "ogg": "ogv ogg ogm",
     "gif": "gif",
+    "rm": "rm rmvb",
+    "mxf": "mxf",
+    "nut": "nut",
+    "wtv": "wtv",
+    "ivf": "ivf",
+    "dv": "dv",
     "m4v": "m4v",
+    "h264": "264 h264",
+    "hevc": "265 h265 hevc",
+    "mjpeg": "mjpeg mjpg",
+    "yuv4mpegpipe": "y4m",
 }
 """Suffixes that fit a container, by the first of FFmpeg's names for it: all the containers that are read."""
 
@@ -38,7 +48,6 @@ _BEGINNINGS = (
     (b"ID3", "is an MP3 file"),
     (b"\xff\xfb", "is an MP3 file"),
     (b"fLaC", "is a FLAC file"),
-    (b".RMF", "is a RealMedia file"),
     (b"\x93NUMPY", "is a NumPy array"),
     (b"\x89HDF\r\n", "is an HDF5 file"),
 )

@@ -42,8 +42,10 @@ _MACHINE = frozenset({errno.ENOMEM, errno.EMFILE, errno.ENFILE})
 # containers, where VP8 has packets that are never shown.
 _TOLERATED_LOSS = 0.05
 _TOLERATED_PACKETS = 0.25
-# Containers whose stamps are made up or out of order.
-_COUNTED = frozenset({"avi", "m4v", "mpegvideo"})
+# Containers whose stamps are out of order, and streams without any, where FFmpeg makes them up.
+_COUNTED = frozenset({"avi", "dv", "h264", "hevc", "m4v", "mjpeg", "mpegvideo", "yuv4mpegpipe"})
+# Containers that begin with chunks of known length.
+_LENGTHS_TOLD = frozenset({"avi", "mov", "matroska"})
 _PICTURES = Disposition.attached_pic | Disposition.timed_thumbnails
 
 
@@ -219,8 +221,9 @@ def _refuse_loss(path: Path, stream: "av.VideoStream", packets: int, count: int)
     fewer frames decode, the chunks that it stores decide. What an MP4 header counts includes frames that an edit list
     hides.
     """
-    avi, announced = stream.container.format.name == "avi", stream.frames
-    if (not avi or announced > count) and (missing := bytes_missing(path)):
+    container, announced = stream.container.format.name.partition(",")[0], stream.frames
+    avi = container == "avi"
+    if container in _LENGTHS_TOLD and (not avi or announced > count) and (missing := bytes_missing(path)):
         told = f"{count} of {announced} frames" if announced else f"{missing} bytes are missing after frame {count}"
         raise UnreadableVideoError(f"{_inside(path, stream.container)}is cut short: {told}")
     expected, tolerated = packets, _TOLERATED_PACKETS

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from pclkd.sharding.video.clock import settled_rate
-from pclkd.sharding.video.frames import open_planes
+from pclkd.sharding.video.frames import UnreadableVideoError, open_planes
 from pclkd.sharding.video.settings import PackSettings
 
 MS = Fraction(1, 1000)
@@ -84,6 +84,12 @@ def check_on_screen(path: Path, seconds: Sequence[float | Fraction], fps: int) -
         ("v.flv", "flv"),
         ("v.wmv", "wmv2"),
         ("v.3gp", "mpeg4"),
+        ("v.ogv", "libvpx"),
+        ("v.h264", "libx264"),
+        ("v.m4v", "mpeg4"),
+        ("v.m2v", "mpeg2video"),
+        ("v.nut", "ffv1"),
+        ("v.mxf", "mpeg2video"),
     ],
 )
 @pytest.mark.parametrize("fps", [10, 25, 30])
@@ -93,6 +99,25 @@ def test_constant_rate(tmp_path: Path, name: str, codec: str, fps: int) -> None:
     assert (numbers, times, rate) == (list(range(40)), [round(n / 25, 6) for n in range(40)], 25)
     check_on_screen(path, [Fraction(n, 25) for n in range(40)], fps)
     assert len(read(path, fps)[0]) == ceil(40 * fps / 25)
+
+
+def test_pictures_that_move(tmp_path: Path) -> None:
+    """A GIF tells how long each picture stays; JPEGs one behind the other are 25 a second."""
+    pictures = [picture(number).to_image() for number in range(9)]
+    stays = [40, 40, 500, 20, 20, 1000, 40, 80, 200]
+    pictures[0].save(path := tmp_path / "v.gif", save_all=True, append_images=pictures[1:], duration=stays, loop=0)
+    begins = [sum(stays[:n]) * MS for n in range(9)]
+    assert read(path)[:2] == (list(range(9)), list(map(float, begins)))
+    check_on_screen(path, begins, 50)
+    assert len(read(path, 50)[0]) == sum(stays) // 20
+    path = tmp_path / "v.mjpeg"
+    with path.open("wb") as file:
+        for one in pictures:
+            one.save(file, "JPEG", quality=95)
+    assert read(path) == (list(range(9)), [round(n / 25, 6) for n in range(9)], 25)
+    pictures[0].save(tmp_path / "one.avi", "JPEG")
+    with pytest.raises(UnreadableVideoError, match="is a JPEG picture, no video"):
+        read(tmp_path / "one.avi")
 
 
 @pytest.mark.parametrize("fps", [10, 15, 30])
