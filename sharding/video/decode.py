@@ -21,16 +21,14 @@ from av.stream import Disposition
 
 from pclkd.sharding.video.clock import Clock, TimedFrame
 from pclkd.sharding.video.completeness import bytes_missing, frames_stored
-from pclkd.sharding.video.contents import SUFFIXES, kind_of
+from pclkd.sharding.video.contents import fits, formats_for, kind_of
 
 __all__ = ["MAX_PIXELS", "DecodedVideo", "UnreadableVideoError", "decode_video", "open_container", "telling"]
 
 MAX_PIXELS = 8192 * 4352
 """Pixels of the largest frame that is decoded, a little over 8K: headers can announce any size."""
 
-# Play lists and the like, which can point at other files, must not hide behind a video's name.
 _OPTIONS = {
-    "format_whitelist": ",".join(SUFFIXES),
     "protocol_whitelist": "file",
     "max_pixels": str(MAX_PIXELS),
 }
@@ -39,7 +37,8 @@ _TOLERANT = {"metadata_errors": "replace"} if int(av.__version__.partition(".")[
 # Conditions of the machine, not of the video: they must not put a sound file into quarantine.
 _MACHINE = frozenset({errno.ENOMEM, errno.EMFILE, errno.ENFILE})
 # Frames that may be missing without an error from the decoder: of those that an AVI stores, and of the packets in other
-# containers, where VP8 has packets that are never shown.
+# containers, where VP8 has packets that are never shown. The first is also what may be incomplete in a transport
+# stream, whose counters break where segments were joined.
 _TOLERATED_LOSS = 0.05
 _TOLERATED_PACKETS = 0.25
 # Containers whose stamps are out of order, and streams without any, where FFmpeg makes them up.
@@ -102,7 +101,8 @@ def decode_video(path: Path) -> Iterator[DecodedVideo]:
     if not os.access(path, os.R_OK):
         raise UnreadableVideoError("may not be read (permission denied)")
     try:
-        container = open_container(path.resolve(), options=_OPTIONS)
+        # Play lists and the like, which can point at other files, must not hide behind a video's name.
+        container = open_container(path.resolve(), options={**_OPTIONS, "format_whitelist": formats_for(path)})
     except (av.FFmpegError, OSError) as error:
         kind = kind_of(path)
         raise telling(f"{kind}, no video" if kind else "is no video", error) from error
@@ -164,18 +164,18 @@ def _frames(
     clock: Clock,
     rate: Fraction | None,
 ) -> Iterator[TimedFrame]:
-    packets = count = 0
-    incomplete = False
+    packets = count = incomplete = fields = 0
     places = _Places(rate == 1 / stream.time_base if rate and stream.time_base else False)
     try:
         for packet in container.demux(stream):
             if packet.size and not packet.is_discard:
                 packets += 1
                 places.add(packet.dts)
-            incomplete |= packet.is_corrupt
+            incomplete += packet.is_corrupt
             for frame in packet.decode():
                 if not isinstance(frame, av.VideoFrame):
                     continue
+                fields |= frame.interlaced_frame
                 yield frame, clock.time_of(frame, places.next())
                 count += 1
     except (av.FFmpegError, ValueError) as error:
@@ -184,8 +184,9 @@ def _frames(
         raise telling(f"{_inside(path, container)}{unsized}cannot be decoded at frame {count}", error) from error
     if count == 0:
         raise UnreadableVideoError(f"{_inside(path, container)}holds no frame that can be decoded")
-    _refuse_loss(path, stream, packets, count)
-    if incomplete:
+    # The two fields of an interlaced frame may come in packets of their own.
+    _refuse_loss(path, stream, packets // 2 if fields else packets, count)
+    if incomplete > (max(1, _TOLERATED_LOSS * packets) if container.format.name == "mpegts" else 0):
         raise UnreadableVideoError(f"{_inside(path, container)}is damaged: a frame's data is not all there")
 
 
@@ -240,8 +241,7 @@ def _refuse_loss(path: Path, stream: "av.VideoStream", packets: int, count: int)
 
 def _inside(path: Path, container: Any) -> str:
     """Tell a container that is not what the suffix says."""
-    fits = SUFFIXES.get(container.format.name.partition(",")[0], "").split()
-    return "" if path.suffix.lower()[1:] in fits else f"is {container.format.long_name} inside and "
+    return "" if fits(path, container.format.name) else f"is {container.format.long_name} inside and "
 
 
 def _fraction(value: Any) -> Fraction | None:
