@@ -104,10 +104,10 @@ def decode_video(path: Path) -> Iterator[DecodedVideo]:
         # Play lists and the like, which can point at other files, must not hide behind a video's name.
         container = open_container(path.resolve(), options={**_OPTIONS, "format_whitelist": formats_for(path)})
     except (av.FFmpegError, OSError) as error:
-        kind = kind_of(path)
-        raise telling(f"{kind}, no video" if kind else "is no video", error) from error
+        told, kind = telling("is no video", error), kind_of(path)
+        raise UnreadableVideoError(f"{kind}, no video") if kind and told is not error else told from error
     with container:
-        stream, remark = _chosen_track(container, kind_of(path))
+        stream, remark = _chosen_track(container)
         if stream.width * stream.height > MAX_PIXELS:
             raise UnreadableVideoError(f"announces frames of {stream.width}x{stream.height} pixels, the limit is 8K")
         context = stream.codec_context
@@ -139,12 +139,13 @@ def telling(problem: str, error: Exception) -> Exception:
     return UnreadableVideoError(f"{problem} ({getattr(error, 'strerror', None) or error})")
 
 
-def _chosen_track(container: "av.container.InputContainer", kind: str) -> tuple["av.VideoStream", str]:
+def _chosen_track(container: "av.container.InputContainer") -> tuple["av.VideoStream", str]:
     """Return the track to decode, never a picture, and what to remark about the choice."""
     tracks = [stream for stream in container.streams.video if not stream.disposition & _PICTURES]
     if not tracks:
-        cover = " but a cover picture" if container.streams.video else ""
-        raise UnreadableVideoError(f"{kind or 'holds no video stream'}{cover}")
+        raise UnreadableVideoError(
+            "holds no video stream" + (" but a cover picture" if container.streams.video else "")
+        )
     known = [stream for stream in tracks if stream.codec_context is not None]
     if not known:
         raise UnreadableVideoError("is coded in a way that FFmpeg does not know")

@@ -99,7 +99,7 @@ def test_quarantine_is_exit_code_3(synthetic_videos, tmp_path: Path) -> None:
     (videos / "Rotate" / "v_Rotate_g01_c01.avi").write_text("no video")
     done = run("pack", videos, tmp_path / "out", "--splits", synthetic_videos.splits, "--size=32x43", "--workers=1")
     assert done.exit_code == 3
-    assert "quarantined: Rotate/v_Rotate_g01_c01.avi is no video" in done.stdout
+    assert "quarantined: Rotate/v_Rotate_g01_c01.avi is a text, no video" in done.stdout
     assert run("verify", tmp_path / "out").exit_code == 0
     assert "v_Rotate_g01_c01.avi" in run("info", tmp_path / "out").stdout
 

@@ -64,4 +64,5 @@ def video_clips(
 def _chosen(count: int, clips: int, frames: int) -> npt.NDArray[np.int64]:
     """Return the frames of each clip out of `count`, int64 [clips, frames]."""
     counts = np.array([count])
-    return clip_frames(uniform_starts(counts, clips, frames), frames, counts)[0]
+    chosen: npt.NDArray[np.int64] = clip_frames(uniform_starts(counts, clips, frames), frames, counts)[0]
+    return chosen
