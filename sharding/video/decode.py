@@ -63,9 +63,9 @@ class DecodedVideo:
         codec: FFmpeg's name of it.
         pixel_aspect: width of a pixel over its height, before any turn.
         remark: what was chosen among several tracks; "" where there was no choice.
-        clock: knows when the last frame that was given ends.
+        clock: knows the unit of times, and when the last frame that was given ends.
         frames: in decoder order, each as it was coded (its own size, pixel format and display matrix), with its time
-            in seconds from the first one.
+            in the clock's units from the first one.
     """
 
     rate: Fraction | None

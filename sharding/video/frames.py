@@ -186,22 +186,25 @@ def _finished(
 ) -> Iterator[FrameT]:
     rate = Fraction(str(settings.fps))  # as it was written: the float 0.1 is a little more than a tenth
     items = _until(timed, clock, settings.fps) if rate else ((item, item[1]) for item in timed)
-    for number, ((frame, time), copies) in enumerate(keep(items, rate, settings.max_frames, clock.slack)):
+    kept = keep(items, rate, settings.max_frames, clock.unit, clock.slack)
+    above, below = clock.unit.as_integer_ratio()
+    for number, ((frame, time), copies) in enumerate(kept):
         result = finish(_scaled(scale, frame, number))
         if not rate:
-            times.append(float(time))
+            times.append(time * above / below)
         for _ in range(copies):
             yield result
 
 
-def _until(timed: Iterator[TimedFrame], clock: Clock, fps: float) -> Iterator[tuple[TimedFrame, Fraction]]:
+def _until(timed: Iterator[TimedFrame], clock: Clock, fps: float) -> Iterator[tuple[TimedFrame, int]]:
     """Give each frame when it is known how long it stays on screen: when the next one is there."""
     shown = next(timed)
+    longest = _LONGEST_STAY_S / clock.unit
     rest: Iterator[TimedFrame | None] = chain(timed, (None,))
     for number, following in enumerate(rest):
         until = following[1] if following else clock.end
-        if until - shown[1] > _LONGEST_STAY_S:
-            stay = f"stays on frame {number} for {float(until - shown[1]):.0f} s"
+        if until - shown[1] > longest:
+            stay = f"stays on frame {number} for {float((until - shown[1]) * clock.unit):.0f} s"
             raise UnreadableVideoError(f"{stay}, which cannot be brought to {fps:g} frames a second")
         yield shown, until
         shown = following or shown

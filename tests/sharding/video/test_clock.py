@@ -1,5 +1,6 @@
 """Times of frames and the choice of frames for another rate, as pure arithmetic; with real files in test_odd_files."""
 
+from collections.abc import Sequence
 from fractions import Fraction
 from itertools import accumulate
 from math import ceil
@@ -12,7 +13,8 @@ from hypothesis import strategies as st
 from pclkd.sharding.video.clock import even_times, keep, settled_rate
 
 rates = st.fractions(min_value=Fraction(1, 10), max_value=240, max_denominator=1001)
-stays = st.lists(st.fractions(min_value=0, max_value=2, max_denominator=1001), min_size=1, max_size=12)
+stays = st.lists(st.integers(0, 1000), min_size=1, max_size=12)
+units = st.sampled_from([Fraction(1, 1000), Fraction(1, 600), Fraction(1001, 30_000)])
 
 
 def on_screen(ends: list[Fraction], rate: Fraction) -> list[int]:
@@ -23,45 +25,45 @@ def on_screen(ends: list[Fraction], rate: Fraction) -> list[int]:
     return shown
 
 
-def kept(ends: list[Fraction], rate: Fraction, limit: int = 0) -> list[int]:
-    return [index for index, copies in keep(enumerate(ends), rate, limit) for _ in range(copies)]
+def kept(
+    ends: Sequence[int], rate: Fraction, unit: Fraction, limit: int = 0, slack: Fraction = Fraction(0)
+) -> list[int]:
+    return [index for index, copies in keep(enumerate(ends), rate, limit, unit, slack) for _ in range(copies)]
 
 
-@given(stays, rates)
-def test_kept_frames_are_those_on_screen_at_each_tick(lengths: list[Fraction], rate: Fraction) -> None:
+@given(stays, rates, units)
+def test_kept_frames_are_those_on_screen_at_each_tick(lengths: list[int], rate: Fraction, unit: Fraction) -> None:
     ends = list(accumulate(lengths))
-    assert kept(ends, rate) == on_screen(ends, rate)
+    assert kept(ends, rate, unit) == on_screen([end * unit for end in ends], rate)
 
 
 @given(st.integers(1, 12), rates, rates)
 def test_number_kept_of_a_constant_rate(frames: int, source: Fraction, rate: Fraction) -> None:
     rate = min(rate, 50 * source)
-    found = kept([(index + 1) / source for index in range(frames)], rate)
+    found = kept(range(1, frames + 1), rate, 1 / source)
     assert len(found) == ceil(frames * rate / source)
     assert found == [int(tick * source / rate) for tick in range(len(found))]
 
 
 @given(stays, st.sampled_from([Fraction(0), Fraction(5), Fraction(60)]), st.integers(1, 40))
-def test_a_limit_cuts_the_end_off(lengths: list[Fraction], rate: Fraction, limit: int) -> None:
-    ends = list(accumulate(lengths))
-    assert kept(ends, rate, limit) == kept(ends, rate)[:limit]
+def test_a_limit_cuts_the_end_off(lengths: list[int], rate: Fraction, limit: int) -> None:
+    ends, unit = list(accumulate(lengths)), Fraction(1, 1000)
+    assert kept(ends, rate, unit, limit) == kept(ends, rate, unit)[:limit]
 
 
 def test_nothing_is_read_beyond_the_limit() -> None:
-    frames = ((index, Fraction(index + 1, 25)) for index in range(100))
-    assert list(keep(frames, Fraction(10), 3)) == [(0, 1), (2, 1), (5, 1)]
+    frames = ((index, index + 1) for index in range(100))
+    assert list(keep(frames, Fraction(10), 3, Fraction(1, 25))) == [(0, 1), (2, 1), (5, 1)]
     assert next(frames)[0] == 6
 
 
 def test_stamps_in_milliseconds_keep_the_frames_that_exact_ones_keep() -> None:
     """30 frames a second as Matroska has them; without slack a third of the frames would come twice."""
-    exact = [Fraction(index + 1, 30) for index in range(300)]
-    rounded = [Fraction(round(1000 * end), 1000) for end in exact]
-    for rate in (30, 15, 10, 7, 60):
-        found = [
-            n for n, copies in keep(enumerate(rounded), Fraction(rate), 0, Fraction(1, 2000)) for _ in range(copies)
-        ]
-        assert found == kept(exact, Fraction(rate))
+    rounded = [round(1000 * Fraction(index, 30)) for index in range(1, 301)]
+    for rate in map(Fraction, (30, 15, 10, 7, 60)):
+        found = kept(rounded, rate, Fraction(1, 1000), slack=Fraction(1, 2000))
+        assert found == kept(range(1, 301), rate, Fraction(1, 30))
+    assert kept(rounded, Fraction(30), Fraction(1, 1000)) != list(range(300))
 
 
 @pytest.mark.parametrize(
