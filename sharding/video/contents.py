@@ -54,11 +54,10 @@ _BEGINNINGS = (
     (b"\x93NUMPY", "is a NumPy array"),
     (b"\x89HDF\r\n", "is an HDF5 file"),
 )
-_TEXTS = (
+_MARKUP = (
     ((b"<!doctype html", b"<html"), "is an HTML page"),
     ((b"<mpd", b"<asx", b"<smil"), "is a playlist (XML)"),
-    ((b"<?xml",), "is an XML document"),
-    ((b"{", b"["), "is JSON or another text"),
+    ((b"<?xml", b"<error>"), "is an XML document"),
 )
 _LOOKED_AT = 1024
 
@@ -89,11 +88,13 @@ def kind_of(path: Path) -> str:
     if not head.strip(b"\0"):
         return "begins with zeros: the download never filled it" if head else ""
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    for beginnings, told in _TEXTS:
-        if text.startswith(beginnings):
-            return "is a playlist (DASH)" if told == "is an XML document" and b"<mpd" in text else told
+    for marks, told in _MARKUP:
+        if text.startswith(b"<") and any(mark in text for mark in marks):
+            return told
     try:
         head[:-3].decode("utf-8")
     except UnicodeDecodeError:
         return ""
-    return "" if b"\0" in head else "is a text"
+    if b"\0" in head:
+        return ""
+    return "is JSON or another text" if text.startswith((b"{", b"[")) else "is a text"

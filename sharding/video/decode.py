@@ -169,6 +169,8 @@ def _frames(
     places = _Places(rate == 1 / stream.time_base if rate and stream.time_base else False)
     try:
         for packet in container.demux(stream):
+            if not packet.size and packet.dts is not None:
+                continue  # shows the last frame again; to the decoder it would be the end
             if packet.size and not packet.is_discard:
                 packets += 1
                 places.add(packet.dts)

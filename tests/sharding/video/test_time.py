@@ -204,6 +204,23 @@ def test_empty_chunks_of_an_avi_show_the_last_frame_again(tmp_path: Path) -> Non
         check_on_screen(path, [Fraction(time, 25) for time in times], 10)
 
 
+def test_empty_packets_show_the_last_frame_again(tmp_path: Path) -> None:
+    """An empty packet is the end of the stream to FFmpeg's decoders; frames 3 and 4 are such."""
+    path = tmp_path / "v.nut"
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream("mpeg4", rate=25, options={"g": "1"})
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        packets = [packet for number in range(9) for packet in stream.encode(picture(number))] + stream.encode()
+        for number, packet in enumerate(packets):
+            written = av.Packet(b"" if number in {3, 4} else bytes(packet))
+            written.stream, written.time_base, written.is_keyframe = stream, Fraction(1, 25), True
+            written.pts = written.dts = number
+            out.mux(written)
+    numbers = [0, 1, 2, 5, 6, 7, 8]
+    assert read(path)[:2] == (numbers, [round(number / 25, 6) for number in numbers])
+    assert read(path, 25)[0] == [0, 1, 2, 2, 2, 5, 6, 7, 8]
+
+
 def test_stamps_out_of_order_and_a_second_recording_in_the_same_file(tmp_path: Path) -> None:
     """Stamps as MEncoder wrote them do not move the clock back; a later start goes on where the first one ended."""
     path = tmp_path / "v.mkv"
