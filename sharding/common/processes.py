@@ -73,17 +73,16 @@ class Worker:
 
     Args:
         work: a function that can be pickled, as its tasks and results.
-        held: file descriptors that the process is to hold as long as it lives.
     """
 
-    def __init__(self, work: Callable[[Any, Callable[[Any], None]], Any], held: Sequence[int] = ()) -> None:
+    def __init__(self, work: Callable[[Any, Callable[[Any], None]], Any]) -> None:
         self.connection, theirs = Pipe()
         with theirs:
             # -P: the current folder must not hide installed packages.
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-c", _START, str(theirs.fileno()), str(os.getpid())],
                 stdin=subprocess.DEVNULL,
-                pass_fds=(theirs.fileno(), *held),
+                pass_fds=(theirs.fileno(),),
             )
         self.send(sys.path)
         self.send(work)

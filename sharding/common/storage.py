@@ -9,7 +9,7 @@ import os
 import stat
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ __all__ = [
     "listing",
     "local_copy",
     "local_path",
+    "modified",
     "put",
     "read_bytes",
     "read_range",
@@ -164,12 +165,33 @@ def exists(url: str | Path) -> bool:
 def sizes(root: str | Path) -> dict[str, int]:
     """Return the length in bytes of each file directly in a folder, by name; empty when there is no such folder."""
     if not is_remote(root):
-        try:
-            with os.scandir(local_path(root)) as entries:
-                return {entry.name: entry.stat().st_size for entry in entries if entry.is_file()}
-        except (FileNotFoundError, NotADirectoryError):
-            return {}
+        found = {}
+        with suppress(FileNotFoundError, NotADirectoryError), os.scandir(local_path(root)) as entries:
+            for entry in entries:
+                with suppress(FileNotFoundError):  # gone since it was listed
+                    if entry.is_file():
+                        found[entry.name] = entry.stat().st_size
+        return found
     return {name: int(about["size"]) for name, about in listing(str(root)).items()}
+
+
+def modified(url: str | Path) -> float:
+    """Return when a file was last written, in seconds by the clock of the place where it lies.
+
+    Raises:
+        FileNotFoundError: there is none.
+        InputError: the store cannot be reached or refuses, or tells no times.
+    """
+    if not is_remote(url):
+        return local_path(url).stat().st_mtime
+    with _told(url):
+        fs, path = filesystem(url)
+        try:
+            return float(fs.modified(path).timestamp())
+        except NotImplementedError:
+            raise InputError(
+                f"{url}: its store does not tell when a file was written", remedy="use a folder, s3:// or gs://"
+            ) from None
 
 
 def listing(root: str) -> dict[str, dict[str, Any]]:

@@ -133,10 +133,9 @@ class Engine(Protocol):
 class _Local:
     workers: int
     limits: Limits
-    held: tuple[int, ...]
 
     def run(self, jobs: Sequence[Job], step: Step) -> list[ShardResult | None]:
-        return supervise(jobs, self.workers, self.limits, step, self.held)
+        return supervise(jobs, self.workers, self.limits, step)
 
 
 def check_engine(name: EngineName, ray_address: str | None) -> None:
@@ -154,9 +153,7 @@ def check_engine(name: EngineName, ray_address: str | None) -> None:
 
 
 @contextmanager
-def open_engine(
-    name: EngineName, *, workers: int | None, limits: Limits, ray_address: str | None, held: tuple[int, ...] = ()
-) -> Iterator[Engine]:
+def open_engine(name: EngineName, *, workers: int | None, limits: Limits, ray_address: str | None) -> Iterator[Engine]:
     """Give the engine of that name.
 
     Args:
@@ -165,13 +162,12 @@ def open_engine(
             all of its processors.
         limits: what one video may take.
         ray_address: of a cluster to join; without one, and without `RAY_ADDRESS`, Ray starts on this machine.
-        held: file descriptors that local workers hold as long as they live.
 
     Raises:
         InputError: the cluster cannot be reached.
     """
     if name == "local":
-        yield _Local(workers or available_cpus(), limits, held)
+        yield _Local(workers or available_cpus(), limits)
     else:
         with open_ray(ray_address, workers or available_cpus(), limits) as engine:
             yield engine

@@ -1,21 +1,24 @@
-"""One packer at a time for an output.
+"""One packer at a time for an output: the same lock objects on a disk, on a shared file system and in an object store.
 
-On a local file system the lock is the kernel's (flock on the folder): it goes with the process, however that ends, and
-the workers hold it too, so that it is free only when nothing can write any more. An object store has no locks: there
-a lock object names its owner and is renewed while the owner lives. It keeps honest runs apart; it is left behind by a
-crash until it expires after a minute (at once, when the run is repeated on the same machine), and a run that is
-suspended for longer than that is not protected.
+A run writes an object under a name that no other has, and then looks at the others': while one of those is alive, it
+takes its own away and is refused. So nobody overwrites what another wrote, and all that is asked of the place is that
+it lists what was written. `flock` is not used: NFS and Lustre may refuse it, or keep it to one host without a word.
+
+On the holder's machine it is alive as long as its process, even suspended; a crash holds nobody up. Seen from other
+machines it is alive until it has not renewed its object for a minute, by the clock of the place: no two machines'
+clocks are compared. Who was silent for longer than that is told so before the set is finished.
 """
 
-import fcntl
 import json
 import os
+import random
+import re
 import socket
 import threading
 import time
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,135 +28,147 @@ from pclkd.sharding.packing.task import WORK_FOLDER
 
 __all__ = ["locked"]
 
-_PATIENCE_SECONDS = 1.0
-_ORPHANS_SECONDS = 60.0  # workers of a killed run that were just being started need a moment to notice
+_PATIENCE_SECONDS = 1.0  # of those that come at the same moment
 _EXPIRES_SECONDS = 60.0
 _RENEWED_SECONDS = 15.0
-_LOCK_NAME = "lock.json"
+_LOCK = re.compile(r"lock-[0-9a-f]{32}\.json")
 
 
 @contextmanager
-def locked(out: str) -> Iterator[tuple[int, ...]]:
-    """Hold an output (folder or URL); give the file descriptors that workers must hold too.
+def locked(out: str, part: str = "") -> Iterator[Callable[[], None]]:
+    """Hold an output (folder or URL), or one part of it beside the holders of others.
+
+    Gives a function that raises InputError when the lock was lost meanwhile.
 
     Raises:
         InputError: another run holds it, or it is no folder.
     """
-    if storage.is_remote(out):
-        with _lock_object(storage.join(out, WORK_FOLDER, _LOCK_NAME), out):
-            yield ()
-        return
-    folder = storage.local_path(out)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError):
-        raise InputError(f"{out} is not a folder", remedy="give another place for the shards") from None
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        _take(handle, folder)
-        yield (handle,)
-    finally:
-        os.close(handle)
-
-
-def _take(handle: int, folder: Path) -> None:
-    began = time.monotonic()
-    while not _flock(handle):
-        waited = time.monotonic() - began
-        refused = waited > _ORPHANS_SECONDS or (waited > _PATIENCE_SECONDS and not _is_orphaned(handle))
-        if refused:
-            if _flock(handle):  # orphans that ended just now are no longer listed
-                return
-            raise InputError(f"another run is packing into {folder}", remedy="wait for it or give another folder")
-        time.sleep(0.05)
-
-
-def _flock(handle: int) -> bool:
-    """Try to take the lock."""
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def _is_orphaned(handle: int) -> bool:
-    """Tell whether the process that took the lock is gone, so that only its workers can hold it still."""
-    inode = f":{os.fstat(handle).st_ino}"
-    for line in Path("/proc/locks").read_text().splitlines():
-        fields = line.split()  # "1: FLOCK ADVISORY WRITE 4711 08:01:1234567 0 EOF"
-        if fields[1] == "FLOCK" and fields[5].endswith(inode):
-            return _stat(int(fields[4]))[:1] in ([], ["Z"])
-    return False
-
-
-@contextmanager
-def _lock_object(url: str, out: str) -> Iterator[None]:
-    owner = uuid.uuid4().hex
-    other = _read(url)
-    if other is not None and not _is_gone(other):
-        left = other["expires"] - time.time()
-        raise InputError(
-            f"another run is packing into {out}: process {other['pid']} on {other['host']}",
-            remedy=f"wait for it; if it crashed, its lock ends in {left:.0f} s",
-        )
-    _write(url, owner)
-    # Of two that found the place free at the same time, the one that wrote last holds it.
-    time.sleep(0.2)
-    if (seen := _read(url)) is not None and seen["owner"] != owner:
-        raise InputError(f"another run has begun to pack into {out}", remedy="wait for it or give another place")
-    over = threading.Event()
-    renewal = threading.Thread(target=_renew, args=(url, owner, over), daemon=True)
-    renewal.start()
-    try:
-        yield
-    finally:
-        over.set()
-        renewal.join()
-        if (seen := _read(url)) is not None and seen["owner"] == owner:
-            storage.remove(url)
-
-
-def _renew(url: str, owner: str, over: threading.Event) -> None:
-    while not over.wait(_RENEWED_SECONDS):
-        try:
-            _write(url, owner)
-        except InputError:  # a store that is away for a moment; the packing itself will tell if it stays away
-            continue
-
-
-def _write(url: str, owner: str) -> None:
-    content = {
-        "owner": owner,
+    own = storage.join(out, WORK_FOLDER, f"lock-{uuid.uuid4().hex}.json")
+    about = {
         "host": socket.gethostname(),
+        "machine": _machine(),
         "pid": os.getpid(),
         "started": _started(os.getpid()),
-        "expires": time.time() + _EXPIRES_SECONDS,
+        "part": part,
     }
-    storage.write_bytes(url, json.dumps(content).encode())
-
-
-def _read(url: str) -> dict[str, Any] | None:
     try:
-        content: dict[str, Any] = json.loads(storage.read_bytes(url))
-    except (FileNotFoundError, ValueError):
-        return None
-    return content
+        began = time.monotonic()
+        while (other := _alive_beside(own, about)) is not None:
+            storage.remove(own)
+            if time.monotonic() - began > _PATIENCE_SECONDS:
+                raise _refusal(out, *other)
+            time.sleep(random.uniform(0.05, 0.25))
+        over, lost = threading.Event(), threading.Event()
+        renewal = threading.Thread(target=_renew, args=(own, about, over, lost), daemon=True)
+        renewal.start()
+
+        def check() -> None:
+            if lost.is_set() or not storage.exists(own):
+                raise InputError(
+                    f"the lock of {out} was lost: this run gave no sign of life for {_EXPIRES_SECONDS:.0f} s",
+                    remedy="run again to go on, finished shards are kept",
+                )
+
+        try:
+            yield check
+        finally:
+            over.set()
+            renewal.join()
+    finally:
+        storage.remove(own)
+        if not storage.is_remote(out):
+            with suppress(OSError):
+                (storage.local_path(out) / WORK_FOLDER).rmdir()
 
 
-def _is_gone(other: dict[str, Any]) -> bool:
-    here = other["host"] == socket.gethostname()
-    return bool(other["expires"] < time.time()) or (here and _started(other["pid"]) != other["started"])
+def _alive_beside(own: str, about: dict[str, Any]) -> tuple[dict[str, Any], float] | None:
+    """Write a lock object; return another that is alive and in the way, with its age in seconds. Dead ones go."""
+    _write(own, about)
+    folder, _, name = own.rpartition("/")
+    now = storage.modified(own)
+    for found in storage.sizes(folder):
+        url = storage.join(folder, found)
+        if found == name or not _LOCK.fullmatch(found):
+            continue
+        try:
+            age = now - storage.modified(url)
+            other = _read(url)
+        except FileNotFoundError:
+            continue
+        if not _is_alive(other, age):
+            storage.remove(url)
+        elif not (about["part"] and other.get("part")) or about["part"] == other["part"]:
+            return other, age
+    return None
+
+
+def _is_alive(other: dict[str, Any], age: float) -> bool:
+    if other.get("machine") == _machine():
+        return bool(_started(other["pid"]) == other["started"])
+    return age < _EXPIRES_SECONDS
+
+
+def _refusal(out: str, other: dict[str, Any], age: float) -> InputError:
+    part = f" part {other['part']}" if other.get("part") else ""
+    holder = f"process {other.get('pid')} on {other.get('host')}"
+    if other.get("machine") == _machine():
+        remedy = "wait for it or give another place"
+    else:
+        remedy = f"wait for it; if it crashed, its lock ends in {max(0.0, _EXPIRES_SECONDS - age):.0f} s"
+    return InputError(f"another run is packing{part} into {out}: {holder}", remedy=remedy)
+
+
+def _renew(own: str, about: dict[str, Any], over: threading.Event, lost: threading.Event) -> None:
+    while not over.wait(_RENEWED_SECONDS):
+        # A store may be away for a moment; the packing itself will tell if it stays away.
+        with suppress(InputError, OSError):
+            if not storage.exists(own):
+                lost.set()
+                return
+            if storage.is_remote(own):
+                _write(own, about)
+            else:
+                os.utime(own)
+
+
+def _write(url: str, about: dict[str, Any]) -> None:
+    content = json.dumps(about).encode()
+    if storage.is_remote(url):
+        storage.write_bytes(url, content)
+        return
+    path = storage.local_path(url)
+    try:
+        with suppress(FileNotFoundError):  # who ends at this moment takes the empty folder away
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    except (FileExistsError, NotADirectoryError):
+        raise InputError(f"{path.parent.parent} is not a folder", remedy="give another place for the shards") from None
+
+
+def _read(url: str) -> dict[str, Any]:
+    try:
+        content = json.loads(storage.read_bytes(url))
+    except ValueError:
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _machine() -> str:
+    """Return what tells where process numbers mean the same: containers of one host have their own."""
+    told = [socket.gethostname()]
+    with suppress(OSError):
+        told.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
+        told.append(str(Path("/proc/self/ns/pid").readlink()))
+    return " ".join(told)
 
 
 def _started(pid: int) -> str:
-    """Return what tells a process from a later one of the same number, "" when there is none."""
-    return "".join(_stat(pid)[19:20])
-
-
-def _stat(pid: int) -> list[str]:
-    """Return what /proc tells of a process, from its state on; nothing when there is none."""
+    """Return what tells a process from a later one of the same number, "" when it has ended."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
-        return []
+        return ""
+    return "" if fields[0] in "ZX" else fields[19]

@@ -120,13 +120,11 @@ def pack_videos(
     started = time.monotonic()
     check_engine(engine, ray_address)
     out = _normal(out)
-    with locked(out) as held:
+    with locked(out) as check:
         run = PackRun(plan.dataset, plan.settings, out, opener)
         try:
-            with open_engine(
-                engine, workers=workers, limits=limits or Limits(), ray_address=ray_address, held=held
-            ) as opened:
-                manifest, results, complete = run.make(opened, step, overwrite=overwrite)
+            with open_engine(engine, workers=workers, limits=limits or Limits(), ray_address=ray_address) as opened:
+                manifest, results, complete = run.make(opened, step, check, overwrite=overwrite)
         except BaseException as error:
             run.give_up()
             if isinstance(error, OSError) and error.filename is None:

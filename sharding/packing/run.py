@@ -2,7 +2,7 @@
 
 import os
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 
 import numpy as np
@@ -130,8 +130,16 @@ class PackRun:
             for number, shard in shards.items()
         ]
 
-    def make(self, engine: Engine, step: Step, *, overwrite: bool) -> tuple[Manifest, list[ShardResult], bool]:
+    def make(
+        self, engine: Engine, step: Step, check: Callable[[], None], *, overwrite: bool
+    ) -> tuple[Manifest, list[ShardResult], bool]:
         """Finish the set; return its manifest, what became of each shard, and whether it was complete already.
+
+        Args:
+            engine: makes the shards.
+            step: called with the name of each video that is through.
+            check: raises InputError when the lock of the output was lost; called before the set is put together.
+            overwrite: whether a finished set may be replaced.
 
         Raises:
             InputError: a finished set is there that is another or damaged, and `overwrite` is not said; or no video
@@ -158,6 +166,7 @@ class PackRun:
         made = iter(engine.run(jobs, step))
         results = [result if result is not None else next(made) for result in found]
         whole = [result for result in results if result is not None]
+        check()
         return self._finish(whole), whole, False
 
     def give_up(self) -> None:

@@ -64,9 +64,7 @@ class _Watch:
     retried: int = 0
 
 
-def supervise(
-    jobs: Sequence[Job], slots: int, limits: Limits, step: Step, held: Sequence[int] = ()
-) -> list[ShardResult | None]:
+def supervise(jobs: Sequence[Job], slots: int, limits: Limits, step: Step) -> list[ShardResult | None]:
     """Do all jobs in at most `slots` processes at a time; return the results in their order.
 
     Args:
@@ -74,20 +72,18 @@ def supervise(
         slots: processes.
         limits: what one video may take.
         step: called with the name of each video that is through, and whether it was left out.
-        held: file descriptors (a lock) that the processes hold as long as they live.
 
     Raises:
         InputError: processes die over and over for a reason that lies in no video.
     """
-    return _Crew(jobs, limits, step, held).run(slots)
+    return _Crew(jobs, limits, step).run(slots)
 
 
 class _Crew:
-    def __init__(self, jobs: Sequence[Job], limits: Limits, step: Step, held: Sequence[int]) -> None:
+    def __init__(self, jobs: Sequence[Job], limits: Limits, step: Step) -> None:
         self.jobs = jobs
         self.limits = limits
         self.step = step
-        self.held = held
         self.results: dict[int, ShardResult | None] = {}
         self.watches: list[_Watch] = []
         # The largest first: then no process is left alone with one at the end.
@@ -105,7 +101,7 @@ class _Crew:
         return [self.results[position] for position in range(len(self.jobs))]
 
     def _hire(self) -> Worker:
-        return Worker(partial(_work, memory_bytes=self.limits.memory_bytes), self.held)
+        return Worker(partial(_work, memory_bytes=self.limits.memory_bytes))
 
     def _begin(self, worker: Worker) -> None:
         if not self.waiting:

@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import signal
@@ -5,6 +6,7 @@ import socket
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 import uuid
 from pathlib import Path
@@ -16,89 +18,165 @@ from pclkd.sharding.common import storage
 from pclkd.sharding.packing import lock
 from pclkd.sharding.packing.lock import locked
 
+# Whoever holds the lock on a file system that refuses flock; "elsewhere" is what another host tells of itself.
 HOLD = """
-    import subprocess, sys, time
-    from pclkd.sharding.packing.lock import locked
+    import fcntl, sys, time
+    from pclkd.sharding.packing import lock
 
-    with locked(sys.argv[1]) as held:
-        child = subprocess.Popen(["sleep", sys.argv[2]], pass_fds=held)
-        print(child.pid, flush=True)
+    def refuse(*_):
+        raise OSError(int(sys.argv[2]), "refused by the file system")
+
+    fcntl.flock = fcntl.lockf = fcntl.fcntl = refuse
+    machine = lock._machine()
+    lock._machine = lambda: machine + sys.argv[3]
+    lock._RENEWED_SECONDS = 0.2
+    with lock.locked(sys.argv[1], sys.argv[4]):
+        print("held", flush=True)
         time.sleep(60)
 """
 
 
-def holder(out: Path, child_seconds: float) -> subprocess.Popen[str]:
-    """A process that holds the lock, as does its child for some time."""
-    arguments = [sys.executable, "-c", textwrap.dedent(HOLD), str(out), str(child_seconds)]
+def holder(out: Path, refusal: int = 0, elsewhere: str = "", part: str = "") -> subprocess.Popen[str]:
+    """A process that holds the lock."""
+    arguments = [sys.executable, "-c", textwrap.dedent(HOLD), str(out), str(refusal), elsewhere, part]
     process = subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
-    assert int(process.stdout.readline()) > 0
+    assert process.stdout.readline() == "held\n"
     return process
 
 
-def test_a_second_run_is_refused_and_a_killed_one_leaves_no_lock(tmp_path: Path) -> None:
-    process = holder(tmp_path / "out", 0.01)
+def refused(out: Path | str, part: str = "") -> str:
+    with pytest.raises(InputError, match="another run is packing") as told, locked(str(out), part):
+        pass
+    return str(told.value)
+
+
+@pytest.mark.parametrize("refusal", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_a_second_run_is_refused_where_the_file_system_has_no_locks(tmp_path: Path, refusal: int) -> None:
+    process = holder(tmp_path / "out", refusal)
     try:
-        with pytest.raises(InputError, match="another run is packing into"), locked(str(tmp_path / "out")):
-            pass
+        assert f"process {process.pid} on {socket.gethostname()}" in refused(tmp_path / "out")
+        process.send_signal(signal.SIGSTOP)  # on its machine it lives as long as its process
+        refused(tmp_path / "out")
     finally:
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
-    with locked(str(tmp_path / "out")) as held:
-        assert len(held) == 1
-
-
-def test_the_lock_lasts_as_long_as_a_worker_of_a_killed_run(tmp_path: Path) -> None:
-    process = holder(tmp_path / "out", 4)
-    began = time.monotonic()
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    with locked(str(tmp_path / "out")):
-        assert time.monotonic() - began > 3
+        process.kill()
+        process.wait()
+    with locked(str(tmp_path / "out")):  # at once
+        assert len(list((tmp_path / "out" / ".pack").iterdir())) == 1
+    assert not (tmp_path / "out" / ".pack").exists()
     process.communicate()
+
+
+def test_a_run_on_another_host_is_seen_as_long_as_it_renews_its_lock(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(lock, "_EXPIRES_SECONDS", 3.0)
+    process = holder(tmp_path / "out", elsewhere="elsewhere")
+    try:
+        began = time.monotonic()
+        while time.monotonic() - began < 4:
+            assert "its lock ends in" in refused(tmp_path / "out")
+        process.send_signal(signal.SIGSTOP)
+        began = time.monotonic()
+        while list((tmp_path / "out" / ".pack").iterdir()):
+            try:
+                with locked(str(tmp_path / "out")):
+                    break
+            except InputError:
+                assert time.monotonic() - began < 30
+        assert time.monotonic() - began > 1
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_parts_are_held_beside_each_other_and_never_beside_the_whole(tmp_path: Path) -> None:
+    process = holder(tmp_path, part="2/3")
+    try:
+        assert "packing part 2/3 into" in refused(tmp_path, "2/3")
+        refused(tmp_path)
+        with locked(str(tmp_path), "1/3"), locked(str(tmp_path), "3/3"):
+            refused(tmp_path, "1/3")
+    finally:
+        process.kill()
+        process.communicate()
+    with locked(str(tmp_path)):
+        refused(tmp_path, "1/3")
+
+
+def test_of_many_at_the_same_moment_one_holds_it(tmp_path: Path) -> None:
+    everybody, inside = threading.Barrier(6), []
+
+    def take(number: int) -> None:
+        everybody.wait()
+        for _ in range(4):
+            try:
+                with locked(str(tmp_path)):
+                    inside.append(number)
+                    assert len(inside) == 1
+                    time.sleep(0.01)
+                    inside.remove(number)
+            except InputError:
+                continue
+            taken.append(number)
+
+    taken: list[int] = []
+    threads = [threading.Thread(target=take, args=(number,)) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert taken
+    assert inside == []
 
 
 def test_a_lock_object_names_its_owner_and_is_gone_afterwards() -> None:
     out = f"memory://{uuid.uuid4().hex}"
-    with locked(out) as held:
-        assert held == ()
-        about = json.loads(storage.read_bytes(f"{out}/.pack/lock.json"))
+    with locked(out) as check:
+        (name,) = storage.sizes(f"{out}/.pack")
+        about = json.loads(storage.read_bytes(f"{out}/.pack/{name}"))
         assert (about["pid"], about["host"]) == (os.getpid(), socket.gethostname())
-        with pytest.raises(InputError, match=f"process {os.getpid()} on .*its lock ends in"), locked(out):
-            pass
-    assert not storage.exists(f"{out}/.pack/lock.json")
+        assert f"process {os.getpid()} on" in refused(out)
+        check()
+    assert storage.sizes(f"{out}/.pack") == {}
 
 
 @pytest.mark.parametrize(
-    ("change", "free"),
+    ("change", "age", "free"),
     [
-        ({}, False),
-        ({"expires": 1.0}, True),
-        ({"pid": 2**22 - 3}, True),
-        ({"started": "another process of this number"}, True),
-        ({"pid": 2**22 - 3, "host": "elsewhere"}, False),
-        ({"expires": 1.0, "host": "elsewhere"}, True),
+        ({}, 0, False),
+        ({}, 100, False),
+        ({"pid": 2**22 - 3}, 0, True),
+        ({"started": "another process of this number"}, 0, True),
+        ({"pid": 2**22 - 3, "machine": "elsewhere"}, 10, False),
+        ({"machine": "elsewhere"}, 100, True),
     ],
 )
-def test_a_lock_object_left_by_a_crash_is_taken_over(change: dict[str, object], free: bool) -> None:
-    out = f"memory://{uuid.uuid4().hex}"
-    with locked(out):
-        about = json.loads(storage.read_bytes(f"{out}/.pack/lock.json"))
-    storage.write_bytes(f"{out}/.pack/lock.json", json.dumps(about | change).encode())
+def test_a_lock_left_by_a_crash_is_taken_over(tmp_path: Path, change: dict[str, str], age: float, free: bool) -> None:
+    with locked(str(tmp_path)):
+        (path,) = (tmp_path / ".pack").iterdir()
+        about = json.loads(path.read_bytes())
+    path.parent.mkdir()
+    path.write_text(json.dumps(about | change))
+    os.utime(path, (time.time() - age,) * 2)
     if free:
-        with locked(out):
-            pass
+        with locked(str(tmp_path)):
+            assert not path.exists()
     else:
-        with pytest.raises(InputError, match="another run is packing"), locked(out):
-            pass
+        refused(tmp_path)
+        assert path.exists()
 
 
-def test_a_lock_object_is_renewed(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("place", ["memory", "disk"])
+def test_a_lock_is_renewed_and_its_loss_is_told(place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lock, "_RENEWED_SECONDS", 0.05)
-    out = f"memory://{uuid.uuid4().hex}"
-    with locked(out):
-        first = json.loads(storage.read_bytes(f"{out}/.pack/lock.json"))["expires"]
+    out = str(tmp_path) if place == "disk" else f"memory://{uuid.uuid4().hex}"
+    with locked(out) as check:
+        (name,) = storage.sizes(f"{out}/.pack")
+        first = storage.modified(f"{out}/.pack/{name}")
         deadline = time.monotonic() + 20
-        while json.loads(storage.read_bytes(f"{out}/.pack/lock.json"))["expires"] == first:
+        while storage.modified(f"{out}/.pack/{name}") == first:
             assert time.monotonic() < deadline
             time.sleep(0.02)
+        check()
+        storage.remove(f"{out}/.pack/{name}")
+        with pytest.raises(InputError, match=r"the lock of .* was lost"):
+            check()
