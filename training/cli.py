@@ -145,7 +145,7 @@ def _run_options(command: Callable[..., None]) -> Callable[..., None]:
 @_run_options
 def pretrain(**options: Any) -> None:
     """Train a network with PCL: pretext classification and contrast, no labels, no teacher."""
-    _train(teachers=(), **options)
+    _train(teachers={}, **options)
 
 
 @main.command()
@@ -156,17 +156,24 @@ def pretrain(**options: Any) -> None:
     type=click.Path(path_type=Path),
     help="Run folder, checkpoint, or weights from outside; again for more teachers.  [required]",
 )
+@click.option(
+    "--teacher-key",
+    "teacher_keys",
+    multiple=True,
+    metavar="PREFIX",
+    help="Which network of several in a file from outside, such as encoder_q; one for all teachers, or one for each.",
+)
 @_run_options
-def distill(teachers: tuple[Path, ...], **options: Any) -> None:
+def distill(teachers: tuple[Path, ...], teacher_keys: tuple[str, ...], **options: Any) -> None:
     """Train a student with PCL and a frozen teacher's softened outputs, whatever the two architectures."""
     if not teachers and not options["print_config"]:
         raise click.UsageError("Missing option '--teacher'.")
-    _train(teachers=teachers, **options)
+    _train(teachers={"teachers": teachers, "teacher_keys": teacher_keys}, **options)
 
 
 def _train(
     *,
-    teachers: tuple[Path, ...],
+    teachers: dict[str, Any],
     data: Path | None,
     out: Path | None,
     backbone: str | None,
@@ -193,9 +200,7 @@ def _train(
     from pclkd.training.loop.preemption import EXIT_PREEMPTED, PreemptedError
     from pclkd.training.loop.trainer import train
 
-    plan = plan_run(
-        out, data, settings, teachers=teachers, resume=resume, max_steps=max_steps, world=World.from_environment()
-    )
+    plan = plan_run(out, data, settings, **teachers, resume=resume, max_steps=max_steps, world=World.from_environment())
     try:
         train(plan)
     except PreemptedError as stopped:

@@ -20,12 +20,13 @@ CARD_FORMAT = 1
 """Of the card."""
 
 
-def load_backbone(path: Path | str) -> Backbone:
+def load_backbone(path: Path | str, key: str = "") -> Backbone:
     """A trained backbone, ready to use: [N, 3, T, H, W] normalised clips -> [N, feature_dim] features, eval mode.
 
     Args:
         path: a run folder of train-kd or its checkpoint, a folder that train-kd export wrote, or a file of weights of
-            the published PCL code or of torchvision.
+            the published PCL code or of torchvision, whatever wraps them.
+        key: which network of several in such a file: the prefix of its keys.
 
     Raises:
         InputError: nothing there that can be read, or weights that do not fit the network that they name.
@@ -36,7 +37,7 @@ def load_backbone(path: Path | str) -> Backbone:
     try:
         return load_model(load_checkpoint(path), path).base_network.eval()
     except ForeignCheckpointError:
-        return read_outside_model(path).model.base_network.eval()
+        return read_outside_model(path, key).model.base_network.eval()
 
 
 def _load_exported(folder: Path) -> Backbone:

@@ -100,6 +100,7 @@ def plan_run(
     settings: RunSettings,
     *,
     teachers: Sequence[Path] = (),
+    teacher_keys: Sequence[str] = (),
     resume: bool = False,
     max_steps: int | None = None,
     world: World | None = None,
@@ -111,6 +112,7 @@ def plan_run(
         data: the shard set.
         settings: of the run. A resumed run must be given the settings it was started with.
         teachers: run folders or checkpoints of the teachers.
+        teacher_keys: which network of several in a file from outside: one for each teacher, or one for all.
         resume: go on from the folder's checkpoint where there is one.
         max_steps: stop after so many steps in all.
         world: the processes.
@@ -119,6 +121,12 @@ def plan_run(
         InputError: anything that does not fit, with the remedy.
     """
     world = world or World()
+    keys = [*teacher_keys] if len(teacher_keys) == len(teachers) else [*(teacher_keys or [""])] * len(teachers)
+    if len(keys) != len(teachers):
+        raise InputError(
+            f"{len(teacher_keys)} teacher keys for {len(teachers)} teachers",
+            remedy="say --teacher-key once for all of them, or once for each, in their order",
+        )
     index = ShardIndex.open(data)
     samples = settings.train_samples(index)
     index.split_samples(settings.split, "test" if settings.evaluation.every else "train")
@@ -139,7 +147,10 @@ def plan_run(
         index=index,
         samples=samples,
         settings=settings,
-        teachers=tuple(load_teacher(teacher, index, len(samples), settings) for teacher in teachers),
+        teachers=tuple(
+            load_teacher(teacher, index, len(samples), settings, key)
+            for teacher, key in zip(teachers, keys, strict=True)
+        ),
         resumed=resumed,
         world=world,
         max_steps=max_steps,

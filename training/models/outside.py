@@ -1,10 +1,14 @@
-"""Weights that were trained elsewhere: the published PCL code's checkpoints and torchvision's own.
+"""Weights that were trained elsewhere: the published PCL code's checkpoints, torchvision's, and whoever wraps these.
 
-What a file holds is told by its keys: `base_network.*`, `fc.*` and `projector.mlp.*` (published code; a `module.`
-before them is what DistributedDataParallel adds), a backbone's keys alone, or torchvision's.
+What a file holds is told by its keys. Those of a known backbone are looked for behind any prefix, of the keys or of
+the mappings around them: `state_dict`, `module.`, `_orig_mod.`, `encoder_q.`, `backbone.`, `student.`, `model_ema.`.
+The published code's prefix is `base_network.`; beside it stand its heads, `fc.*` and `projector.mlp.*`.
 """
 
-from collections.abc import Mapping
+import pickle
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,19 +17,22 @@ import torch
 
 from pclkd.pipeline.pretext.base import TUPLE_VIEWS
 from pclkd.sharding.common.errors import InputError
+from pclkd.sharding.datasets.names import printable
 from pclkd.training.models.base import Backbone
 from pclkd.training.models.pcl_model import PclModel
 from pclkd.training.models.registry import BACKBONE_NAMES, build_backbone
-from pclkd.training.models.torchvision import TORCHVISION_NAMES, TorchvisionBackbone
+from pclkd.training.models.torchvision import TorchvisionBackbone
 
-__all__ = ["OutsideModel", "read_outside_model"]
+__all__ = ["OutsideModel", "read_outside_model", "why_unreadable"]
 
 State = dict[str, torch.Tensor]
 
-_WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "network")
-_PREFIXES = ("module.", "_orig_mod.")
 _TRUNK = "base_network."
 _HEADS = ("fc.", "projector.")
+# What stands on top of others' backbones; nothing here uses it.
+_OTHER_HEADS = re.compile(
+    r"(fc|mlp|linear|queue|(\w+_)?(classifier|head|heads|projector|projection|predictor|prediction))(\d*|_\w+)(\.|$)"
+)
 _NAMED_AT_MOST = 6
 
 
@@ -46,83 +53,157 @@ class OutsideModel:
     has_projector: bool
 
 
-def read_outside_model(path: Path) -> OutsideModel:
-    """Read a state dict and build the network that it belongs to. Only tensors and plain values are unpickled.
+def read_outside_model(path: Path, key: str = "") -> OutsideModel:
+    """Read weights and build the network that they belong to. Only tensors and plain values are unpickled.
+
+    Args:
+        path: the file.
+        key: which network of several in the file: the prefix of its keys, or a part of that.
 
     Raises:
-        InputError: not a file of weights, or weights of no known network; the keys that are missing and unexpected in
-            the nearest one are listed.
+        InputError: not a file of weights, weights of no known network (the keys that are missing and unexpected in the
+            nearest one are listed), of several, or weights that are not finite.
     """
     state = _read_state(path)
-    name, trunk = _recognise(path, {key.removeprefix(_TRUNK): value for key, value in state.items()})
-    heads = {key: value for key, value in state.items() if key.startswith(_HEADS)}
-    return _with_heads(path, name, trunk, {} if name in TORCHVISION_NAMES else heads)
+    name, prefix = _choose(path, state, key)
+    trunk = _below(state, prefix)
+    heads = {}
+    if prefix.endswith(_TRUNK):
+        heads = {name: value for name, value in _below(state, prefix.removesuffix(_TRUNK)).items() if _is_head(name)}
+    _refuse_not_finite(path, {**trunk, **heads})
+    return _with_heads(path, name, _filled(name, trunk), heads)
 
 
 def _read_state(path: Path) -> State:
+    """All tensors of a file by the names of the mappings that they are in, joined by dots."""
     if not path.is_file():
         raise InputError(f"no file of weights at {path}", remedy="give a checkpoint file")
     try:
         content: Any = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch's reader raises whatever a damaged file leads it to
-        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise InputError(
-            f"{path} cannot be read as weights ({reason})",
+            f"{path} cannot be read as weights ({why_unreadable(error)})",
             remedy="give a state dict written by torch.save; other pickles are refused because they can run code",
         ) from None
-    while isinstance(content, Mapping) and (inner := next((key for key in _WRAPPERS if key in content), None)):
-        content = content[inner]
-    if not isinstance(content, Mapping) or not content or not all(map(torch.is_tensor, content.values())):
-        raise InputError(
-            f"{path} holds no state dict", remedy=f"save tensors by name, alone or under one of {', '.join(_WRAPPERS)}"
-        )
-    state = {str(key): value for key, value in content.items()}
-    while prefix := next((p for p in _PREFIXES if all(key.startswith(p) for key in state)), None):
-        state = {key.removeprefix(prefix): value for key, value in state.items()}
+    state = {name: value for name, value in _tensors(content, "") if value.ndim}
+    if not state:
+        raise InputError(f"{path} holds no state dict", remedy="save tensors by name, alone or in mappings")
     return state
 
 
-def _recognise(path: Path, state: State) -> tuple[str, Backbone]:
-    """The backbone whose keys and shapes these are, with the weights in it."""
-    trunk = {key: value for key, value in state.items() if not key.startswith(_HEADS)}
-    complaints: list[tuple[int, str, str]] = []
+def why_unreadable(error: Exception) -> str:
+    """What is wrong with a file that torch refuses, in one line, without its advice to load it all the same."""
+    text = str(error)
+    if found := re.search(r"Unsupported (?:global: GLOBAL|class) ([\w.]+)", text):
+        return f"it holds {found[1]}, not tensors and plain values alone"
+    if isinstance(error, pickle.UnpicklingError):
+        return "it is no file of tensors and plain values that torch.save wrote"
+    return printable((text or type(error).__name__).splitlines()[0])
+
+
+def _tensors(content: Any, prefix: str) -> Iterator[tuple[str, torch.Tensor]]:
+    if isinstance(content, Mapping):
+        for name, value in content.items():
+            yield from _tensors(value, f"{prefix}.{name}" if prefix else str(name))
+    elif torch.is_tensor(content) and prefix:
+        yield prefix, content
+
+
+def _below(state: State, prefix: str) -> State:
+    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+
+
+def _is_head(name: str) -> bool:
+    return name.startswith(_HEADS)
+
+
+def _choose(path: Path, state: State, key: str) -> tuple[str, str]:
+    """The backbone whose keys and shapes these are, and the prefix of its keys."""
+    fitting: list[tuple[str, str]] = []
+    complaints: list[tuple[int, int, str, str]] = []
     for name in BACKBONE_NAMES:
         with torch.device("meta"):
-            backbone = build_backbone(name)
-        wanted = _shapes(backbone)
-        found = {key: tuple(value.shape) for key, value in trunk.items() if not key.startswith("classifier.")}
-        # Older files lack the counters of batch norms, which nothing here uses.
-        missing = [key for key in wanted if key not in found and not key.endswith("num_batches_tracked")]
-        unexpected = [key for key in found if key not in wanted]
-        shapes = [
-            f"{key} {found[key]} for {wanted[key]}" for key in found if key in wanted and found[key] != wanted[key]
-        ]
-        if not (missing or unexpected or shapes):
-            return name, _filled(name, trunk)
-        wrong = len(missing) + len(unexpected) + len(shapes)
-        told = (("missing", missing), ("unexpected", unexpected), ("of another shape", shapes))
-        complaints.append((wrong, name, "; ".join(f"{what}: {_some(keys)}" for what, keys in told if keys)))
-    _, nearest, differences = min(complaints)
+            wanted = _shapes(build_backbone(name))
+        for prefix, _ in _prefixes(state, wanted).most_common(8):
+            matching, wrong, told = _compare(_below(state, prefix), wanted)
+            if not wrong:
+                fitting.append((name, prefix))
+            else:
+                under = f" (under {printable(prefix)[:-1]})" if prefix else ""
+                complaints.append((-matching, wrong, name, f"{name}{under}: {told}"))
+    chosen = [(name, prefix) for name, prefix in fitting if not key or f".{key.strip('.')}." in f".{prefix}"]
+    if len(chosen) == 1:
+        return chosen[0]
+    if fitting:
+        names = ", ".join(printable(prefix).rstrip(".") or "no prefix" for _, prefix in fitting)
+        what = f"holds no network under {key}; there are" if not chosen else f"holds {len(chosen)} networks"
+        raise InputError(
+            f"{path} {what}: {names}", remedy=f"say which with --teacher-key, such as {fitting[0][1].rstrip('.')}"
+        )
+    if not complaints:
+        raise InputError(
+            f"{path} fits no known network: it has keys such as {_some(list(state))}",
+            remedy=f"give weights of {', '.join(BACKBONE_NAMES)} at full width",
+        )
     raise InputError(
-        f"{path} fits no known network; nearest is {nearest}: {differences}",
+        f"{path} fits no known network; nearest is {min(complaints)[3]}",
         remedy=f"give weights of {', '.join(BACKBONE_NAMES)} at full width",
     )
 
 
+def _prefixes(state: State, wanted: Mapping[str, tuple[int, ...]]) -> "Counter[str]":
+    """What stands before a backbone's keys, with how many of them and of what they hold fit."""
+    found: Counter[str] = Counter()
+    for name, value in state.items():
+        cuts = [0, *(place.end() for place in re.finditer(r"\.", name))]
+        for cut in cuts:
+            if wanted.get(name[cut:]) == tuple(value.shape):
+                found[name[:cut]] += 1
+    return found
+
+
+def _compare(trunk: State, wanted: Mapping[str, tuple[int, ...]]) -> tuple[int, int, str]:
+    """How many keys fit, how many do not, and which those are."""
+    found = {key: tuple(value.shape) for key, value in trunk.items() if not _OTHER_HEADS.match(key)}
+    # Older files lack the counters of batch norms, which nothing here uses.
+    missing = [key for key in wanted if key not in found and not key.endswith("num_batches_tracked")]
+    unexpected = [key for key in found if key not in wanted]
+    shapes = [
+        f"{printable(key)} {found[key]} for {wanted[key]}"
+        for key in found
+        if key in wanted and found[key] != wanted[key]
+    ]
+    told = (("missing", missing), ("unexpected", unexpected), ("of another shape", shapes))
+    wrong = len(missing) + len(unexpected) + len(shapes)
+    fits = len(found) - len(unexpected) - len(shapes)
+    return fits, wrong, "; ".join(f"{what}: {_some(keys)}" for what, keys in told if keys)
+
+
 def _shapes(backbone: Backbone) -> dict[str, tuple[int, ...]]:
-    """Keys as the file would have them, torchvision's in torchvision's words."""
-    shapes = {key: tuple(value.shape) for key, value in backbone.state_dict().items()}
+    """Keys as the file would have them, torchvision's in torchvision's words; counters, which are scalars, left out."""
+    shapes = {key: tuple(value.shape) for key, value in backbone.state_dict().items() if value.ndim}
     if isinstance(backbone, TorchvisionBackbone):
         return {backbone.torchvision_key(key): shape for key, shape in shapes.items()}
     return shapes
 
 
+def _refuse_not_finite(path: Path, state: State) -> None:
+    for name, value in state.items():
+        if value.is_floating_point() and (wrong := int((~torch.isfinite(value)).sum())):
+            raise InputError(
+                f"{path}: {wrong} of the {value.numel()} numbers of {printable(name)} are NaN or infinite",
+                remedy="give a checkpoint from before the training diverged",
+            )
+
+
 def _filled(name: str, trunk: State) -> Backbone:
     backbone = build_backbone(name)
+    fresh = backbone.state_dict()
     if isinstance(backbone, TorchvisionBackbone):
-        backbone.load_torchvision(trunk)
+        theirs = {backbone.torchvision_key(key): value for key, value in fresh.items()}
+        backbone.load_torchvision({key: trunk.get(key, value) for key, value in theirs.items()})
     else:
-        backbone.load_state_dict({**{k: v for k, v in backbone.state_dict().items() if k not in trunk}, **trunk})
+        backbone.load_state_dict({key: trunk.get(key, value) for key, value in fresh.items()})
     return backbone
 
 
@@ -156,4 +237,4 @@ def _with_heads(path: Path, name: str, trunk: Backbone, heads: State) -> Outside
 
 def _some(keys: list[str]) -> str:
     more = f" and {len(keys) - _NAMED_AT_MOST} more" if len(keys) > _NAMED_AT_MOST else ""
-    return (", ".join(keys[:_NAMED_AT_MOST]) or "none") + more
+    return (", ".join(map(printable, keys[:_NAMED_AT_MOST])) or "none") + more

@@ -13,6 +13,7 @@ import torch
 from pclkd.sharding.common.errors import InputError
 from pclkd.sharding.common.files import write_bytes
 from pclkd.training.compute.average import weights_of
+from pclkd.training.models.outside import why_unreadable
 from pclkd.training.models.pcl_model import PclModel
 from pclkd.training.models.registry import build_backbone
 from pclkd.training.settings import RunSettings
@@ -142,9 +143,9 @@ def load_checkpoint(path: Path | str) -> Checkpoint:
 
 
 def _unreadable(file: Path, error: Exception) -> InputError:
-    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
     return InputError(
-        f"{file} cannot be read as a checkpoint ({reason})", remedy="train again, or take another copy of the file"
+        f"{file} cannot be read as a checkpoint ({why_unreadable(error)})",
+        remedy="train again, or take another copy of the file",
     )
 
 

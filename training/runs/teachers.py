@@ -30,11 +30,12 @@ class Teacher:
     banks: dict[str, torch.Tensor] | None
 
 
-def load_teacher(path: Path, index: ShardIndex, rows: int, settings: RunSettings) -> Teacher:
+def load_teacher(path: Path, index: ShardIndex, rows: int, settings: RunSettings, key: str = "") -> Teacher:
     """A teacher for a student with these settings.
 
     Its memory banks are taken along only where they speak of the same videos. Weights from outside (the published PCL
-    code's, torchvision's) bring none, and are taken to have learned from clips of the student's modality.
+    code's, torchvision's) bring none, and are taken to have learned from clips of the student's modality; `key` tells
+    which network of several in such a file.
 
     Raises:
         InputError: it saw other inputs than the student will, its banks belong to other videos, or it lacks a head
@@ -43,7 +44,7 @@ def load_teacher(path: Path, index: ShardIndex, rows: int, settings: RunSettings
     try:
         checkpoint = load_checkpoint(path)
     except ForeignCheckpointError:
-        return _teacher_from_outside(path, settings)
+        return _teacher_from_outside(path, settings, key)
     theirs, ours = checkpoint.settings, settings
     if theirs.loader.modality != ours.loader.modality:
         raise InputError(
@@ -72,8 +73,8 @@ def load_teacher(path: Path, index: ShardIndex, rows: int, settings: RunSettings
     return Teacher(path=path, model=load_model(checkpoint, path), banks=banks)
 
 
-def _teacher_from_outside(path: Path, settings: RunSettings) -> Teacher:
-    outside = read_outside_model(path)
+def _teacher_from_outside(path: Path, settings: RunSettings, key: str) -> Teacher:
+    outside = read_outside_model(path, key)
     for head, there, term in (
         ("pretext classifier", outside.has_pretext, "pretext"),
         ("projector", outside.has_projector, "contrast"),

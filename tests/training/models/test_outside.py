@@ -91,7 +91,9 @@ def test_what_fits_nothing_is_told_key_by_key(tmp_path: Path) -> None:
     state = random_state(shapes)
     del state["base_network.bn1.weight"]
     state["base_network.extra"] = torch.zeros(1)
-    with pytest.raises(InputError, match=r"nearest is r3d: missing: bn1\.weight; unexpected: extra"):
+    with pytest.raises(
+        InputError, match=r"nearest is r3d \(under base_network\): missing: bn1\.weight; unexpected: extra"
+    ):
         read_outside_model(saved(tmp_path, state))
     state = random_state(shapes)
     state["base_network.bn1.weight"] = torch.zeros(65)
@@ -125,3 +127,92 @@ def test_no_file_and_a_text_file_are_told(tmp_path: Path) -> None:
     (tmp_path / "text.pth").write_text("weights")
     with pytest.raises(InputError, match="cannot be read as weights"):
         read_outside_model(tmp_path / "text.pth")
+
+
+def r3d_state(seed: int = 0) -> State:
+    with torch.device("meta"):
+        shapes = {key: list(value.shape) for key, value in build_backbone("r3d").state_dict().items()}
+    return random_state(shapes, seed)
+
+
+def below(prefix: str, state: State) -> State:
+    return {prefix + key: value for key, value in state.items()}
+
+
+@pytest.mark.parametrize(
+    "prefix",
+    ["encoder_q.", "module.encoder_q.", "backbone.", "encoder.", "module._orig_mod.", "student.module.backbone.", "x."],
+)
+def test_a_backbone_is_found_behind_any_prefix(prefix: str, tmp_path: Path) -> None:
+    state = r3d_state()
+    beside = {f"{prefix}fc.weight": torch.zeros(128, 512), "queue": torch.zeros(128, 4), "queue_ptr": torch.zeros(1)}
+    content = {"model_state": {**below(prefix, state), **beside, "temperature": 0.07}, "epoch": 3, "optimizer": {}}
+    found = read_outside_model(saved(tmp_path, content))
+    assert (found.backbone, found.has_pretext, found.has_projector) == ("r3d", False, False)
+    assert torch.equal(
+        found.model.base_network.state_dict()["conv1.temporal_spatial_conv.weight"],
+        state["conv1.temporal_spatial_conv.weight"],
+    )
+
+
+@pytest.mark.parametrize(
+    ("first", "second"), [("encoder_q.", "encoder_k."), ("student.", "teacher.module."), ("model.", "model_ema.")]
+)
+def test_of_several_networks_the_key_says_which(first: str, second: str, tmp_path: Path) -> None:
+    one, other = r3d_state(1), r3d_state(2)
+    nested = {first[:-1]: one, second[:-1]: other}  # mappings in each other and dots in keys are the same
+    path = saved(tmp_path, {**below(first, one), **below(second, other)} if "encoder" in first else nested)
+    with pytest.raises(
+        InputError, match=rf"holds 2 networks: {first[:-1]}, {second[:-1]}.*--teacher-key, such as {first[:-1]}$"
+    ):
+        read_outside_model(path)
+    with pytest.raises(InputError, match="holds no network under encoder"):
+        read_outside_model(path, "encoder")
+    for key, state in ((first[:-1], one), (second.split(".", maxsplit=1)[0], other)):
+        weights = read_outside_model(path, key).model.base_network.state_dict()
+        name = "conv1.temporal_spatial_conv.weight"
+        assert torch.equal(weights[name], state[name])
+
+
+def test_heads_are_those_beside_the_trunk(tmp_path: Path) -> None:
+    with torch.device("meta"):
+        shapes = {key: list(value.shape) for key, value in PclModel(build_backbone("r3d")).state_dict().items()}
+    state = random_state(shapes)
+    content = {**below("student.", state), "fc.weight": torch.zeros(101, 512), "loss_scale": torch.tensor(2.0)}
+    found = read_outside_model(saved(tmp_path, content))
+    assert (found.has_pretext, found.has_projector) == (True, True)
+    assert torch.equal(found.model.state_dict()["fc.weight"], state["fc.weight"])
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_refused(value: float, tmp_path: Path) -> None:
+    state = r3d_state()
+    state["bn1.bias"][3] = value
+    with pytest.raises(InputError, match=r"1 of the 64 numbers of bn1\.bias are NaN or infinite"):
+        read_outside_model(saved(tmp_path, state))
+
+
+def test_the_nearest_network_is_the_one_with_most_matching_shapes(tmp_path: Path) -> None:
+    with torch.device("meta"):
+        shapes = {key: list(value.shape) for key, value in build_backbone("r2plus1d18").state_dict().items()}
+    # Most of it, so that by keys that are missing the small networks are nearer.
+    state = dict(list(random_state(shapes).items())[: len(shapes) // 2])
+    with pytest.raises(InputError, match=r"nearest is r2plus1d18 \(under net\): missing: "):
+        read_outside_model(saved(tmp_path, below("net.", state)))
+    with pytest.raises(InputError, match=r"it has keys such as a\.b"):
+        read_outside_model(saved(tmp_path, {"a.b": torch.zeros(3)}))
+
+
+def test_messages_have_no_escape_codes_and_no_advice_to_run_code(tmp_path: Path) -> None:
+    (tmp_path / "text.pth").write_text("weights")
+    paths = [tmp_path / "text.pth"]
+    for number, content in enumerate((_Evil(), torch.nn.Linear(2, 2), {"a": Path("x")}, {"\x1b[31m": torch.zeros(3)})):
+        paths.append(tmp_path / f"{number}.pth")
+        torch.save(content, paths[-1])
+    for path in paths:
+        for read in (read_outside_model, load_backbone):
+            with pytest.raises(InputError) as told:
+                read(path)
+            assert str(told.value).isprintable()
+            assert "weights_only" not in str(told.value)
+            assert "trust" not in str(told.value)

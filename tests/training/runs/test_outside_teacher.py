@@ -33,8 +33,15 @@ def distill(data: Path, out: Path, teacher: Path, *more: str) -> Result:
 def test_a_published_checkpoint_teaches_with_all_terms(synthetic_shards: Path, tmp_path: Path) -> None:
     torch.manual_seed(0)
     state = PclModel(build_backbone("r3d")).state_dict()
-    torch.save({"state_dict": {f"module.{key}": value for key, value in state.items()}}, tmp_path / "published.pt")
-    done = distill(synthetic_shards, tmp_path / "run", tmp_path / "published.pt")
+    both = {f"module.{name}.{key}": value for name in ("encoder_q", "encoder_k") for key, value in state.items()}
+    torch.save({"state_dict": both}, tmp_path / "published.pt")
+    unsaid = distill(synthetic_shards, tmp_path / "run", tmp_path / "published.pt")
+    assert unsaid.exit_code == 2
+    assert "--teacher-key, such as state_dict.module.encoder_q" in unsaid.output
+    twice = ["--teacher-key=a"] * 2
+    assert "2 teacher keys for 1 teachers" in distill(synthetic_shards, tmp_path / "run", tmp_path, *twice).output
+    key = "--teacher-key=encoder_k"
+    done = distill(synthetic_shards, tmp_path / "run", tmp_path / "published.pt", key)
     assert done.exit_code == 0, done.output
     (step,) = [
         record
