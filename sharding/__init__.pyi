@@ -4,6 +4,10 @@ from .datasets.dataset import Video as Video
 from .datasets.layout import Layout as Layout
 from .datasets.layout import register_layout as register_layout
 from .datasets.reading import read_dataset as read_dataset
+from .packing.deal import PackPart as PackPart
+from .packing.finish import finish_set as finish_set
+from .packing.merge import merge_sets as merge_sets
+from .packing.pack import pack_part as pack_part
 from .packing.pack import pack_videos as pack_videos
 from .packing.pack import plan_packing as plan_packing
 from .shards.index import ShardIndex as ShardIndex

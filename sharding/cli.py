@@ -12,11 +12,12 @@ import click
 
 from pclkd.sharding.common.console import CleanGroup
 from pclkd.sharding.common.user_modules import import_user_module
-from pclkd.sharding.options import FOLDER, SIZE, dataset_options, engine_options, frame_options
+from pclkd.sharding.options import FOLDER, PART, SIZE, dataset_options, engine_options, frame_options
 
 if TYPE_CHECKING:
     from pclkd.sharding.inspection.quality import QualityTable
-    from pclkd.sharding.packing.pack import PackPlan, PackReport
+    from pclkd.sharding.packing.deal import PackPart
+    from pclkd.sharding.packing.pack import PackReport, PartReport
     from pclkd.sharding.shards.index import ShardIndex
 
 __all__ = ["main"]
@@ -47,7 +48,8 @@ _QUARANTINED = 3
 @frame_options
 @engine_options
 @click.option("--strict", is_flag=True, help="Refuse videos that are missing or that no list names.")
-@click.option("--overwrite", is_flag=True, help="Replace a finished set in OUT; what would not change is kept.")
+@click.option("--overwrite", is_flag=True, help="Replace a finished set in OUT; only what is new is decoded.")
+@click.option("--part", type=PART, help="Make the I-th of N parts; when all are there: shard-ucf101 finish OUT.")
 @click.option("--json", "as_json", is_flag=True, help="Summary as JSON.")
 @click.pass_context
 def pack(
@@ -56,6 +58,7 @@ def pack(
     out: str,
     strict: bool,
     overwrite: bool,
+    part: "PackPart | None",
     as_json: bool,
     source: dict[str, Any],
     frames: dict[str, Any],
@@ -69,40 +72,100 @@ def pack(
     run had to stop; OUT holds no finished set, or the one that it held.
     """
     from pclkd.sharding.common.console import show_progress
-    from pclkd.sharding.inspection.text import print_summary, summarise
-    from pclkd.sharding.packing.pack import pack_videos, plan_packing
+    from pclkd.sharding.packing.deal import deal_videos
+    from pclkd.sharding.packing.pack import pack_part, pack_videos, plan_packing
 
     plan = plan_packing(videos, **source, **frames, strict=strict)
     if not as_json:
         for note in plan.dataset.notes:
             click.echo(f"note: {note}")
-    with show_progress("packing", len(plan.dataset.videos), "videos") as step:
-        report = pack_videos(plan, out, **work, overwrite=overwrite, step=step)
+    if part is None:
+        with show_progress("packing", len(plan.dataset.videos), "videos") as step:
+            report = pack_videos(plan, out, **work, overwrite=overwrite, step=step)
+        _tell_set(ctx, report, out, as_json, {"notes": plan.dataset.notes})
+        return
+    if overwrite:
+        raise click.UsageError("--part makes a new set; --overwrite is for one run that makes all of it.")
+    shards = part.share(list(deal_videos(plan.dataset.videos, plan.settings.videos_per_shard).values()))
+    with show_progress(f"packing part {part}", sum(map(len, shards)), "videos") as step:
+        made = pack_part(plan, out, part, **work, step=step)
     if as_json:
-        click.echo(json.dumps({**summarise(report.manifest), **_run_figures(plan, report)}, indent=1))
+        left_out = [dataclasses.asdict(video) for video in made.quarantined]
+        click.echo(json.dumps({"part": str(part), "quarantined": left_out, **_run_figures(made)}, indent=1))
+        return
+    for video in made.quarantined:
+        click.echo(f"quarantined: {video.video} {video.reason}")
+    click.echo(f"part {part}: {made.videos} videos packed in {made.seconds:.1f} s into {out}{_kept(made)}")
+    click.echo(f"when all {part.of} parts are there: shard-ucf101 finish {out}")
+
+
+def _tell_set(
+    ctx: click.Context, report: "PackReport", out: str, as_json: bool, more: dict[str, Any] | None = None
+) -> None:
+    from pclkd.sharding.inspection.text import print_summary, summarise
+
+    if as_json:
+        told = {**summarise(report.manifest), **(more or {}), "complete_already": report.complete}
+        click.echo(json.dumps({**told, **_run_figures(report)}, indent=1))
     else:
         print_summary(report.manifest)
-        click.echo(_told(report, out))
+        if report.complete:
+            click.echo(f"already complete, checked in {report.seconds:.1f} s: {out}")
+        else:
+            click.echo(f"packed in {report.seconds:.1f} s into {out}{_kept(report)}")
     if report.manifest.quarantined:
         ctx.exit(_QUARANTINED)
 
 
-def _run_figures(plan: "PackPlan", report: "PackReport") -> dict[str, Any]:
+def _run_figures(report: "PartReport") -> dict[str, Any]:
     return {
-        "notes": plan.dataset.notes,
-        "complete_already": report.complete,
         "shards_kept": report.kept,
         "shards_made": report.made,
+        "videos_taken_over": report.taken_over,
         "retried": report.retried,
         "seconds": round(report.seconds, 3),
     }
 
 
-def _told(report: "PackReport", out: str) -> str:
-    if report.complete:
-        return f"already complete, checked in {report.seconds:.1f} s: {out}"
+def _kept(report: "PartReport") -> str:
     kept = f", {report.kept} of {report.kept + report.made} shards were there already" if report.kept else ""
-    return f"packed in {report.seconds:.1f} s into {out}{kept}"
+    return kept + (f", {report.taken_over} videos copied, not decoded" if report.taken_over else "")
+
+
+@main.command()
+@click.argument("out")
+@click.option("--json", "as_json", is_flag=True, help="Summary as JSON.")
+@click.pass_context
+def finish(ctx: click.Context, out: str, as_json: bool) -> None:
+    """Put together the set whose parts were packed into OUT with pack --part.
+
+    The bytes are those of one run. Exit codes as of pack; 2 names the parts that are missing.
+    """
+    from pclkd.sharding.packing.finish import finish_set
+
+    _tell_set(ctx, finish_set(out), out, as_json)
+
+
+@main.command()
+@click.argument("first")
+@click.argument("second")
+@click.argument("out")
+@click.option("--workers", type=click.IntRange(min=1), help="Processes.  [default: one a processor]")
+@click.option("--json", "as_json", is_flag=True, help="Summary as JSON.")
+@click.pass_context
+def merge(ctx: click.Context, first: str, second: str, out: str, workers: int | None, as_json: bool) -> None:
+    """Join the shard sets FIRST and SECOND into a new one in OUT, without decoding anything.
+
+    Both must be made with the same settings. Classes and splits of one name become one. Exit codes as of pack.
+    """
+    from pclkd.sharding.common.console import show_progress
+    from pclkd.sharding.packing.merge import merge_sets
+    from pclkd.sharding.shards.manifest import Manifest
+
+    total = Manifest.read(first).videos + Manifest.read(second).videos
+    with show_progress("merging", total, "videos") as step:
+        report = merge_sets(first, second, out, workers=workers, step=step)
+    _tell_set(ctx, report, out, as_json)
 
 
 _VIDEOS = 64  # looked at for the table of qualities

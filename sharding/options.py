@@ -3,13 +3,16 @@
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from pclkd.sharding.datasets.layout import layout_names
 
-__all__ = ["FOLDER", "SIZE", "dataset_options", "engine_options", "frame_options"]
+if TYPE_CHECKING:
+    from pclkd.sharding.packing.deal import PackPart
+
+__all__ = ["FOLDER", "PART", "SIZE", "dataset_options", "engine_options", "frame_options"]
 
 
 class _LayoutName(click.ParamType[str]):
@@ -159,6 +162,26 @@ def engine_options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 FOLDER = click.Path(path_type=Path)
+
+
+class _Part(click.ParamType["PackPart"]):
+    """I/N, counted from 1."""
+
+    name = "I/N"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> "PackPart":
+        """Take "3/8" apart."""
+        from pclkd.sharding.packing.deal import PackPart
+
+        if isinstance(value, PackPart):
+            return value
+        number, _, of = str(value).partition("/")
+        if not (number.isdecimal() and of.isdecimal()):
+            self.fail(f"{value!r} is not I/N, such as 3/8", param, ctx)
+        return PackPart(int(number), int(of))
+
+
+PART = _Part()
 
 
 class _Size(click.ParamType[tuple[int, int]]):

@@ -8,10 +8,15 @@ video move. The price is that shards differ in size by about a tenth, and that a
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeVar
 
+from pclkd.sharding.common.errors import InputError
 from pclkd.sharding.datasets.dataset import Video
 
-__all__ = ["MOST_VIDEOS", "deal_videos", "shard_count", "shard_name"]
+__all__ = ["MOST_VIDEOS", "PackPart", "deal_videos", "shard_count", "shard_name"]
+
+ItemT = TypeVar("ItemT")
 
 MOST_VIDEOS = 128  # about 180 MB a shard for UCF101
 _FEWEST_SHARDS = 16  # small sets too keep several workers and readers busy,
@@ -51,3 +56,27 @@ def deal_videos(videos: Sequence[Video], most: int = MOST_VIDEOS) -> dict[int, t
         number: tuple(video for _, video in sorted(members, key=lambda member: member[0]))
         for number, members in sorted(shards.items())
     }
+
+
+@dataclass(frozen=True)
+class PackPart:
+    """One of `of` parts of a plan, each made by a run of its own; `number` counts from 1.
+
+    Raises:
+        InputError: there is no such part.
+    """
+
+    number: int
+    of: int
+
+    def __post_init__(self) -> None:
+        """Refuse a part that is none."""
+        if not 1 <= self.number <= self.of:
+            raise InputError(f"part {self}", remedy="count the parts from 1: 1/8, 2/8, ... 8/8")
+
+    def __str__(self) -> str:
+        return f"{self.number}/{self.of}"
+
+    def share(self, items: Sequence[ItemT]) -> Sequence[ItemT]:
+        """Return what is this part's of all shards, in their order."""
+        return items[self.number - 1 :: self.of]

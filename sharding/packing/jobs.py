@@ -1,14 +1,15 @@
 """What a process does about one shard of the plan: make it, or check that it can stay as it is."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 from pclkd.sharding.datasets.dataset import Video
 from pclkd.sharding.packing.journal import PLAN_NAME, remove_record, write_record
 from pclkd.sharding.packing.reuse import ListedShard, listed_videos, recorded_result
 from pclkd.sharding.packing.shard import Outcome, Tell, make_shard
+from pclkd.sharding.packing.stored import StoredVideo
 from pclkd.sharding.packing.task import WORK_FOLDER, ShardResult, ShardTask
 from pclkd.sharding.shards.manifest import MANIFEST_NAME, Quarantined
 
@@ -29,8 +30,15 @@ class Job(ABC):
         """Do it; see `make_shard` for the arguments. None: the shard cannot stay."""
 
 
+@dataclass(frozen=True)
 class MakeShard(Job):
-    """Make the shard, unless it is recorded as made."""
+    """Make the shard, unless it is recorded as made.
+
+    Attributes:
+        stored: videos of it that lie in a finished set already, by key.
+    """
+
+    stored: Mapping[str, StoredVideo] = field(default_factory=dict)
 
     mark = f"{WORK_FOLDER}/{PLAN_NAME}"
 
@@ -45,7 +53,7 @@ class MakeShard(Job):
                 # The process was lost after the tar had its final name, but before that was written down.
                 tell(("restart",))
                 so_far = ()
-        result = make_shard(self.task, so_far, tell)
+        result = make_shard(self.task, so_far, tell, self.stored)
         write_record(self.task, result)
         return result
 

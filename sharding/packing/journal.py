@@ -8,27 +8,129 @@ import base64
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from pclkd.sharding.common import storage
+from pclkd.sharding.common.errors import InputError
+from pclkd.sharding.datasets.dataset import Dataset, Video
 from pclkd.sharding.packing.task import WORK_FOLDER, PackedVideo, ShardResult, ShardTask
 from pclkd.sharding.shards.manifest import FORMAT_VERSION, Quarantined, ShardRecord
 from pclkd.sharding.video.settings import PackSettings
 
-__all__ = ["PLAN_NAME", "Recorded", "read_record", "record_name", "remove_record", "write_plan", "write_record"]
+__all__ = [
+    "PLAN_NAME",
+    "Plan",
+    "Recorded",
+    "agree_on_plan",
+    "read_record",
+    "record_name",
+    "remove_record",
+    "write_plan",
+    "write_record",
+]
 
 PLAN_NAME = "plan.json"
 
 
-def write_plan(out: str, source: str, settings: PackSettings, tasks: Sequence[ShardTask]) -> None:
-    """Write down what is to be made: the settings, and each shard's videos and key."""
-    shards = [{"name": t.name, "key": t.key, "videos": [video.relative for video in t.videos]} for t in tasks]
-    plan = {"format_version": FORMAT_VERSION, "source": source, "settings": asdict(settings), "shards": shards}
-    storage.write_bytes(_url(out, PLAN_NAME), (json.dumps(plan, indent=1) + "\n").encode())
+@dataclass(frozen=True)
+class Plan:
+    """What is to be made, as it is written down: the settings, and each shard with its videos.
+
+    Attributes:
+        dataset: its videos are those of the shards, without their paths: these may differ from host to host.
+        settings: how frames are stored.
+        tasks: the shards.
+        parts: how many runs make them; 0 for one run that makes all.
+    """
+
+    dataset: Dataset
+    settings: PackSettings
+    tasks: Sequence[ShardTask]
+    parts: int = 0
+
+    def as_bytes(self) -> bytes:
+        """Return it as JSON, the same bytes wherever the videos lie."""
+        about = {name: value for name, value in vars(self.dataset).items() if name not in ("videos", "notes")}
+        shards = [
+            {
+                "name": task.name,
+                "key": task.key,
+                "videos": [{n: v for n, v in vars(video).items() if n != "path"} for video in task.videos],
+            }
+            for task in self.tasks
+        ]
+        fields = {
+            "format_version": FORMAT_VERSION,
+            "parts": self.parts,
+            "settings": asdict(self.settings),
+            "dataset": about,
+            "shards": shards,
+        }
+        return (json.dumps(fields, indent=1) + "\n").encode()
+
+    @classmethod
+    def read(cls, out: str) -> "Plan | None":
+        """Read the plan of an unfinished set; None where there is none that this program wrote."""
+        try:
+            fields = json.loads(storage.read_bytes(_url(out, PLAN_NAME)))
+            if fields["format_version"] != FORMAT_VERSION:
+                return None
+            settings = PackSettings(**fields["settings"])
+            shards = {
+                int(shard["name"][6:12]): tuple(_video(video) for video in shard["videos"])
+                for shard in fields["shards"]
+            }
+            about: dict[str, Any] = {
+                name: tuple(v) if isinstance(v, list) else v for name, v in fields["dataset"].items()
+            }
+            dataset = Dataset(**about, videos=tuple(video for videos in shards.values() for video in videos))
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        tasks = [ShardTask(n, videos, (), dataset.classes, out, settings, "") for n, videos in shards.items()]
+        return cls(dataset, settings, tasks, fields["parts"])
+
+
+def _video(fields: dict[str, Any]) -> Video:
+    return Video(path="", **{**fields, "parts": {int(number): part for number, part in fields["parts"].items()}})
+
+
+def write_plan(out: str, plan: Plan, run: str) -> None:
+    """Write down what is to be made. Other runs may write the same at the same time."""
+    url = _url(out, PLAN_NAME)
+    if storage.is_remote(out):
+        storage.write_bytes(url, plan.as_bytes())
+        return
+    path = storage.local_path(url)
+    own = path.with_name(f"{PLAN_NAME}.{run}.part")
+    own.write_bytes(plan.as_bytes())
+    own.replace(path)
+
+
+def agree_on_plan(out: str, plan: Plan, run: str) -> None:
+    """Write down a plan of which others make parts too, or compare it with what they have written down.
+
+    Raises:
+        InputError: they make something else.
+    """
+    there = Plan.read(out)
+    if there is not None and there.parts:
+        if there.parts != plan.parts:
+            raise InputError(
+                f"{out} is being packed in {there.parts} parts, not in {plan.parts}",
+                remedy=f"say --part I/{there.parts}, or give another place",
+            )
+        if there.as_bytes() != plan.as_bytes():
+            what = "settings" if there.settings != plan.settings else "videos or lists"
+            raise InputError(
+                f"{out} is being packed from other {what} than these",
+                remedy="let every part see the same videos and lists, with the same options, or give another place",
+            )
+        return
+    write_plan(out, plan, run)
 
 
 def record_name(task: ShardTask) -> str:
@@ -95,9 +197,7 @@ def read_record(task: ShardTask) -> Recorded | None:
 
 def stored_version(task: ShardTask) -> str:
     """Return what a store tells of a tar's version, "" on a local file system, where tars are read to be checked."""
-    from pclkd.sharding.common.storage import identify
-
-    return identify([storage.join(task.out, task.name)])[0] if storage.is_remote(task.out) else ""
+    return storage.identify([storage.join(task.out, task.name)])[0] if storage.is_remote(task.out) else ""
 
 
 def _url(out: str, name: str) -> str:

@@ -11,30 +11,34 @@ from pclkd.sharding.common import storage
 from pclkd.sharding.packing.task import SCRATCH_PREFIX, WORK_FOLDER
 from pclkd.sharding.shards.manifest import MANIFEST_NAME
 
-__all__ = ["any_record", "clear_unfinished", "clear_work", "prepare", "remove_all", "remove_shards"]
+__all__ = ["any_record", "clear_unfinished", "clear_work", "prepare", "remove_all", "remove_shards", "set_aside"]
 
 # Names that only this program gives.
 _SHARD = re.compile(r"shard-\d{6}\.(tar|idx)(\.part)?")
 _COLUMN = re.compile(r"[a-z0-9_]+\.npy(\.part)?")
 _RECORD = re.compile(r"shard-\d{6}\.json")
-_WORK = re.compile(r"(plan|shard-\d{6})\.json(\.part)?|shard-\d{6}\.tar\..+\.part")
+_WORK = re.compile(r"(plan|shard-\d{6})\.json(\..*part)?|shard-\d{6}\.tar\..+\.part|shard-\d{6}\.tar\.old")
+_UNFINISHED = (".part", ".old")
 
 
-def prepare(out: str) -> None:
-    """Make the folders, and take away what a killed run had not finished."""
+def prepare(out: str, names: Collection[str] | None = None) -> None:
+    """Make the folders, and take away what a killed run had not finished; see `clear_unfinished`."""
     if not storage.is_remote(out):
         for name in ("index", WORK_FOLDER):
             (storage.local_path(out) / name).mkdir(exist_ok=True)
-    clear_unfinished(out)
+    clear_unfinished(out, names)
 
 
-def clear_unfinished(out: str) -> None:
-    """Take away all unfinished files."""
+def clear_unfinished(out: str, names: Collection[str] | None = None) -> None:
+    """Take away all unfinished files, or those of the shards of these names: others may be made at the same time."""
+    stems = None if names is None else {Path(name).stem for name in names}
     for folder in (out, storage.join(out, "index"), storage.join(out, WORK_FOLDER)):
         for name in storage.sizes(folder):
-            if name.endswith(".part") and any(ours.fullmatch(name) for ours in (_SHARD, _COLUMN, _WORK)):
+            ours = name.endswith(_UNFINISHED) and any(known.fullmatch(name) for known in (_SHARD, _COLUMN, _WORK))
+            if ours and (stems is None or name.partition(".")[0] in stems):
                 storage.remove(storage.join(folder, name))
-    storage.remove(storage.join(out, f"{MANIFEST_NAME}.part"))
+    if stems is None:
+        storage.remove(storage.join(out, f"{MANIFEST_NAME}.part"))
     for scratch in Path(tempfile.gettempdir()).glob(f"{SCRATCH_PREFIX}*"):
         if not _lives(scratch.name.removeprefix(SCRATCH_PREFIX).partition("-")[0]):
             _remove_scratch(scratch)
@@ -51,6 +55,18 @@ def remove_shards(out: str, but: Collection[str]) -> None:
     for name in storage.sizes(out):
         if _SHARD.fullmatch(name) and name.partition(".")[0] not in stems:
             storage.remove(storage.join(out, name))
+
+
+def set_aside(out: str, name: str) -> str:
+    """Keep the tar of a shard that is made anew until the set is finished; return where it lies meanwhile.
+
+    Only a local one: an object would have to be copied. It stays until another one takes its place.
+    """
+    if storage.is_remote(out):
+        return storage.join(out, name)
+    old = storage.local_path(storage.join(out, WORK_FOLDER, f"{name}.old"))
+    storage.local_path(storage.join(out, name)).replace(old)
+    return str(old)
 
 
 def clear_work(out: str, run: str) -> None:

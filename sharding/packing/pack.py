@@ -1,9 +1,11 @@
 """Pack videos into shards: check the input, hold the output, and run."""
 
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from pclkd.sharding.common import storage
 from pclkd.sharding.common.console import Step
@@ -11,37 +13,77 @@ from pclkd.sharding.common.errors import InputError
 from pclkd.sharding.datasets.dataset import Dataset
 from pclkd.sharding.datasets.layout import find_layout
 from pclkd.sharding.datasets.reading import read_dataset
-from pclkd.sharding.packing.engines import EngineName, check_engine, open_engine
+from pclkd.sharding.packing.deal import PackPart
+from pclkd.sharding.packing.engines import Engine, EngineName, check_engine, open_engine
 from pclkd.sharding.packing.lock import locked
 from pclkd.sharding.packing.run import PackRun
 from pclkd.sharding.packing.supervise import Limits
-from pclkd.sharding.packing.task import Opener
-from pclkd.sharding.shards.manifest import Manifest
+from pclkd.sharding.packing.task import Opener, ShardResult
+from pclkd.sharding.shards.manifest import Manifest, Quarantined
 from pclkd.sharding.video.frames import open_video
 from pclkd.sharding.video.settings import PackSettings
 
-__all__ = ["PackPlan", "PackReport", "pack_videos", "plan_packing"]
+__all__ = [
+    "PackPlan",
+    "PackReport",
+    "PartReport",
+    "checked_place",
+    "pack_part",
+    "pack_videos",
+    "plan_packing",
+    "running",
+]
 
 
 @dataclass(frozen=True)
-class PackReport:
-    """What a run came to.
+class PartReport:
+    """What a run came to that made some shards or all.
 
     Attributes:
-        manifest: of the finished set.
         seconds: that the run took.
         kept: shards that were there already.
         made: shards that were made.
         retried: attempts at a video that failed and were made again.
-        complete: whether the finished set was there already.
+        videos: in all these shards.
+        taken_over: videos that were copied from a finished set, not decoded.
+        quarantined: videos that were left out.
     """
 
-    manifest: Manifest
     seconds: float
     kept: int
     made: int
     retried: int
-    complete: bool
+    videos: int
+    taken_over: int
+    quarantined: tuple[Quarantined, ...]
+
+    @classmethod
+    def of(cls, results: Sequence[ShardResult], started: float, **more: Any) -> Self:
+        """Sum up what became of shards since `started`, by the monotonic clock."""
+        kept = sum(result.kept for result in results)
+        return cls(
+            seconds=time.monotonic() - started,
+            kept=kept,
+            made=len(results) - kept,
+            retried=sum(result.retried for result in results),
+            videos=sum(len(result.packed) for result in results),
+            taken_over=sum(result.taken_over for result in results),
+            quarantined=tuple(video for result in results for video in result.quarantined),
+            **more,
+        )
+
+
+@dataclass(frozen=True)
+class PackReport(PartReport):
+    """What a run came to that finished a set.
+
+    Attributes:
+        manifest: of the set.
+        complete: whether it was there already.
+    """
+
+    manifest: Manifest
+    complete: bool = False
 
 
 @dataclass(frozen=True)
@@ -119,23 +161,65 @@ def pack_videos(
     """
     started = time.monotonic()
     check_engine(engine, ray_address)
-    out = _normal(out)
+    out = checked_place(out)
     with locked(out) as check:
         run = PackRun(plan.dataset, plan.settings, out, opener)
-        try:
-            with open_engine(engine, workers=workers, limits=limits or Limits(), ray_address=ray_address) as opened:
-                manifest, results, complete = run.make(opened, step, check, overwrite=overwrite)
-        except BaseException as error:
-            run.give_up()
-            if isinstance(error, OSError) and error.filename is None:
-                error.filename = out  # a full disk is told without its place
-            raise
-    kept = sum(result.kept for result in results)
-    retried = sum(result.retried for result in results)
-    return PackReport(manifest, time.monotonic() - started, kept, len(results) - kept, retried, complete)
+        with running(run, engine, workers, ray_address, limits) as opened:
+            manifest, results, complete = run.make(opened, step, check, overwrite=overwrite)
+    return PackReport.of(results, started, manifest=manifest, complete=complete)
 
 
-def _normal(out: str | Path) -> str:
+def pack_part(
+    plan: PackPlan,
+    out: str | Path,
+    part: PackPart,
+    *,
+    workers: int | None = None,
+    engine: EngineName = "local",
+    ray_address: str | None = None,
+    limits: Limits | None = None,
+    step: Step = lambda _name, _failed=False, /: None,
+    opener: Opener = open_video,
+) -> PartReport:
+    """Make one part of the shards of the set that `plan` describes; see `pack_videos` for the arguments.
+
+    Runs on any number of machines make the others, at any time; `finish_set` puts them together to the bytes of one
+    run. They must see the same videos, lists and settings, and the same `out`.
+
+    Raises:
+        InputError: `out` holds a finished set or parts of another one, or this part of it is in use.
+    """
+    started = time.monotonic()
+    check_engine(engine, ray_address)
+    out = checked_place(out)
+    with locked(out, str(part)):
+        run = PackRun(plan.dataset, plan.settings, out, opener)
+        with running(run, engine, workers, ray_address, limits) as opened:
+            results = run.make_part(part, opened, step)
+    return PartReport.of(results, started)
+
+
+@contextmanager
+def running(
+    run: PackRun, engine: EngineName, workers: int | None, ray_address: str | None, limits: Limits | None
+) -> Iterator[Engine]:
+    """Give the engine for a run; when it fails, only its finished shards stay."""
+    try:
+        with open_engine(engine, workers=workers, limits=limits or Limits(), ray_address=ray_address) as opened:
+            yield opened
+    except BaseException as error:
+        run.give_up()
+        if isinstance(error, OSError) and error.filename is None:
+            error.filename = run.out  # a full disk is told without its place
+        raise
+
+
+def checked_place(out: str | Path) -> str:
+    """Return a folder or URL that several processes can write to, as text.
+
+    Raises:
+        InputError: it is none.
+    """
     if not storage.is_remote(out):
         return str(storage.local_path(out))
     if str(out).startswith("memory://"):

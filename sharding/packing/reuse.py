@@ -16,7 +16,7 @@ from pclkd.sharding.packing.task import PackedVideo, ShardResult, ShardTask
 from pclkd.sharding.shards.columns import Column
 from pclkd.sharding.shards.index import ShardIndex
 from pclkd.sharding.shards.manifest import ShardRecord
-from pclkd.sharding.video.clock import even_times
+from pclkd.sharding.video.clock import uneven_times
 
 __all__ = ["ListedShard", "listed_shards", "listed_videos", "recorded_result"]
 
@@ -157,7 +157,5 @@ def _listed_video(task: ShardTask, video: Video, listed: ListedShard, row: int, 
     packed.fps = float(about["fps"])
     packed.remark = about.get("remark", "")
     if listed.frame_time is not None:
-        times = listed.frame_time[row]
-        if not np.array_equal(times, even_times(len(times), packed.fps), equal_nan=True):
-            packed.times = times
+        packed.times = uneven_times(listed.frame_time[row], packed.fps)
     return packed

@@ -2,100 +2,30 @@
 
 import os
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
-
-import numpy as np
-import numpy.typing as npt
 
 from pclkd.sharding.common import storage
 from pclkd.sharding.common.console import Step
 from pclkd.sharding.common.errors import InputError
 from pclkd.sharding.common.storage import identify
 from pclkd.sharding.datasets.dataset import Dataset
-from pclkd.sharding.packing.deal import deal_videos
+from pclkd.sharding.packing.assemble import assemble, index_columns, shard_manifest
+from pclkd.sharding.packing.deal import PackPart, deal_videos
 from pclkd.sharding.packing.engines import Engine
 from pclkd.sharding.packing.jobs import CheckShard, MakeShard
-from pclkd.sharding.packing.journal import write_plan, write_record
-from pclkd.sharding.packing.output import any_record, clear_unfinished, clear_work, prepare, remove_all, remove_shards
+from pclkd.sharding.packing.journal import Plan, agree_on_plan, write_plan, write_record
+from pclkd.sharding.packing.output import any_record, clear_unfinished, clear_work, prepare, remove_all, set_aside
 from pclkd.sharding.packing.reuse import listed_shards
-from pclkd.sharding.packing.task import Opener, PackedVideo, ShardResult, ShardTask
-from pclkd.sharding.shards.columns import Column, check_columns, column_sums, write_columns
+from pclkd.sharding.packing.stored import StoredVideo, stored_videos
+from pclkd.sharding.packing.task import Opener, ShardResult, ShardTask
+from pclkd.sharding.shards.columns import check_columns, column_sums
 from pclkd.sharding.shards.index import ShardIndex
-from pclkd.sharding.shards.manifest import FORMAT_VERSION, MANIFEST_NAME, Manifest, Quarantined, Remark, SplitCount
-from pclkd.sharding.video.clock import even_times
+from pclkd.sharding.shards.manifest import MANIFEST_NAME, Manifest, Quarantined
+from pclkd.sharding.video.frames import open_video
 from pclkd.sharding.video.settings import PackSettings
 
-__all__ = ["PackRun", "index_columns", "shard_manifest"]
-
-
-_PART_CODES = {"train": 1, "test": 2}
-
-
-def index_columns(results: Sequence[ShardResult], numbers: tuple[int, ...]) -> dict[str, Column]:
-    """Return the columns of the index; `numbers` are the splits. At least one video must be packed.
-
-    Times are among them only where the frames of a video do not follow each other evenly.
-    """
-    made = [result for result in results if result.record]
-    packed = [video for result in made for video in result.packed]
-    offsets = [video.offset + np.cumsum(video.lengths, dtype=np.int64) - video.lengths for video in packed]
-    codes = [[_PART_CODES.get(video.video.parts.get(number, ""), 0) for number in numbers] for video in packed]
-    uneven = any(video.times is not None for video in packed)
-    return {
-        "sample_key": np.array([video.video.key.encode() for video in packed]),
-        "sample_shard": np.repeat(np.arange(len(made), dtype=np.int32), [len(result.packed) for result in made]),
-        "sample_offset": np.array([video.offset for video in packed], dtype=np.int64),
-        "sample_frames": np.cumsum([0, *(len(video.lengths) for video in packed)], dtype=np.int64),
-        "sample_label": np.array([video.video.label for video in packed], dtype=np.int32),
-        "sample_group": np.array([video.video.group for video in packed], dtype=np.int32),
-        "sample_split": np.array(codes, dtype=np.uint8).reshape(len(packed), len(numbers)),
-        "sample_size": np.array([video.size for video in packed], dtype=np.int64),
-        "sample_crc32": np.array([video.crc32 for video in packed], dtype=np.uint32),
-        "sample_height": np.array([video.height for video in packed], dtype=np.int32),
-        "sample_width": np.array([video.width for video in packed], dtype=np.int32),
-        "frame_offset": np.concatenate(offsets),
-        "frame_length": np.concatenate([video.lengths for video in packed]),
-        "frame_crc32": np.concatenate([video.frame_crc32 for video in packed]),
-        **({"frame_time": np.concatenate([_times(video) for video in packed])} if uneven else {}),
-    }
-
-
-def _times(video: PackedVideo) -> npt.NDArray[np.float64]:
-    return even_times(len(video.lengths), video.fps) if video.times is None else video.times
-
-
-def shard_manifest(
-    dataset: Dataset,
-    settings: PackSettings,
-    results: Sequence[ShardResult],
-    columns: dict[str, Column],
-    sums: dict[str, str],
-) -> Manifest:
-    """Return the signed manifest of a set; `sums` are the SHA-256 of the columns' files."""
-    split = columns["sample_split"]
-    quarantined = [video for result in results for video in result.quarantined]
-    packed = [video for result in results for video in result.packed]
-    remarks = [Remark(video.video.relative, video.remark) for video in packed if video.remark]
-    return Manifest(
-        format_version=FORMAT_VERSION,
-        dataset=dataset.kind,
-        source=dataset.source,
-        settings=settings,
-        classes=dataset.classes,
-        splits={
-            str(number): SplitCount(int((split[:, row] == 1).sum()), int((split[:, row] == 2).sum()))
-            for row, number in enumerate(dataset.numbers)
-        },
-        videos=len(columns["sample_key"]),
-        frames=len(columns["frame_offset"]),
-        shards=tuple(result.record for result in results if result.record),
-        columns=sums,
-        quarantined=tuple(sorted(quarantined, key=lambda video: video.video)),
-        missing=dataset.missing,
-        unlisted=dataset.unlisted,
-        remarks=tuple(sorted(remarks, key=lambda remark: remark.video)),
-    ).signed()
+__all__ = ["PackRun"]
 
 
 class PackRun:
@@ -106,13 +36,27 @@ class PackRun:
         settings: how.
         out: where to; the output must be locked.
         opener: opens a video.
+        stored: videos that need not be decoded, by key.
+        left_out: videos that were left out before.
     """
 
-    def __init__(self, dataset: Dataset, settings: PackSettings, out: str, opener: Opener) -> None:
+    def __init__(
+        self,
+        dataset: Dataset,
+        settings: PackSettings,
+        out: str,
+        opener: Opener = open_video,
+        *,
+        stored: Mapping[str, StoredVideo] | None = None,
+        left_out: Sequence[Quarantined] = (),
+    ) -> None:
         self.dataset = dataset
         self.settings = settings
         self.out = out
         self.run = f"{os.getpid()}-{uuid.uuid4().hex[:8]}"
+        self._stored = stored or {}
+        self._left_out = tuple(left_out)
+        self._part: list[str] | None = None
         self._began = False
         shards = deal_videos(dataset.videos, settings.videos_per_shard)
         identities = iter(identify([video.path for shard in shards.values() for video in shard]))
@@ -146,6 +90,7 @@ class PackRun:
                 can be decoded.
         """
         found: list[ShardResult | None] = [None] * len(self.tasks)
+        index = None
         if storage.exists(storage.join(self.out, MANIFEST_NAME)):
             index = self._finished(overwrite)
             if index is not None:
@@ -154,27 +99,51 @@ class PackRun:
                     return self._complete(index, [result for result in found if result is not None])
         self._began = True
         prepare(self.out)
-        write_plan(self.out, self.dataset.source, self.settings, self.tasks)
-        jobs = []
+        write_plan(self.out, Plan(self.dataset, self.settings, self.tasks), self.run)
         for task, result in zip(self.tasks, found, strict=True):
-            if result is None:
-                jobs.append(MakeShard(task))
-            else:
+            if result is not None:
                 write_record(task, result)
         # From here on no reader may take what is there for a whole set.
         storage.remove(storage.join(self.out, MANIFEST_NAME))
-        made = iter(engine.run(jobs, step))
+        to_make = [task for task, result in zip(self.tasks, found, strict=True) if result is None]
+        if index is not None:
+            names = {task.name for task in to_make}
+            listed = [shard.name for shard in index.manifest.shards if shard.name in names]
+            self._stored = stored_videos(index, {name: set_aside(self.out, name) for name in listed})
+        made = iter(engine.run(self._jobs(to_make), step))
         results = [result if result is not None else next(made) for result in found]
         whole = [result for result in results if result is not None]
         check()
-        return self._finish(whole), whole, False
+        return assemble(self.out, self.dataset, self.settings, whole, self.run, self._left_out), whole, False
+
+    def make_part(self, part: PackPart, engine: Engine, step: Step) -> list[ShardResult]:
+        """Make the shards of one part, beside other runs that make the others.
+
+        Raises:
+            InputError: a finished set is there, or parts of another one.
+        """
+        if storage.exists(storage.join(self.out, MANIFEST_NAME)):
+            raise InputError(
+                f"{self.out} holds a finished shard set already",
+                remedy="pack without --part, which checks it, or give another place",
+            )
+        tasks = part.share(self.tasks)
+        self._part = [task.name for task in tasks]
+        self._began = True
+        prepare(self.out, self._part)
+        agree_on_plan(self.out, Plan(self.dataset, self.settings, self.tasks, part.of), self.run)
+        return [result for result in engine.run(self._jobs(tasks), step) if result is not None]
+
+    def _jobs(self, tasks: Sequence[ShardTask]) -> list[MakeShard]:
+        stored = self._stored
+        return [MakeShard(task, {v.key: stored[v.key] for v in task.videos if v.key in stored}) for task in tasks]
 
     def give_up(self) -> None:
         """Leave finished shards to the next run, and nothing else."""
         if not self._began:
             return
-        if any_record(self.out):
-            clear_unfinished(self.out)
+        if self._part is not None or any_record(self.out):
+            clear_unfinished(self.out, self._part)
         else:
             remove_all(self.out, self.run)
 
@@ -233,24 +202,6 @@ class PackRun:
             )
         clear_work(self.out, self.run)
         return manifest, results, True
-
-    def _finish(self, results: Sequence[ShardResult]) -> Manifest:
-        """Write the index columns and, last, the manifest; take away what is of no more use."""
-        if not any(result.record for result in results):
-            quarantined = sorted((v for result in results for v in result.quarantined), key=lambda v: v.video)
-            remove_all(self.out, self.run)
-            raise InputError(
-                f"none of the {len(quarantined)} videos in {self.dataset.source} can be decoded, the first, "
-                f"{quarantined[0].video}, {quarantined[0].reason}",
-                remedy="check that the download is complete",
-            )
-        remove_shards(self.out, but=[result.record.name for result in results if result.record])
-        columns = index_columns(results, self.dataset.numbers)
-        sums = write_columns(self.out, columns)
-        manifest = shard_manifest(self.dataset, self.settings, results, columns, sums)
-        manifest.write(self.out)
-        clear_work(self.out, self.run)
-        return manifest
 
 
 def _left_out(task: ShardTask, quarantined: dict[str, Quarantined]) -> tuple[Quarantined, ...]:

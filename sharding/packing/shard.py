@@ -8,7 +8,7 @@ import tempfile
 import time
 import zlib
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
@@ -18,6 +18,7 @@ import numpy as np
 
 from pclkd.sharding.common import files as atomic
 from pclkd.sharding.common import storage
+from pclkd.sharding.packing.stored import StoredVideo, take_over
 from pclkd.sharding.packing.task import PackedVideo, ShardResult, ShardTask
 from pclkd.sharding.shards.manifest import Quarantined, ShardRecord
 from pclkd.sharding.shards.tar import BLOCK, LARGEST_MEMBER, MemberTooLargeError, TarWriter, webdataset_index
@@ -39,7 +40,9 @@ class FileLostError(Exception):
     """A video brought this process into a state that it should not go on from; the text says how."""
 
 
-def make_shard(task: ShardTask, so_far: Sequence[Outcome], tell: Tell) -> ShardResult:
+def make_shard(
+    task: ShardTask, so_far: Sequence[Outcome], tell: Tell, stored: Mapping[str, StoredVideo] | None = None
+) -> ShardResult:
     """Decode the videos of a shard and write its tar and its wds2idx index.
 
     Both appear under their final names only when they are whole. A video that cannot be read is tried once more and
@@ -49,6 +52,7 @@ def make_shard(task: ShardTask, so_far: Sequence[Outcome], tell: Tell) -> ShardR
         task: the shard.
         so_far: what became of its first videos in a process that was lost; their part of the tar is there.
         tell: called as work goes on.
+        stored: videos that lie in a finished set already, by key; they are copied from there.
 
     Raises:
         FileLostError: a video takes more memory than there may be; go on in a new process.
@@ -56,14 +60,19 @@ def make_shard(task: ShardTask, so_far: Sequence[Outcome], tell: Tell) -> ShardR
     """
     task.scratch.mkdir(parents=True, exist_ok=True)
     outcomes = list(so_far)
+    taken_over = 0
     with task.part.open("r+b" if so_far else "w+b") as file:
         tar = TarWriter(file, _end_of(outcomes))
         for position in range(len(outcomes), len(task.videos)):
             tell(("begin", position))
-            outcomes.append(_pack_video(task, position, tar, tell))
+            found = (stored or {}).get(task.videos[position].key)
+            taken = take_over(task, position, tar, found, _ticker(tell)) if found else None
+            outcomes.append(taken or _pack_video(task, position, tar, tell))
+            taken_over += taken is not None
             file.flush()  # what is told to be through must survive this process
             tell(("through", outcomes[-1]))
-        result = ShardResult(None, quarantined=[video for video in outcomes if isinstance(video, Quarantined)])
+        left_out = [video for video in outcomes if isinstance(video, Quarantined)]
+        result = ShardResult(None, quarantined=left_out, taken_over=taken_over)
         if packed := [video for video in outcomes if isinstance(video, PackedVideo)]:
             total = tar.finish()
             sha256, result.packed = _seal(file, packed)

@@ -138,6 +138,7 @@ class ShardResult:
         quarantined: what was left out.
         kept: whether the tar was there already.
         retried: how many attempts at a video failed and were made again.
+        taken_over: how many videos were copied from a finished set.
     """
 
     record: ShardRecord | None
@@ -145,3 +146,4 @@ class ShardResult:
     quarantined: list[Quarantined] = field(default_factory=list)
     kept: bool = False
     retried: int = 0
+    taken_over: int = 0

@@ -20,7 +20,7 @@ from pclkd.sharding.common.storage import read_range
 from pclkd.sharding.shards.index import ShardIndex
 from pclkd.sharding.shards.tar import BLOCK
 
-__all__ = ["decode_jpeg", "find_sample", "read_frames", "read_jpegs", "read_notes"]
+__all__ = ["decode_jpeg", "find_sample", "notes_at", "read_frames", "read_jpegs", "read_notes"]
 
 _VERIFY = "run 'shard-ucf101 verify' to learn what is damaged, and pack the videos again"
 _NEIGHBOURS = 1000
@@ -97,23 +97,26 @@ def read_notes(index: ShardIndex, sample: int) -> dict[str, Any]:
     Raises:
         InputError: the shard does not hold it where the index tells.
     """
-    first, last = index.sample_frames[sample : sample + 2].tolist()
-    stream = int(index.frame_length[first:last].sum())
-    # The JSON follows the frames, which fill whole blocks.
-    start = int(index.sample_offset[sample]) + -(-stream // BLOCK) * BLOCK
-    end = int(index.sample_offset[sample] - BLOCK + index.sample_size[sample])
+    frames = slice(*index.sample_frames[sample : sample + 2].tolist())
     url = index.shard_url(int(index.sample_shard[sample]))
+    offset, size = int(index.sample_offset[sample]), int(index.sample_size[sample])
+    return notes_at(url, offset, size, index.frame_length[frames], index.key(sample))
+
+
+def notes_at(url: str, offset: int, size: int, lengths: npt.NDArray[np.int32], key: str) -> dict[str, Any]:
+    """Read the notes of the sample whose frames of these lengths begin at `offset`; see `read_notes`."""
+    # The JSON follows the frames, which fill whole blocks.
+    start = offset + -(-int(lengths.sum(dtype=np.int64)) // BLOCK) * BLOCK
     try:
-        with tarfile.open(fileobj=io.BytesIO(read_range(url, start, end - start)), mode="r:") as tar:
+        data = read_range(url, start, offset - BLOCK + size - start)
+        with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as tar:
             member = tar.next()
             file = tar.extractfile(member) if member else None
             notes = json.loads(file.read()) if file else None
     except (tarfile.TarError, ValueError) as error:
-        raise InputError(
-            f"the notes of video {index.key(sample)} in {url} are damaged ({error})", remedy=_VERIFY
-        ) from None
-    if not isinstance(notes, dict) or notes.get("key") != index.key(sample):
-        raise InputError(f"video {index.key(sample)} has no notes in {url}", remedy=_VERIFY)
+        raise InputError(f"the notes of video {key} in {url} are damaged ({error})", remedy=_VERIFY) from None
+    if not isinstance(notes, dict) or notes.get("key") != key:
+        raise InputError(f"video {key} has no notes in {url}", remedy=_VERIFY)
     return notes
 
 

@@ -13,7 +13,7 @@ import av
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Clock", "TimedFrame", "even_times", "keep", "settled_rate"]
+__all__ = ["Clock", "TimedFrame", "even_times", "keep", "settled_rate", "uneven_times"]
 
 ItemT = TypeVar("ItemT")
 
@@ -142,3 +142,8 @@ def settled_rate(times: Sequence[float], announced: float) -> tuple[float, bool]
 def even_times(frames: int, rate: float) -> npt.NDArray[np.float64]:
     """Return the times of frames at a constant rate, seconds, float64 [frames]; NaN where the rate is unknown (0)."""
     return np.arange(frames) / rate if rate else np.full(frames, np.nan)
+
+
+def uneven_times(times: npt.NDArray[np.float64], rate: float) -> npt.NDArray[np.float64] | None:
+    """Return the times of frames where they do not follow from a constant rate, else None."""
+    return None if np.array_equal(times, even_times(len(times), rate), equal_nan=True) else times

@@ -58,7 +58,7 @@ def test_what_is_finished_is_kept_and_the_end_is_the_same(videos: Path, lists: P
         *sorted(f"{path.stem}.json" for path in out.glob("*.tar")),
     ]
     plan = json.loads((out / ".pack" / "plan.json").read_text())
-    assert sorted(name for shard in plan["shards"] for name in shard["videos"]) == sorted(
+    assert sorted(video["relative"] for shard in plan["shards"] for video in shard["videos"]) == sorted(
         str(path.relative_to(videos)) for path in videos.glob("*/*.avi")
     )
     inodes = {path.name: path.stat().st_ino for path in out.glob("*.tar")}
