@@ -87,6 +87,8 @@ def frame_options(command: Callable[..., None]) -> Callable[..., None]:
         max_frames: int,
         quality: int,
         chroma: str,
+        salvage: bool,
+        salvage_frames: int,
         **rest: Any,
     ) -> None:
         frames = {
@@ -95,10 +97,19 @@ def frame_options(command: Callable[..., None]) -> Callable[..., None]:
             "max_frames": max_frames,
             "quality": quality,
             "chroma": _CHROMA[chroma],
+            "salvage": salvage_frames if salvage else 0,
         }
         command(*args, frames=frames, **rest)
 
     for option in (
+        click.option(
+            "--salvage-frames",
+            type=click.IntRange(min=1),
+            default=64,
+            show_default=True,
+            help="Frames that such a run must have.",
+        ),
+        click.option("--salvage", is_flag=True, help="Keep the longest sound run of a damaged video."),
         click.option(
             "--chroma",
             type=click.Choice(list(_CHROMA)),

@@ -71,7 +71,8 @@ def _stored_as(settings: PackSettings) -> str:
     size = f"short side {settings.short_side}" if settings.short_side else f"{settings.height}x{settings.width}"
     rate = f", {settings.fps:g} frames/s" if settings.fps else ""
     cut = f", at most {settings.max_frames} frames" if settings.max_frames else ""
-    return f"{size}, JPEG quality {settings.quality} {settings.chroma}{rate}{cut}"
+    salvaged = f", damaged videos from {settings.salvage} sound frames on" if settings.salvage else ""
+    return f"{size}, JPEG quality {settings.quality} {settings.chroma}{rate}{cut}{salvaged}"
 
 
 def print_quality(table: "QualityTable") -> None:

@@ -22,13 +22,15 @@ _PART_CODES = {"train": 1, "test": 2}
 def index_columns(results: Sequence[ShardResult], numbers: tuple[int, ...]) -> dict[str, Column]:
     """Return the columns of the index; `numbers` are the splits. At least one video must be packed.
 
-    Times are among them only where the frames of a video do not follow each other evenly.
+    Times are among them only where the frames of a video do not follow each other evenly, and marks of salvaged videos
+    only where there are any.
     """
     made = [result for result in results if result.record]
     packed = [video for result in made for video in result.packed]
     offsets = [video.offset + np.cumsum(video.lengths, dtype=np.int64) - video.lengths for video in packed]
     codes = [[_PART_CODES.get(video.video.parts.get(number, ""), 0) for number in numbers] for video in packed]
     uneven = any(video.times is not None for video in packed)
+    salvaged = np.array([video.salvaged for video in packed], dtype=np.uint8)
     return {
         "sample_key": np.array([video.video.key.encode() for video in packed]),
         "sample_shard": np.repeat(np.arange(len(made), dtype=np.int32), [len(result.packed) for result in made]),
@@ -45,6 +47,7 @@ def index_columns(results: Sequence[ShardResult], numbers: tuple[int, ...]) -> d
         "frame_length": np.concatenate([video.lengths for video in packed]),
         "frame_crc32": np.concatenate([video.frame_crc32 for video in packed]),
         **({"frame_time": np.concatenate([_times(video) for video in packed])} if uneven else {}),
+        **({"sample_salvaged": salvaged} if salvaged.any() else {}),
     }
 
 

@@ -156,6 +156,7 @@ def _listed_video(task: ShardTask, video: Video, listed: ListedShard, row: int, 
     packed.source_sha256 = about["source_sha256"]
     packed.fps = float(about["fps"])
     packed.remark = about.get("remark", "")
+    packed.salvaged = "salvaged" in about
     if listed.frame_time is not None:
         packed.times = uneven_times(listed.frame_time[row], packed.fps)
     return packed

@@ -11,6 +11,7 @@ from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
@@ -19,11 +20,12 @@ import numpy as np
 from pclkd.sharding.common import files as atomic
 from pclkd.sharding.common import storage
 from pclkd.sharding.packing.stored import StoredVideo, take_over
-from pclkd.sharding.packing.task import PackedVideo, ShardResult, ShardTask
+from pclkd.sharding.packing.task import Opener, PackedVideo, ShardResult, ShardTask
 from pclkd.sharding.shards.manifest import Quarantined, ShardRecord
 from pclkd.sharding.shards.tar import BLOCK, LARGEST_MEMBER, MemberTooLargeError, TarWriter, webdataset_index
 from pclkd.sharding.video.clock import settled_rate
 from pclkd.sharding.video.frames import UnreadableVideoError
+from pclkd.sharding.video.salvage import open_salvaged
 
 __all__ = ["FileLostError", "Outcome", "Tell", "make_shard", "write_index"]
 
@@ -46,7 +48,7 @@ def make_shard(
     """Decode the videos of a shard and write its tar and its wds2idx index.
 
     Both appear under their final names only when they are whole. A video that cannot be read is tried once more and
-    then left out.
+    then left out, or its longest sound run is kept where the settings say so.
 
     Args:
         task: the shard.
@@ -112,10 +114,17 @@ def _pack_video(task: ShardTask, position: int, tar: TarWriter, tell: Tell) -> O
         return _append(task, position, tar, tell)
     except UnreadableVideoError as error:
         tar.rewind(start)
-        return Quarantined(task.videos[position].relative, str(error))
+        reason = str(error)
+    if task.settings.salvage:
+        try:
+            return _append(task, position, tar, tell, partial(open_salvaged, reason=reason, tick=_ticker(tell)))
+        except UnreadableVideoError as error:
+            tar.rewind(start)
+            reason = str(error)
+    return Quarantined(task.videos[position].relative, reason)
 
 
-def _append(task: ShardTask, position: int, tar: TarWriter, tell: Tell) -> PackedVideo:
+def _append(task: ShardTask, position: int, tar: TarWriter, tell: Tell, opener: Opener | None = None) -> PackedVideo:
     video = task.videos[position]
     tick = _ticker(tell)
     start = tar.position
@@ -123,7 +132,7 @@ def _append(task: ShardTask, position: int, tar: TarWriter, tell: Tell) -> Packe
     try:
         with _source(video.path, tick) as path:
             with (
-                task.opener(path, task.settings) as opened,
+                (opener or task.opener)(path, task.settings) as opened,
                 tar.stream(f"{video.key}.mjpeg") as write,
             ):
                 for frame in opened.frames:
@@ -153,6 +162,7 @@ def _append(task: ShardTask, position: int, tar: TarWriter, tell: Tell) -> Packe
             "source": video.relative,
             "source_sha256": source_sha256,
             **({"remark": opened.remark} if opened.remark else {}),
+            **({"salvaged": opened.salvaged} if opened.salvaged else {}),
         }
     ).encode()
     tar.add(f"{video.key}.json", about)
@@ -169,6 +179,7 @@ def _append(task: ShardTask, position: int, tar: TarWriter, tell: Tell) -> Packe
         fps=fps,
         times=None if even else np.array(opened.times),
         remark=opened.remark,
+        salvaged=opened.salvaged is not None,
     )
 
 

@@ -148,6 +148,7 @@ def take_over(
         fps=float(notes["fps"]),
         times=None if stored.times is None else uneven_times(stored.times, float(notes["fps"])),
         remark=notes.get("remark", ""),
+        salvaged="salvaged" in notes,
     )
 
 

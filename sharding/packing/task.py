@@ -5,7 +5,7 @@ import json
 import tempfile
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,7 @@ from pclkd.sharding.packing.deal import shard_name
 from pclkd.sharding.shards.manifest import FORMAT_VERSION, Quarantined, ShardRecord
 from pclkd.sharding.shards.tar import BLOCK, TarEntry
 from pclkd.sharding.video.frames import EncodedVideo, open_video
-from pclkd.sharding.video.settings import PackSettings
+from pclkd.sharding.video.settings import PackSettings, settings_as_json
 
 __all__ = ["SCRATCH_PREFIX", "WORK_FOLDER", "Opener", "PackedVideo", "ShardResult", "ShardTask"]
 
@@ -60,7 +60,9 @@ class ShardTask:
     @property
     def key(self) -> str:
         """SHA-256 over all that the bytes depend on, but for the contents of the videos."""
-        settings = {name: value for name, value in asdict(self.settings).items() if name != "videos_per_shard"}
+        settings = {
+            name: value for name, value in settings_as_json(self.settings).items() if name != "videos_per_shard"
+        }
         about = [[v.relative, v.key, v.label, self.classes[v.label], v.group] for v in self.videos]
         text = json.dumps([FORMAT_VERSION, _RULES, settings, about], sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
@@ -96,6 +98,7 @@ class PackedVideo:
         fps: frames a second, on average where they are uneven; 0 if unknown.
         times: when each frame is on screen, seconds from the first one, float64 [F]; None where they follow from `fps`.
         remark: what a user should know about how the file was read.
+        salvaged: whether it is a part of a damaged video.
     """
 
     video: Video
@@ -111,6 +114,7 @@ class PackedVideo:
     fps: float = 0.0
     times: npt.NDArray[np.float64] | None = None
     remark: str = ""
+    salvaged: bool = False
 
     @property
     def start(self) -> int:

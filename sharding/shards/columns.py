@@ -50,6 +50,7 @@ COLUMNS: Mapping[str, str] = {
 }
 # Columns that a set has only where they tell something; a reader that does not know them misses nothing else.
 EXTRA_COLUMNS: Mapping[str, str] = {
+    "sample_salvaged": "|u1",  # 1: the sound run of a damaged video; its notes tell which frames
     "frame_time": "<f8",  # seconds from the video's first frame; only where a video's frames are not evenly spaced
 }
 _DTYPES = {**COLUMNS, **EXTRA_COLUMNS}

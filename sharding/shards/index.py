@@ -37,6 +37,7 @@ class ShardIndex:
         frame_offset: byte position of each frame in its tar, int64 [F].
         frame_length: bytes of each frame, int32 [F].
         frame_crc32: checksum of each frame's bytes, uint32 [F].
+        sample_salvaged: 1 where a sample is a part of a damaged video, uint8 [S]; None where none is.
         frame_time: when each frame is on screen, in seconds from the first one of its video, float64 [F]; None where
             the frames of every video follow each other evenly, so that its notes' `fps` tells.
     """
@@ -58,6 +59,7 @@ class ShardIndex:
         self.frame_offset: npt.NDArray[np.int64] = columns["frame_offset"]
         self.frame_length: npt.NDArray[np.int32] = columns["frame_length"]
         self.frame_crc32: npt.NDArray[np.uint32] = columns["frame_crc32"]
+        self.sample_salvaged: npt.NDArray[np.uint8] | None = columns.get("sample_salvaged")
         self.frame_time: npt.NDArray[np.float64] | None = columns.get("frame_time")
 
     @classmethod

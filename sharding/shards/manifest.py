@@ -9,7 +9,7 @@ from typing import Any
 
 from pclkd.sharding.common import storage
 from pclkd.sharding.common.errors import InputError
-from pclkd.sharding.video.settings import PackSettings
+from pclkd.sharding.video.settings import PackSettings, settings_as_json
 
 __all__ = ["FORMAT_VERSION", "MANIFEST_NAME", "Manifest", "Quarantined", "Remark", "ShardRecord", "SplitCount"]
 
@@ -94,7 +94,7 @@ class Manifest:
         storage.write_bytes(storage.join(root, MANIFEST_NAME), (json.dumps(self._fields(), indent=1) + "\n").encode())
 
     def _fields(self) -> dict[str, Any]:
-        fields = dataclasses.asdict(self)
+        fields = {**dataclasses.asdict(self), "settings": settings_as_json(self.settings)}
         return {name: value for name, value in fields.items() if value or name not in _OPTIONAL}
 
     @classmethod

@@ -8,7 +8,7 @@ decided by what decodes and by what the container stores, not by a header's coun
 import errno
 import os
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
@@ -23,7 +23,17 @@ from pclkd.sharding.video.clock import Clock, TimedFrame
 from pclkd.sharding.video.completeness import bytes_missing, frames_stored
 from pclkd.sharding.video.contents import fits, formats_for, kind_of
 
-__all__ = ["MAX_PIXELS", "DecodedVideo", "UnreadableVideoError", "decode_video", "open_container", "telling"]
+__all__ = [
+    "MACHINE_ERRORS",
+    "MAX_PIXELS",
+    "DecodedVideo",
+    "Places",
+    "Reader",
+    "UnreadableVideoError",
+    "decode_video",
+    "open_container",
+    "telling",
+]
 
 MAX_PIXELS = 8192 * 4352
 """Pixels of the largest frame that is decoded, a little over 8K: headers can announce any size."""
@@ -35,7 +45,7 @@ _OPTIONS = {
 # Some files carry metadata that is not UTF-8. PyAV 19 always takes it, and has no such argument any more.
 _TOLERANT = {"metadata_errors": "replace"} if int(av.__version__.partition(".")[0]) < 19 else {}
 # Conditions of the machine, not of the video: they must not put a sound file into quarantine.
-_MACHINE = frozenset({errno.ENOMEM, errno.EMFILE, errno.ENFILE})
+MACHINE_ERRORS = frozenset({errno.ENOMEM, errno.EMFILE, errno.ENFILE})
 # Frames that may be missing without an error from the decoder: of those that an AVI stores, and of the packets in other
 # containers, where VP8 has packets that are never shown. The first is also what may be incomplete in a transport
 # stream, whose counters break where segments were joined.
@@ -45,6 +55,10 @@ _TOLERATED_PACKETS = 0.25
 _COUNTED = frozenset({"avi", "dv", "h264", "hevc", "m4v", "mjpeg", "mpegvideo", "yuv4mpegpipe"})
 # Containers that begin with chunks of known length.
 _LENGTHS_TOLD = frozenset({"avi", "mov", "matroska"})
+# What gives the frames: of a path, its open container, the track, its clock, and its frames a second.
+Reader = Callable[
+    [Path, "av.container.InputContainer", "av.VideoStream", Clock, Fraction | None], "Iterator[TimedFrame]"
+]
 _PICTURES = Disposition.attached_pic | Disposition.timed_thumbnails
 
 
@@ -84,8 +98,13 @@ def open_container(path: Path | str, **how: Any) -> "av.container.InputContainer
 
 
 @contextmanager
-def decode_video(path: Path) -> Iterator[DecodedVideo]:
+def decode_video(path: Path, read: "Reader | None" = None, **options: str) -> Iterator[DecodedVideo]:
     """Open a video.
+
+    Args:
+        path: of the file.
+        read: gives the frames of the open container; every frame of a whole video by default.
+        **options: more options of FFmpeg's decoder.
 
     Raises:
         UnreadableVideoError: at opening or while iterating, when the file is no whole video.
@@ -111,7 +130,7 @@ def decode_video(path: Path) -> Iterator[DecodedVideo]:
         if stream.width * stream.height > MAX_PIXELS:
             raise UnreadableVideoError(f"announces frames of {stream.width}x{stream.height} pixels, the limit is 8K")
         context = stream.codec_context
-        context.options = {"max_pixels": str(MAX_PIXELS)}
+        context.options = {"max_pixels": str(MAX_PIXELS), **options}
         # One thread: the work is spread over processes, and threads that wait for each other took 45 % more time.
         context.thread_type = "NONE"
         context.thread_count = 1
@@ -128,13 +147,13 @@ def decode_video(path: Path) -> Iterator[DecodedVideo]:
             _pixel_aspect(stream),
             remark,
             clock,
-            _frames(path, container, stream, clock, rate),
+            (read or _frames)(path, container, stream, clock, rate),
         )
 
 
 def telling(problem: str, error: Exception) -> Exception:
     """Return what to raise for an error of FFmpeg's: the machine's own troubles as they are, else the video's."""
-    if getattr(error, "errno", None) in _MACHINE:
+    if getattr(error, "errno", None) in MACHINE_ERRORS:
         return error
     return UnreadableVideoError(f"{problem} ({getattr(error, 'strerror', None) or error})")
 
@@ -166,7 +185,7 @@ def _frames(
     rate: Fraction | None,
 ) -> Iterator[TimedFrame]:
     packets = count = incomplete = fields = 0
-    places = _Places(rate == 1 / stream.time_base if rate and stream.time_base else False)
+    places = Places.of(stream, rate)
     try:
         for packet in container.demux(stream):
             if not packet.size and packet.dts is not None:
@@ -193,7 +212,7 @@ def _frames(
         raise UnreadableVideoError(f"{_inside(path, container)}is damaged: a frame's data is not all there")
 
 
-class _Places:
+class Places:
     """The number of each frame as its container counts: an AVI has empty chunks that show the last frame again."""
 
     def __init__(self, stamped: bool) -> None:
@@ -201,6 +220,11 @@ class _Places:
         self._waiting: deque[int] = deque()
         self._first = 0
         self._last = -1
+
+    @classmethod
+    def of(cls, stream: "av.VideoStream", rate: Fraction | None) -> "Places":
+        """Count the frames of a stream at this rate."""
+        return cls(rate == 1 / stream.time_base if rate and stream.time_base else False)
 
     def add(self, dts: int | None) -> None:
         """Note a packet with data; its decoding stamp is the number of its chunk where `stamped`."""

@@ -24,6 +24,7 @@ __all__ = [
     "UnreadableVideoError",
     "choose_pixels",
     "encode_planes",
+    "encoded",
     "open_pixels",
     "open_planes",
     "open_video",
@@ -63,7 +64,8 @@ class _Opened(Generic[FrameT]):
 
     `frames` can be gone through once, while the video is open; a frame is made when it is asked for, and none is kept.
     `times` grows with them: when each comes on screen, in seconds from the first one; it stays empty where they are
-    brought to another rate. `remark` is what a user should know about how the file was read.
+    brought to another rate. `remark` is what a user should know about how the file was read. `salvaged` tells which
+    frames of a damaged video these are: the first one's number, and that behind the last.
     """
 
     fps: float
@@ -72,6 +74,7 @@ class _Opened(Generic[FrameT]):
     frames: Iterator[FrameT]
     times: Sequence[float] = ()
     remark: str = ""
+    salvaged: tuple[int, int] | None = None
 
 
 class EncodedVideo(_Opened[bytes]):
@@ -93,12 +96,17 @@ def open_video(path: Path, settings: PackSettings) -> Iterator[EncodedVideo]:
     Raises:
         UnreadableVideoError: at opening or while iterating, when the file is no whole video.
     """
+    with decode_video(path) as video:
+        yield encoded(video, settings)
+
+
+def encoded(video: DecodedVideo, settings: PackSettings) -> EncodedVideo:
+    """Return the frames of an open video as JPEG."""
 
     def encode(planes: tuple[Plane, ...]) -> bytes:
         return encode_planes(planes, settings.quality)
 
-    with decode_video(path) as video:
-        yield EncodedVideo(*_stored(video, settings, _CHROMA[settings.chroma], encode))
+    return EncodedVideo(*_stored(video, settings, _CHROMA[settings.chroma], encode))
 
 
 @contextmanager

@@ -1,11 +1,12 @@
 """How large the frames of a video are stored."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from fractions import Fraction
+from typing import Any
 
 from pclkd.sharding.common.errors import InputError
 
-__all__ = ["CHROMAS", "PackSettings", "stored_size"]
+__all__ = ["CHROMAS", "PackSettings", "settings_as_json", "stored_size"]
 
 
 CHROMAS = ("4:2:0", "4:4:4")
@@ -23,6 +24,7 @@ class PackSettings:
         max_frames: frames to keep at most, from the start; 0: all.
         quality: JPEG quality, 1 to 95.
         chroma: "4:2:0" or "4:4:4".
+        salvage: frames that the longest sound run of a damaged video must have to be kept; 0: none is kept.
         videos_per_shard: videos in a shard.
 
     Raises:
@@ -36,6 +38,7 @@ class PackSettings:
     max_frames: int = 0
     quality: int = 90
     chroma: str = "4:2:0"
+    salvage: int = 0
     videos_per_shard: int = 128
 
     def __post_init__(self) -> None:
@@ -51,12 +54,19 @@ class PackSettings:
             raise InputError(f"a frame size of {self.height}x{self.width} pixels", remedy="use 16 to 4096 a side")
         if not 0 <= self.fps <= 1000:
             raise InputError(f"{self.fps} frames a second", remedy="use up to 1000, or 0 to keep every frame")
+        if self.salvage < 0:
+            raise InputError(f"sound runs of {self.salvage} frames", remedy="use 1 or more, or 0 to keep none")
         if self.max_frames < 0:
             raise InputError(f"at most {self.max_frames} frames", remedy="use 1 or more, or 0 to keep all")
         if not 1 <= self.quality <= 95:
             raise InputError(f"a JPEG quality of {self.quality}", remedy="use 1 to 95")
         if self.chroma not in CHROMAS:
             raise InputError(f"a chroma sampling of {self.chroma!r}", remedy=f"use {' or '.join(CHROMAS)}")
+
+
+def settings_as_json(settings: PackSettings) -> dict[str, Any]:
+    """Return the settings as they stand in files: those that came later only where they are used."""
+    return {name: value for name, value in asdict(settings).items() if value or name != "salvage"}
 
 
 def stored_size(height: int, width: int, pixel_aspect: Fraction, settings: PackSettings) -> tuple[int, int]:

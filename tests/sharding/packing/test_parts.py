@@ -111,7 +111,7 @@ def test_commands_at_the_same_time(synthetic_videos, plan: PackPlan, tmp_path: P
     assert sum(len(part["quarantined"]) for part in told) == 1
     done = CliRunner().invoke(main, ["finish", str(out), "--json"])
     assert done.exit_code == 3
-    assert json.loads(done.output)["videos"] == 15
+    assert json.loads(done.stdout)["videos"] == 15
     pack = ["pack", str(bad), str(tmp_path / "whole"), *options]
     assert CliRunner().invoke(main, pack).exit_code == 3
     assert contents(out) == contents(tmp_path / "whole")

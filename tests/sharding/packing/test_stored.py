@@ -114,7 +114,7 @@ def test_two_sets_are_joined_to_the_bytes_of_one_that_was_packed_at_once(videos:
     assert verify_shards(tmp_path / "out").damage == ()
     told = CliRunner().invoke(main, ["merge", *(str(tmp_path / name) for name in ("a", "b", "again")), "--json"])
     assert told.exit_code == 0, told.output
-    assert json.loads(told.output)["shards_kept"] > 0
+    assert json.loads(told.stdout)["shards_kept"] > 0
     assert contents(tmp_path / "again") == contents(tmp_path / "whole")
 
 
