@@ -75,10 +75,10 @@ def locked(out: str, part: str = "") -> Iterator[Callable[[], None]]:
             over.set()
             renewal.join()
     finally:
-        storage.remove(own)
-        if not storage.is_remote(out):
-            with suppress(OSError):
-                (storage.local_path(out) / WORK_FOLDER).rmdir()
+        with suppress(OSError):  # no folder, or one that others still use
+            storage.remove(own)
+            if not storage.is_remote(out):
+                storage.local_path(own).parent.rmdir()
 
 
 def _alive_beside(own: str, about: dict[str, Any]) -> tuple[dict[str, Any], float] | None:
