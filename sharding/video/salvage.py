@@ -134,7 +134,8 @@ def _frames(
             damaged = packet.is_corrupt or steps.skips(packet)
             if packet.size and not packet.is_discard:
                 places.add(packet.dts)
-            decoded = [frame for frame in packet.decode() if isinstance(frame, av.VideoFrame)]
+            if packet.size or packet.dts is None:  # else it shows the last frame again
+                decoded = [frame for frame in packet.decode() if isinstance(frame, av.VideoFrame)]
         except StopIteration:
             return
         except (av.FFmpegError, ValueError) as error:
