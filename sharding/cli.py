@@ -48,6 +48,7 @@ _QUARANTINED = 3
 @frame_options
 @engine_options
 @click.option("--strict", is_flag=True, help="Refuse videos that are missing or that no list names.")
+@click.option("--allow-empty-split", is_flag=True, help="Pack although a split has no train or no test video there.")
 @click.option("--overwrite", is_flag=True, help="Replace a finished set in OUT; only what is new is decoded.")
 @click.option("--part", type=PART, help="Make the I-th of N parts; when all are there: shard-ucf101 finish OUT.")
 @click.option("--json", "as_json", is_flag=True, help="Summary as JSON.")
@@ -57,6 +58,7 @@ def pack(
     videos: str,
     out: str,
     strict: bool,
+    allow_empty_split: bool,
     overwrite: bool,
     part: "PackPart | None",
     as_json: bool,
@@ -75,7 +77,7 @@ def pack(
     from pclkd.sharding.packing.deal import deal_videos
     from pclkd.sharding.packing.pack import pack_part, pack_videos, plan_packing
 
-    plan = plan_packing(videos, **source, **frames, strict=strict)
+    plan = plan_packing(videos, **source, **frames, strict=strict, allow_empty_split=allow_empty_split)
     if not as_json:
         for note in plan.dataset.notes:
             click.echo(f"note: {note}")

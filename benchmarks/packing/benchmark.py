@@ -66,7 +66,7 @@ class ShardBenchmark:
             InputError: videos or lists that cannot be read, or a video that cannot be decoded.
         """
         workers = self.workers or available_cpus()
-        plan = plan_packing(self.videos, self.splits)
+        plan = plan_packing(self.videos, self.splits, allow_empty_split=True)
         videos = plan.dataset.videos
         videos = tuple(videos[row] for row in range(0, len(videos), -(-len(videos) // self.most)))
         paths = [Path(video.path) for video in videos]

@@ -1,13 +1,13 @@
 """Videos in class folders, matched to lists that name them as `Class/file.avi`."""
 
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path, PurePosixPath
 
 from pclkd.sharding.common import storage
 from pclkd.sharding.common.errors import InputError
 from pclkd.sharding.datasets.dataset import Dataset, Part, Video
 from pclkd.sharding.datasets.names import printable, sample_key
-from pclkd.sharding.datasets.video_files import FoundVideo, find_videos, stem
+from pclkd.sharding.datasets.video_files import FoundVideo, Listing, count_suffixes, find_videos, told_suffixes
 
 __all__ = ["match_lists", "source_name"]
 
@@ -24,8 +24,10 @@ def match_lists(
 ) -> Dataset:
     """Search the class folders of `root` and match what is there to the lists.
 
-    Names are matched exactly first, then without regard to case, because copies of the data sets differ in it. Folders
-    of no class are passed over; videos that no list names are packed in no part.
+    Names are matched exactly first, then without regard to case, because copies of the data sets differ in it, then
+    without the suffix, because copies are re-encoded. Folders of no class are passed over; videos that no list names
+    are packed in no part. Where there is no class folder at all, videos that lie in `root` itself are matched by their
+    names without suffix, and the lists tell their class; others are left out.
 
     Args:
         kind: name of the layout whose reader asks.
@@ -46,21 +48,32 @@ def match_lists(
             f"the classes {twins[0]!r} and {classes[labels[twins[0].casefold()]]!r} differ only in case",
             remedy="give them different names in the lists",
         )
-    found = [video for video in find_videos(root, levels=2) if video.name.partition("/")[0].casefold() in labels]
-    found = [video for video in found if "/" in video.name]
-    if not found:
-        raise _nothing_found(root, labels)
-    on_disk, missing = _match([video.name for video in found], listed)
+    listing = find_videos(root)
+    deep = [video for video in listing.videos if video.folders and video.folders[0].casefold() in labels]
+    found = [video for video in deep if len(video.folders) == 1]
+    flat = [] if found else [video for video in listing.videos if not video.folders]
+    names = _match(found, listed, (str, str.casefold, _bare)) if found else _match(flat, listed, (_bare_name,))
+    if not names and not found:
+        raise _nothing_found(root, labels, deep, listing)
     videos = []
-    for video in found:
-        label = labels[video.name.partition("/")[0].casefold()]
-        name = stem(video.name)
-        parts = on_disk.get(video.name, {})
-        number = group(classes[label], name)
-        videos.append(Video(video.path, printable(video.name), sample_key(name), label, number, parts))
-    unlisted = tuple(printable(video.name) for video in found if video.name not in on_disk)
-    shown = tuple(map(printable, classes))
-    return Dataset(kind, source_name(root), shown, numbers, tuple(videos), missing, unlisted)
+    for video in found or [video for video in flat if video.name in names]:
+        name = names.get(video.name)
+        label = labels[(video.folders[0] if video.folders else str(name).partition("/")[0]).casefold()]
+        parts = dict(listed[name]) if name else {}
+        number = group(classes[label], video.stem)
+        videos.append(Video(video.path, printable(video.name), sample_key(video.stem), label, number, parts))
+    others = [name for name in listing.others if name.partition("/")[0].casefold() in labels]
+    return Dataset(
+        kind,
+        source_name(root),
+        tuple(map(printable, classes)),
+        numbers,
+        tuple(videos),
+        missing=tuple(sorted(map(printable, listed.keys() - names.values()))),
+        unlisted=tuple(printable(video.name) for video in found or flat if video.name not in names),
+        notes=_renamed(names),
+        other_files=count_suffixes([*others, *(video.name for video in deep if len(video.folders) > 1)]),
+    )
 
 
 def source_name(url: str | Path) -> str:
@@ -70,30 +83,53 @@ def source_name(url: str | Path) -> str:
     return printable(storage.local_path(url).resolve().name)
 
 
-def _match(
-    names: list[str], listed: Mapping[str, dict[int, Part]]
-) -> tuple[dict[str, dict[int, Part]], tuple[str, ...]]:
-    """Return the parts by name on disk, and the listed names that are not there."""
-    exact = set(names)
-    folded = {name.casefold(): name for name in names if name not in listed}
-    on_disk: dict[str, dict[int, Part]] = {}
-    missing = []
-    for name, parts in listed.items():
-        found = name if name in exact else folded.pop(name.casefold(), None)
-        if found is None:
-            missing.append(printable(name))
-        else:
-            on_disk[found] = dict(parts)
-    return on_disk, tuple(sorted(missing))
+def _bare(name: str) -> str:
+    return str(PurePosixPath(name).with_suffix("")).casefold()
 
 
-def _nothing_found(root: str | Path, labels: Mapping[str, int]) -> InputError:
+def _bare_name(name: str) -> str:
+    return PurePosixPath(name).stem.casefold()
+
+
+def _match(found: Sequence[FoundVideo], listed: Iterable[str], forms: Sequence[Callable[[str], str]]) -> dict[str, str]:
+    """Return the listed name of each video that has one: alike in the first of the forms in which any is."""
+    matched: dict[str, str] = {}
+    waiting = list(listed)
+    for form in forms:
+        free = {form(video.name): video.name for video in found if video.name not in matched}
+        left = []
+        for name in waiting:
+            if (video := free.pop(form(name), None)) is None:
+                left.append(name)
+            else:
+                matched[video] = name
+        waiting = left
+    return matched
+
+
+def _renamed(names: Mapping[str, str]) -> tuple[str, ...]:
+    """Return a note where files are not named as in the lists, but for case and class folders."""
+    renamed = [
+        (name, listed)
+        for name, listed in names.items()
+        if name.rpartition("/")[2].casefold() != listed.rpartition("/")[2].casefold()
+    ]
+    if not renamed:
+        return ()
+    name, listed = map(printable, renamed[0])
+    return (f"{len(renamed)} videos are matched to the lists without their suffix, such as {name} for {listed}",)
+
+
+def _nothing_found(
+    root: str | Path, labels: Mapping[str, int], deep: Sequence[FoundVideo], listing: Listing
+) -> InputError:
     """Tell which of the usual mistakes it is."""
-    folders = _class_folders(root, labels)
-    if folders:
-        deeper = _one_deeper(find_videos(storage.join(root, folders[0]), levels=2))
-        remedy = f"move the videos up from folders such as {folders[0]}/{deeper}" if deeper else "unpack them there"
-        return InputError(f"no video file in the {len(folders)} class folders of {root}", remedy=remedy)
+    inside = [name for name in listing.others if "/" in name and name.partition("/")[0].casefold() in labels]
+    folders = {video.folders[0] for video in deep} | {name.partition("/")[0] for name in inside}
+    if folders := folders.union(_class_folders(root, labels)):
+        remedy = f"move the videos up from folders such as {'/'.join(deep[0].folders)}" if deep else "unpack them there"
+        held = f", but {told_suffixes(count_suffixes(inside))}" if inside else ""
+        return InputError(f"no video file in the {len(folders)} class folders of {root}{held}", remedy=remedy)
     remedy = _CLASS_FOLDERS
     if not storage.is_remote(root):
         nested = [entry for entry in sorted(storage.local_path(root).iterdir()) if _class_folders(entry, labels)]
@@ -106,7 +142,3 @@ def _class_folders(root: str | Path, labels: Mapping[str, int]) -> list[str]:
         return []
     entries = sorted(storage.local_path(root).iterdir())
     return [entry.name for entry in entries if entry.name.casefold() in labels and entry.is_dir()]
-
-
-def _one_deeper(videos: list[FoundVideo]) -> str:
-    return videos[0].name.rpartition("/")[0] if videos else ""

@@ -1,14 +1,15 @@
 """What every reader of a data set gives: its classes, its splits, and its videos."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from pclkd.sharding.common.errors import InputError
 
-__all__ = ["Dataset", "Part", "Video"]
+__all__ = ["NO_LABEL", "Dataset", "Part", "Video"]
 
 Part = Literal["train", "test"]
+NO_LABEL = -1
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,7 @@ class Video:
         path: where it is: a local path, or a URL that fsspec reads.
         relative: its name in the data set (`Class/file.avi`), as printable text.
         key: its name in the shards, without dots or other characters that tar readers trip over.
-        label: 0-based class.
+        label: 0-based class, or `NO_LABEL`.
         group: number that clips of one source share, -1 where nothing tells it.
         parts: its part in each split that names it.
     """
@@ -39,12 +40,14 @@ class Dataset:
     Attributes:
         kind: name of the layout that it was read as.
         source: name of the folder or table the videos came from, without its path.
-        classes: class names; the position is the label.
+        classes: class names; the position is the label. None where the videos have no labels.
         numbers: the splits, ascending.
         videos: what can be packed.
         missing: listed videos that are not there.
         unlisted: videos that no list names; packed in no part where the folder tells the class, else left out.
         notes: what the reader decided and the user should know, a sentence each.
+        parts_told: whether something tells the parts; else all videos are the train part of split 1.
+        other_files: how many files lie where videos are taken from and are none, by suffix, see `count_suffixes`.
 
     Raises:
         InputError: two videos would share a key (keys that differ only in case count as one).
@@ -58,10 +61,17 @@ class Dataset:
     missing: tuple[str, ...]
     unlisted: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    parts_told: bool = True
+    other_files: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Refuse keys that are not unique."""
         _refuse_shared_keys(self.videos)
+
+    def parts(self, number: int) -> dict[Part, int]:
+        """Count the videos of each part of a split."""
+        told = [video.parts.get(number) for video in self.videos]
+        return {"train": told.count("train"), "test": told.count("test")}
 
 
 def _refuse_shared_keys(videos: Iterable[Video]) -> None:

@@ -7,7 +7,7 @@ tables tell class and part.
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from pclkd.sharding.common import storage
 from pclkd.sharding.common.errors import InputError
@@ -17,7 +17,7 @@ from pclkd.sharding.datasets.layout import Layout
 from pclkd.sharding.datasets.list_files import is_list_file, list_names, read_header, table_rows
 from pclkd.sharding.datasets.names import group_number, printable, sample_key
 from pclkd.sharding.datasets.parts import PartWord, assign_parts, part_word
-from pclkd.sharding.datasets.video_files import find_videos, stem
+from pclkd.sharding.datasets.video_files import count_suffixes, find_videos
 
 __all__ = ["LAYOUT", "read_kinetics"]
 
@@ -52,8 +52,9 @@ def read_kinetics(root: str | Path, splits: str | Path, test_share: float = 0.0)
     words: list[PartWord | None] = []
     unlisted: list[str] = []
     missing = set(clips)
-    for found in find_videos(root):
-        name = stem(found.name)
+    listing = find_videos(root)
+    for found in listing.videos:
+        name = found.stem
         if clip := clips.get(name):
             missing.discard(name)
             words.append(clip.word)
@@ -67,21 +68,21 @@ def read_kinetics(root: str | Path, splits: str | Path, test_share: float = 0.0)
             f"none of the {len(clips)} clips in {splits} is in {root}",
             remedy=f"give the folder of files such as {min(clips)}.mp4 (id, start and end in six digits)",
         )
-    dealt, numbers, notes = assign_parts(videos, words, test_share)
-    if unlabelled:
-        notes += (f"{unlabelled} rows without a label are left out",)
+    notes: tuple[str, ...] = (f"{unlabelled} rows without a label are left out",) if unlabelled else ()
     if unlisted:
         notes += (f"{len(unlisted)} videos that no row names are left out: nothing tells their class",)
-    return Dataset(
+    dataset = Dataset(
         "kinetics",
         source_name(root),
         tuple(map(printable, classes)),
-        numbers,
-        dealt,
+        (),
+        tuple(videos),
         tuple(sorted(f"{printable(name)}.mp4" for name in missing)),
         tuple(unlisted),
         notes,
+        other_files=count_suffixes(listing.others),
     )
+    return assign_parts(dataset, words, test_share)
 
 
 def _read_tables(splits: str | Path) -> tuple[dict[str, _Clip], int]:
@@ -121,7 +122,7 @@ def _tables(splits: str | Path) -> list[str]:
 
 def _rows(url: str) -> Iterator[tuple[_Clip, str]]:
     """Yield what each row tells, and the name of the clip's file without suffix."""
-    named = re.split(r"[^a-z]+", stem(url).lower())
+    named = re.split(r"[^a-z]+", PurePosixPath(url).stem.lower())
     of_file = next((word for word in map(part_word, named) if word), None)
     for place, row in table_rows(url, _GET_THEM):
         if absent := sorted(set(_COLUMNS) - row.keys()):

@@ -49,6 +49,7 @@ _LAYOUTS: dict[str, Layout | str] = {
     "hmdb51": "pclkd.sharding.datasets.hmdb51",
     "kinetics": "pclkd.sharding.datasets.kinetics",
     "folder": "pclkd.sharding.datasets.folder",
+    "loose": "pclkd.sharding.datasets.loose",
     "csv": "pclkd.sharding.datasets.table",
 }
 

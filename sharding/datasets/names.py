@@ -6,9 +6,19 @@ All of them depend on the one name alone, so that adding videos changes nothing 
 import hashlib
 import os
 import re
+from collections.abc import Sequence
 from pathlib import PurePosixPath
 
-__all__ = ["LONGEST_KEY", "group_number", "path_key", "printable", "sample_key", "ucf_group", "unprintable"]
+__all__ = [
+    "LONGEST_KEY",
+    "folder_group",
+    "group_number",
+    "path_key",
+    "printable",
+    "sample_key",
+    "ucf_group",
+    "unprintable",
+]
 
 LONGEST_KEY = 93  # a USTAR name holds 100 bytes, ".mjpeg" takes 6 of them
 _UNSAFE = re.compile(r"[^A-Za-z0-9_-]")
@@ -77,3 +87,8 @@ def ucf_group(stem: str) -> int:
     """Return the group in a file name as UCF101 has it, 7 of `v_Archery_g07_c02` (without suffix), else -1."""
     match = _UCF_GROUP.search(stem)
     return int(match[1]) if match else -1
+
+
+def folder_group(folders: Sequence[str], stem: str) -> int:
+    """Return the group of a video in these folders below those that mean something; without any, as its name tells."""
+    return group_number("/".join(folders)) if folders else ucf_group(stem)

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Literal
 
 from pclkd.sharding.common.errors import InputError
-from pclkd.sharding.datasets.dataset import Part, Video
+from pclkd.sharding.datasets.dataset import Dataset, Part, Video
 
 __all__ = ["PartWord", "assign_parts", "hold_out", "part_word"]
 
@@ -29,38 +29,42 @@ def part_word(text: str) -> PartWord | None:
     return _WORDS.get(text.strip().lower())
 
 
-def assign_parts(
-    videos: Sequence[Video], words: Sequence[PartWord | None], test_share: float
-) -> tuple[tuple[Video, ...], tuple[int, ...], tuple[str, ...]]:
+def assign_parts(dataset: Dataset, words: Sequence[PartWord | None], test_share: float) -> Dataset:
     """Give each video its parts by its word (None: in no part), or hold out a share where there is no word at all.
 
     A set with one held-out part, `val` or `test`, has one split. With both it has two that share the train part: split
     1 tests on `val`, split 2 on `test`.
 
+    Args:
+        dataset: whose videos have no parts yet.
+        words: of each video.
+        test_share: what to hold out where there is no word.
+
     Returns:
-        The videos, the numbers of the splits, and notes for the user.
+        The data set with splits, and notes for the user ahead of its own.
 
     Raises:
         InputError: a test share although the data set has parts of its own, or one out of range.
     """
     if not any(words):
-        return hold_out(videos, test_share), (1,), (_held_out_note(test_share),)
+        videos = hold_out(dataset.videos, test_share)
+        notes = (_held_out_note(test_share), *dataset.notes)
+        return replace(dataset, videos=videos, numbers=(1,), notes=notes, parts_told=bool(test_share))
     if test_share:
         raise InputError(
             f"a test share of {test_share} for a data set with parts of its own",
             remedy="leave --test-share out, or take the parts out of the table or the folders",
         )
     meaning: dict[PartWord, dict[int, Part]] = {"train": {1: "train"}, "val": {1: "test"}, "test": {1: "test"}}
-    notes: tuple[str, ...] = ()
+    told: tuple[str, ...] = ()
     if {"val", "test"} <= set(words):
         meaning = {"train": {1: "train", 2: "train"}, "val": {1: "test"}, "test": {2: "test"}}
-        notes = ("split 1 tests on val, split 2 on test",)
+        told = ("split 1 tests on val, split 2 on test",)
     elif "val" in words:
-        notes = ("split 1 tests on val",)
-    dealt = tuple(
-        replace(video, parts=dict(meaning[word]) if word else {}) for video, word in zip(videos, words, strict=True)
-    )
-    return dealt, tuple(sorted(meaning["train"])), notes
+        told = ("split 1 tests on val",)
+    pairs = zip(dataset.videos, words, strict=True)
+    videos = tuple(replace(video, parts=dict(meaning[word]) if word else {}) for video, word in pairs)
+    return replace(dataset, videos=videos, numbers=tuple(sorted(meaning["train"])), notes=(*told, *dataset.notes))
 
 
 def _held_out_note(share: float) -> str:

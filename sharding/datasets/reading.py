@@ -1,6 +1,5 @@
 """Reading a data set of any layout: which one it is, from what lies where the user points, and its reader called."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +8,7 @@ from pclkd.sharding.common.errors import InputError
 from pclkd.sharding.datasets.dataset import Dataset
 from pclkd.sharding.datasets.layout import Layout, find_layout, layout_names
 from pclkd.sharding.datasets.list_files import is_list_file, list_names, read_header
-from pclkd.sharding.datasets.video_files import FoundVideo, find_videos, stem
+from pclkd.sharding.datasets.video_files import Listing, find_videos
 
 __all__ = ["detect_lists", "read_dataset", "refuse_lost_lists"]
 
@@ -93,7 +92,7 @@ def _unknown_table(url: str) -> InputError:
     )
 
 
-def refuse_lost_lists(root: str | Path, found: Sequence[FoundVideo]) -> None:
+def refuse_lost_lists(root: str | Path, listing: Listing) -> None:
     """Refuse to take a data set that has official splits for a plain folder: they would be lost without a word.
 
     Raises:
@@ -101,7 +100,8 @@ def refuse_lost_lists(root: str | Path, found: Sequence[FoundVideo]) -> None:
     """
     for row in _with_lists():
         mark = row.video_name
-        if mark and sum(bool(mark.fullmatch(stem(video.name))) for video in found) > len(found) / 2:
+        videos = listing.videos
+        if mark and sum(bool(mark.fullmatch(video.stem)) for video in videos) > len(videos) / 2:
             raise InputError(
                 f"the videos in {root} are named like those of {row.name}, but there are no lists",
                 remedy="say --splits LISTS, or --dataset folder to pack them without the official splits",
@@ -116,7 +116,8 @@ def read_dataset(
     Args:
         videos: path or URL of the folder of videos, or of a table of them.
         splits: path or URL of the lists: a folder, or a table.
-        kind: name of the layout (`layout_names`); `auto` tells it by the lists, and by their absence a plain folder.
+        kind: name of the layout (`layout_names`); `auto` tells it by the lists, and by their absence a plain
+            folder, or loose files without labels where no video lies in a folder.
         test_share: 0 to 1, exclusive: what to hold out as the test part where nothing tells the parts.
 
     Raises:
@@ -154,10 +155,12 @@ def _read_without_lists(videos: str | Path, layout: Layout | None, test_share: f
         )
     if layout:
         return layout.reader(videos, test_share)
-    found = find_videos(videos)
-    refuse_lost_lists(videos, found)
-    dataset = find_layout("folder").reader(videos, test_share, found)
-    note = f"read as folder: {len(dataset.classes)} class folders in {videos}, no lists"
+    listing = find_videos(videos)
+    refuse_lost_lists(videos, listing)
+    loose = listing.videos and not any(video.folders for video in listing.videos)
+    dataset = find_layout("loose" if loose else "folder").reader(videos, test_share, listing)
+    found = f"{len(listing.videos)} videos in no class folder" if loose else f"{len(dataset.classes)} class folders"
+    note = f"read as {dataset.kind}: {found} in {videos}, no lists"
     return replace(dataset, notes=(note, *dataset.notes))
 
 

@@ -65,11 +65,10 @@ def read_table(root: str | Path, table: str | Path, test_share: float = 0.0) -> 
             f"none of the {len(rows)} videos in {table} is there, the first is {missing[0]}",
             remedy=f"write the paths as seen from {root}, or give the folder that they start from",
         )
-    dealt, numbers, notes = assign_parts(videos, words, test_share)
-    if ignored:
-        notes += (f"the columns {', '.join(ignored)} are not used",)
+    notes = (f"the columns {', '.join(ignored)} are not used",) if ignored else ()
     shown = tuple(map(printable, classes))
-    return Dataset("csv", source_name(table), shown, numbers, dealt, tuple(missing), (), notes)
+    dataset = Dataset("csv", source_name(table), shown, (), tuple(videos), tuple(missing), (), notes)
+    return assign_parts(dataset, words, test_share)
 
 
 def _read_rows(root: str | Path, url: str) -> tuple[list[_Row], tuple[str, ...]]:

@@ -18,6 +18,7 @@ __all__ = ["LONGEST_GIF", "preview_classes", "preview_video"]
 LONGEST_GIF = 500  # frames
 _WIDEST_GIF = 480  # pixels
 _USUAL_FPS = 25.0
+_UNLABELLED = 24  # videos on the sheet of a set without classes
 
 Item = TypeVar("Item")
 
@@ -53,15 +54,26 @@ def preview_video(index: ShardIndex, key: str, out: Path, *, frames: int) -> tup
 
 
 def preview_classes(index: ShardIndex, out: Path) -> Path:
-    """Write `classes.png`: the middle frame of the first video of each class. Raises as `preview_video`."""
-    labels, samples, counts = np.unique(index.sample_label, return_index=True, return_counts=True)
+    """Write `classes.png`: the middle frame of the first video of each class, or of some videos that have no labels.
+
+    Raises:
+        InputError: a damaged shard, or `out` cannot be a folder.
+    """
+    if index.classes:
+        labels, samples, counts = np.unique(index.sample_label, return_index=True, return_counts=True)
+        pairs = zip(labels.tolist(), counts.tolist(), strict=True)
+        texts = [f"{index.classes[label]} ({count})" for label, count in pairs]
+        title = f"{len(labels)} classes of {index.manifest.source}"
+        subtitle = "the middle frame of each class's first video; in brackets how many videos it has"
+    else:
+        samples = np.unique(np.linspace(0, len(index) - 1, _UNLABELLED).round().astype(np.int64))
+        texts = [index.key(sample) for sample in samples.tolist()]
+        title = f"{len(samples)} of {len(index)} videos of {index.manifest.source}, without labels"
+        subtitle = "the middle frame of each"
     pictures = []
     for sample in samples.tolist():
         pictures += _small_frames(index, sample, [index.frame_count(sample) // 2], WIDEST)
-    texts = [f"{index.classes[label]} ({count})" for label, count in zip(labels.tolist(), counts.tolist(), strict=True)]
     rows = _rows(pictures, at_least=6)
-    title = f"{len(labels)} classes of {index.manifest.source}"
-    subtitle = "the middle frame of each class's first video; in brackets how many videos it has"
     sheet = contact_sheet(
         rows, [""] * len(rows), frame_captions=_rows(texts, at_least=6), title=title, subtitle=subtitle
     )
@@ -87,8 +99,9 @@ def _told(index: ShardIndex, sample: int, fps: float) -> str:
     count = last - first
     speed = f"{fps:.4g} frames/s ({count / fps:.1f} s)" if fps else "unknown speed"
     size = f"{stored / 1e6:.2f} MB" if stored >= 1e6 else f"{stored / 1e3:.1f} kB"
+    label = int(index.sample_label[sample])
     return (
-        f"class {index.classes[int(index.sample_label[sample])]} · {count} frames · {speed} · "
+        f"{f'class {index.classes[label]}' if label >= 0 else 'no label'} · {count} frames · {speed} · "
         f"{height}x{width} pixels · {size}, {stored / count / 1e3:.1f} kB a frame"
     )
 

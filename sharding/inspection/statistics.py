@@ -50,6 +50,7 @@ class Statistics:
 
     Attributes:
         videos_per_class: by class name, in the order of the labels; classes without a video too.
+        unlabelled: videos without a class.
         frames_per_video: their spread.
         lengths: histogram of the frames a video has; bins of equal width, the last one reaches to the longest.
         bytes_per_frame: of the stored JPEGs.
@@ -62,6 +63,7 @@ class Statistics:
     """
 
     videos_per_class: dict[str, int]
+    unlabelled: int
     frames_per_video: Spread
     lengths: tuple[Bin, ...]
     bytes_per_frame: Spread
@@ -74,7 +76,8 @@ class Statistics:
 
 def measure_set(index: ShardIndex) -> Statistics:
     """Work out the figures of a shard set; shards may be missing or damaged."""
-    per_class = np.bincount(index.sample_label, minlength=len(index.classes)).tolist()
+    labels = index.sample_label
+    per_class = np.bincount(labels[labels >= 0], minlength=len(index.classes)).tolist()
     counts = np.diff(index.sample_frames)
     sizes, videos = np.unique(index.sample_sizes(np.arange(len(index))), axis=0, return_counts=True)
     frame_sizes = Counter(
@@ -85,6 +88,7 @@ def measure_set(index: ShardIndex) -> Statistics:
     reasons = Counter(re.sub(r"\d+", "N", video.reason) for video in index.manifest.quarantined)
     return Statistics(
         videos_per_class=dict(zip(index.classes, per_class, strict=True)),
+        unlabelled=int((labels < 0).sum()),
         frames_per_video=_spread(counts),
         lengths=_histogram(counts),
         bytes_per_frame=_spread(index.frame_length),

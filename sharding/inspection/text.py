@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pclkd.sharding.datasets.video_files import told_suffixes
 from pclkd.sharding.shards.manifest import Manifest
 from pclkd.sharding.video.settings import PackSettings
 
@@ -37,6 +38,7 @@ def summarise(manifest: Manifest) -> dict[str, Any]:
         "missing": len(manifest.missing),
         "unlisted": len(manifest.unlisted),
         "remarks": [asdict(remark) for remark in manifest.remarks],
+        "other_files": manifest.other_files,
         "format_version": manifest.format_version,
         "fingerprint": manifest.fingerprint,
     }
@@ -56,6 +58,8 @@ def print_summary(manifest: Manifest) -> None:
     for what, names in (("listed but not on disk", manifest.missing), ("in no list", manifest.unlisted)):
         if names:
             click.echo(f"warning: {len(names)} videos {what}, the first is {names[0]}")
+    if manifest.other_files:
+        click.echo(f"not videos   {told_suffixes(manifest.other_files)}")
     _name("note", [f"{remark.video} {remark.told}" for remark in manifest.remarks])
     _name("quarantined", [f"{video.video} {video.reason}" for video in manifest.quarantined])
 
@@ -99,8 +103,11 @@ _EIGHTHS = " ▏▎▍▌▋▊▉"
 
 def print_statistics(statistics: "Statistics") -> None:
     """Write class balance, lengths, bytes a frame, sizes, rates and reasons of quarantine to standard output."""
-    _heading("per class", _balance(statistics.videos_per_class))
-    _bars(_some(statistics.videos_per_class))
+    if statistics.videos_per_class:
+        _heading("per class", _balance(statistics.videos_per_class))
+        _bars(_some(statistics.videos_per_class))
+    else:
+        _heading("per class", "the videos have no labels")
     _heading("lengths", _told(statistics.frames_per_video) + " frames")
     last = len(statistics.lengths) - 1
     _bars(
@@ -111,7 +118,7 @@ def print_statistics(statistics: "Statistics") -> None:
     )
     _heading("JPEG bytes", _told(statistics.bytes_per_frame) + " a frame")
     _heading("frame size", _listed(statistics.frame_sizes))
-    videos = sum(statistics.videos_per_class.values())
+    videos = sum(statistics.videos_per_class.values()) + statistics.unlabelled
     some = "" if statistics.fps_videos == videos else f" (of {statistics.fps_videos} videos looked at)"
     _heading("frames/s", _listed(statistics.fps) + some)
     if uneven := statistics.variable_rate_videos:

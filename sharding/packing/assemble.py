@@ -86,6 +86,7 @@ def shard_manifest(
         missing=dataset.missing,
         unlisted=dataset.unlisted,
         remarks=tuple(sorted(remarks, key=lambda remark: remark.video)),
+        other_files=dataset.other_files,
     ).signed()
 
 

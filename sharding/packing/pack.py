@@ -102,6 +102,7 @@ def plan_packing(
     dataset: str = "auto",
     test_share: float = 0.0,
     strict: bool = False,
+    allow_empty_split: bool = False,
     **frames: Any,
 ) -> PackPlan:
     """Read the lists and the folder, and check them, before anything is written.
@@ -112,16 +113,20 @@ def plan_packing(
         dataset: name of its layout; `auto` tells it.
         test_share: what to hold out as the test part where nothing tells the parts.
         strict: refuse videos that are missing or that no list names.
+        allow_empty_split: take splits that have no train or no test video there; else that is an error wherever
+            something tells the parts.
         **frames: fields of `PackSettings`.
 
     Raises:
-        InputError: anything wrong with the folder or the lists; with `strict` also any listed video that is not on
-            disk and any video on disk that is not listed.
+        InputError: anything wrong with the folder or the lists, or a split without a train or a test video; with
+            `strict` also any listed video that is not on disk and any video on disk that is not listed.
     """
     settings = PackSettings(**frames)
     found = read_dataset(videos, splits, dataset, test_share)
     if strict:
         _refuse_disagreement(videos, splits or videos, found)
+    if found.parts_told and not allow_empty_split:
+        _refuse_empty_split(videos, found)
     return PackPlan(str(videos), found, settings)
 
 
@@ -227,6 +232,17 @@ def checked_place(out: str | Path) -> str:
         raise InputError(f"{out} is in the memory of one process, and many write shards", remedy=remedy)
     storage.filesystem(out)  # a missing package is told before anything is done
     return str(out).rstrip("/")
+
+
+def _refuse_empty_split(videos: str | Path, dataset: Dataset) -> None:
+    empty = [(number, part) for number in dataset.numbers for part, count in dataset.parts(number).items() if not count]
+    if empty:
+        gone = dataset.missing
+        missing = f"; {len(gone)} listed videos are not there, the first is {gone[0]}" if gone else ""
+        raise InputError(
+            f"split {empty[0][0]} has no {empty[0][1]} video in {videos}{missing}",
+            remedy="complete the folder or the lists, or say --allow-empty-split where it is meant",
+        )
 
 
 def _refuse_disagreement(videos: str | Path, splits: str | Path, dataset: Dataset) -> None:

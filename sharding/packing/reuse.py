@@ -145,7 +145,7 @@ def _listed_video(task: ShardTask, video: Video, listed: ListedShard, row: int, 
     about = json.loads(text)
     expected = {
         "key": video.key,
-        "class": task.classes[video.label],
+        "class": task.class_of(video),
         "label": video.label,
         "group": video.group,
         "source": video.relative,

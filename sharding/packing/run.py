@@ -197,7 +197,7 @@ class PackRun:
         manifest = shard_manifest(self.dataset, self.settings, results, columns, sums)
         if manifest.fingerprint != index.fingerprint:
             raise InputError(
-                f"{self.out} holds a finished shard set already, with other lists",
+                f"{self.out} holds a finished shard set already, with other lists or other files beside the videos",
                 remedy="give another folder or say --overwrite: the shards are kept",
             )
         clear_work(self.out, self.run)

@@ -152,7 +152,7 @@ def _append(task: ShardTask, position: int, tar: TarWriter, tell: Tell, opener: 
     about = json.dumps(
         {
             "key": video.key,
-            "class": task.classes[video.label],
+            "class": task.class_of(video),
             "label": video.label,
             "group": video.group,
             "frames": len(lengths),

@@ -128,7 +128,7 @@ def take_over(
     told = {
         **notes,
         "key": video.key,
-        "class": task.classes[video.label],
+        "class": task.class_of(video),
         "label": video.label,
         "group": video.group,
         "source": video.relative,

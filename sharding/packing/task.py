@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pclkd.sharding.common import storage
-from pclkd.sharding.datasets.dataset import Video
+from pclkd.sharding.datasets.dataset import NO_LABEL, Video
 from pclkd.sharding.packing.deal import shard_name
 from pclkd.sharding.shards.manifest import FORMAT_VERSION, Quarantined, ShardRecord
 from pclkd.sharding.shards.tar import BLOCK, TarEntry
@@ -63,9 +63,13 @@ class ShardTask:
         settings = {
             name: value for name, value in settings_as_json(self.settings).items() if name != "videos_per_shard"
         }
-        about = [[v.relative, v.key, v.label, self.classes[v.label], v.group] for v in self.videos]
+        about = [[v.relative, v.key, v.label, self.class_of(v), v.group] for v in self.videos]
         text = json.dumps([FORMAT_VERSION, _RULES, settings, about], sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
+
+    def class_of(self, video: Video) -> str | None:
+        """Return the name of a video's class; None where it has no label."""
+        return None if video.label == NO_LABEL else self.classes[video.label]
 
     @property
     def scratch(self) -> Path:

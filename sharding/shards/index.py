@@ -26,7 +26,7 @@ class ShardIndex:
         sample_shard: shard of each sample, int32 [S].
         sample_offset: byte position of each sample's frames in its tar, int64 [S].
         sample_frames: sample s owns the frame rows `sample_frames[s]:sample_frames[s + 1]`, int64 [S + 1].
-        sample_label: 0-based class, int32 [S].
+        sample_label: 0-based class, -1 without one, int32 [S].
         sample_group: group number, -1 where unknown, int32 [S].
         sample_split: 0 in neither part, 1 train, 2 test; a column for each split, uint8 [S, splits].
         sample_size: bytes of each sample's stretch of the tar, from its first header (512 bytes before
@@ -87,8 +87,20 @@ class ShardIndex:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Class names; the position is the label."""
+        """Class names; the position is the label. Empty where the videos have no labels."""
         return self.manifest.classes
+
+    def require_labels(self, what: str) -> None:
+        """Refuse what needs labels where the videos have none.
+
+        Raises:
+            InputError: the set has no classes.
+        """
+        if not self.classes:
+            raise InputError(
+                f"{what} needs labels, and the videos of {self.root} have none",
+                remedy="use the pretext task (--protocol pretext), or a set that was packed with labels",
+            )
 
     @property
     def fingerprint(self) -> str:

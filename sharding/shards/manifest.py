@@ -15,7 +15,7 @@ __all__ = ["FORMAT_VERSION", "MANIFEST_NAME", "Manifest", "Quarantined", "Remark
 
 FORMAT_VERSION = 2
 MANIFEST_NAME = "manifest.json"
-_OPTIONAL = frozenset({"remarks"})  # left out where empty, as sets of before have none
+_OPTIONAL = frozenset({"other_files", "remarks"})  # left out where empty, as sets of before have none
 _PACK_AGAIN = "pack the videos again with 'shard-ucf101 pack'"
 
 
@@ -66,6 +66,7 @@ class Manifest:
         missing: listed videos that were not on disk.
         unlisted: videos that no list names; of ucf101 and hmdb51 they are packed, in no part.
         remarks: what was chosen where a file left a choice. A set without any does not have the field.
+        other_files: how many files of the class folders are no videos, by suffix. Likewise.
         fingerprint: SHA-256 over all the other fields; two sets with the same one hold the same bytes.
     """
 
@@ -83,6 +84,7 @@ class Manifest:
     missing: tuple[str, ...]
     unlisted: tuple[str, ...]
     remarks: tuple[Remark, ...] = ()
+    other_files: dict[str, int] = dataclasses.field(default_factory=dict)
     fingerprint: str = ""
 
     def signed(self) -> "Manifest":

@@ -14,6 +14,8 @@ __all__ = ["bytes_missing", "frames_stored"]
 _MOST_CHUNKS = 1_000_000
 _EBML = b"\x1a\x45\xdf\xa3"
 _SEGMENT = b"\x18\x53\x80\x67"
+_BOXES = frozenset({b"ftyp", b"free", b"mdat", b"moof", b"moov", b"pnot", b"skip", b"styp", b"udta", b"uuid", b"wide"})
+"""Boxes that an MP4 or MOV file may begin with."""
 
 
 def bytes_missing(path: Path) -> int:
@@ -25,7 +27,7 @@ def bytes_missing(path: Path) -> int:
             end = _end_of_riff(file, size)
         elif head[:4] == _EBML:
             end = _end_of_matroska(file)
-        elif head[4:8].isalpha():
+        elif head[4:8] in _BOXES:
             end = _end_of_boxes(file, size)
         else:
             end = 0

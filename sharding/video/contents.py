@@ -2,35 +2,9 @@
 
 from pathlib import Path
 
-__all__ = ["fits", "formats_for", "kind_of"]
+from pclkd.sharding.common.containers import CONTAINERS, STREAMS
 
-# Suffixes that fit a container, by the first of FFmpeg's names for it: all the containers that are read.
-_CONTAINERS = {
-    "avi": "avi divx xvid",
-    "mov": "mp4 m4v mov 3gp 3g2 qt f4v",
-    "matroska": "mkv webm",
-    "mpegts": "ts m2ts mts m2t tod",
-    "mpeg": "mpg mpeg mpe vob m2p mod tod",
-    "asf": "wmv asf",
-    "flv": "flv f4v",
-    "ogg": "ogv ogg ogm",
-    "gif": "gif",
-    "rm": "rm rmvb",
-    "mxf": "mxf",
-    "nut": "nut",
-    "wtv": "wtv",
-    "ivf": "ivf",
-    "yuv4mpegpipe": "y4m",
-}
-# Streams without a container. What is left of a damaged file looks like one, so the suffix must say so too.
-_STREAMS = {
-    "dv": "dv",
-    "m4v": "m4v",
-    "mpegvideo": "mpg mpeg mpe m2v m1v",
-    "h264": "264 h264",
-    "hevc": "265 h265 hevc",
-    "mjpeg": "mjpeg mjpg",
-}
+__all__ = ["fits", "formats_for", "kind_of"]
 
 _BEGINNINGS = (
     (b"#EXTM3U", "is a playlist (M3U)"),
@@ -64,12 +38,12 @@ _LOOKED_AT = 1024
 
 def formats_for(path: Path) -> str:
     """Return the formats that a file may be of, in FFmpeg's names, separated by commas."""
-    return ",".join([*_CONTAINERS, *(name for name in _STREAMS if fits(path, name))])
+    return ",".join([*CONTAINERS, *(name for name in STREAMS if fits(path, name))])
 
 
 def fits(path: Path, format_name: str) -> bool:
     """Tell whether the suffix of a file is one for a format, by FFmpeg's name."""
-    suffixes = {**_CONTAINERS, **_STREAMS}.get(format_name.partition(",")[0], "")
+    suffixes = (CONTAINERS | STREAMS).get(format_name.partition(",")[0], "")
     return path.suffix.lower()[1:] in suffixes.split()
 
 

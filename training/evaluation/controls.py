@@ -75,9 +75,11 @@ def measure_controls(
         Name and evaluations of each.
 
     Raises:
-        InputError: data that does not fit, or a control that is there was measured with other settings.
+        InputError: data that does not fit or has no labels, or a control that is there was measured with other
+            settings.
     """
     index = ShardIndex.open(data)
+    index.require_labels("measuring controls")
     for control in only:
         name = "control-motion" if control == "motion" else f"control-{control}-{settings.backbone.name}"
         folder = out / name

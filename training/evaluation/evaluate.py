@@ -53,7 +53,7 @@ class VideoFeatures:
 
     Attributes:
         features: [N, F] float32, mean over the clips of a video.
-        labels: [N] int64 action classes.
+        labels: [N] int64 action classes, -1 without one.
         rows: [N] int64, which videos of the part they are, since damaged ones are left out.
         pictures: [N, 3, 48, 48] float32 in [0, 1], the middle frame of each first clip; None where nobody asked.
     """
@@ -158,12 +158,14 @@ class Evaluator:
     def all(self, model: PclModel, *, features: bool = True) -> dict[str, float]:
         """What is measured while training, tagged `val/`: pretext, linear probe, kNN, R@1/5/10, and their errors.
 
+        Of videos without labels, the pretext accuracy alone.
+
         Args:
             model: the network.
             features: whether to measure them: all but the pretext task.
         """
         found = {} if self._settings.pretext.task == "none" else self.pretext(model)
-        if features:
+        if features and self._classes:
             train, test = self.features(model, "train"), self.features(model, "test")
             found |= self.linear(train, test) | self.knn(train, test) | self.retrieval(train, test, ks=(1, 5, 10))
         return {f"val/{name}": value for name, value in found.items() if name.endswith(("_pct", "_pct_se"))}
@@ -223,12 +225,16 @@ def evaluate_run(
         The figures of each protocol, with what they were measured on.
 
     Raises:
-        InputError: no such run, data that does not fit, or splits of different tests.
+        InputError: no such run, data that does not fit or has no labels that the protocol needs, or splits of
+            different tests.
     """
     checkpoint = load_checkpoint(run)
     settings = checkpoint.settings
     chosen = list(dict.fromkeys(splits)) or [settings.split]
     index = ShardIndex.open(data)
+    for protocol in protocols:
+        if protocol != "pretext":
+            index.require_labels(f"the protocol {protocol}")
     how = change(finetuning or FinetuneSettings(), {"clips": clips})
     with ExitStack() as stack:
         measuring = [stack.enter_context(_OnSplit(checkpoint, run, index, number, how, step)) for number in chosen]

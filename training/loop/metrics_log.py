@@ -65,7 +65,7 @@ class MetricsLog:
         """
         self._board.add_embedding(
             videos.features.float().cpu(),
-            metadata=[classes[label] for label in videos.labels.tolist()],
+            metadata=[classes[label] if label >= 0 else "no label" for label in videos.labels.tolist()],
             label_img=videos.pictures,
             tag="test_videos",
         )

@@ -130,6 +130,7 @@ def plan_run(
     index = ShardIndex.open(data)
     samples = settings.train_samples(index)
     index.split_samples(settings.split, "test" if settings.evaluation.every else "train")
+    _check_labels(settings, index)
     _check_clips(settings)
     _check_pretext(settings)
     chosen_terms(settings.pcl, settings.kd, pretext=settings.pretext.task != "none", teachers=bool(teachers))
@@ -173,6 +174,14 @@ def _check_teachers(resumed: Checkpoint, teachers: int, folder: Path) -> None:
         raise InputError(
             f"{folder} was started with {had} teacher(s), not {teachers}", remedy=f"resume it with train-kd {kind}"
         )
+
+
+def _check_labels(settings: RunSettings, index: ShardIndex) -> None:
+    """Without labels the pretext task alone can be measured."""
+    if settings.evaluation.every and settings.pretext.task == "none":
+        index.require_labels("measuring a run without a pretext task (evaluation.every)")
+    if settings.checkpoint.best not in ("", "val/pretext_top1_pct"):
+        index.require_labels(f"checkpoint.best={settings.checkpoint.best}")
 
 
 def _check_clips(settings: RunSettings) -> None:

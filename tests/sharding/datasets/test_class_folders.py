@@ -42,6 +42,35 @@ def test_names_match_without_regard_to_case_but_exactly_first(tmp_path: Path) ->
     }
 
 
+def test_names_match_without_the_suffix_last(tmp_path: Path) -> None:
+    root = touch(tmp_path, "archery/V_A.mp4", "Archery/b.avi", "Archery/c.mkv")
+    found = read(root, "Archery/v_a.avi", "Archery/b.avi", "Archery/gone.avi")
+    assert {video.relative: video.parts for video in found.videos} == {
+        "archery/V_A.mp4": {1: "train"},
+        "Archery/b.avi": {1: "train"},
+        "Archery/c.mkv": {},
+    }
+    assert (found.missing, found.unlisted) == (("Archery/gone.avi",), ("Archery/c.mkv",))
+    assert found.notes == (
+        "1 videos are matched to the lists without their suffix, such as archery/V_A.mp4 for Archery/v_a.avi",
+    )
+
+
+def test_without_class_folders_the_lists_tell_the_class(tmp_path: Path) -> None:
+    root = touch(tmp_path, "a.avi", "B.mp4", "c.avi", "notes.txt")
+    found = read(root, "Archery/a.avi", "HandstandPushups/b.avi")
+    assert {video.relative: (video.label, video.key) for video in found.videos} == {
+        "a.avi": (0, "a"),
+        "B.mp4": (1, "B"),
+    }
+    assert found.unlisted == ("c.avi",)
+
+
+def test_what_else_lies_in_class_folders_is_counted(tmp_path: Path) -> None:
+    root = touch(tmp_path, "Archery/a.avi", "Archery/b.zip", "archery/deep/c.AVI", "Elsewhere/d.zip", "readme.md")
+    assert read(root, "Archery/a.avi").other_files == {".avi": 1, ".zip": 1}
+
+
 def test_a_file_answers_to_one_listed_name_only(tmp_path: Path) -> None:
     listed: dict[str, dict[int, Part]] = {"Archery/v.avi": {1: "train"}, "Archery/V.avi": {1: "test"}}
     for name in ("Archery/v.avi", "archery/v.AVI"):
@@ -105,6 +134,8 @@ def test_wrong_folders(tmp_path: Path) -> None:
         read(tmp_path)
     with pytest.raises(InputError, match="no video file in the 1 class folders"):
         read(tmp_path / "UCF-101")
+    with pytest.raises(InputError, match=r"no video file in the 1 class folders of .*UCF-101, but 2 \.rar"):
+        read(touch(tmp_path / "UCF-101", "Archery/1.rar", "Archery/2.rar"))
 
 
 def test_folder_in_a_folder_of_its_name_is_told(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pclkd.sharding import InputError
 from pclkd.sharding.datasets.folder import read_folder
 from pclkd.sharding.datasets.names import group_number, path_key
-from pclkd.sharding.datasets.video_files import FoundVideo
+from pclkd.sharding.datasets.video_files import FoundVideo, Listing
 
 
 def touch(root: Path, *names: str) -> Path:
@@ -88,6 +88,8 @@ def test_nothing_to_pack(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"only stray\.avi beside them") as caught:
         read_folder(touch(tmp_path, "stray.avi"))
     assert "path,label" in caught.value.remedy
+    with pytest.raises(InputError, match=r"no video in a class folder of .*, only 1 \.zip"):
+        read_folder(touch(tmp_path / "packed", "jump/1.zip"))
 
 
 @pytest.mark.parametrize(
@@ -121,13 +123,13 @@ PATHS = st.lists(st.text("aA_. é\udce9", min_size=1, max_size=3), min_size=2, m
 def test_any_set_of_names_has_unique_keys_or_is_refused_with_two_names_that_share_one(paths: set[str]) -> None:
     names = sorted(f"{path}.avi" for path in paths)
     keys = [path_key(name).lower() for name in names]
-    found = [FoundVideo(name, f"/videos/{name}") for name in names]
+    found = Listing(tuple(FoundVideo(name, f"/videos/{name}") for name in names))
     if len(set(keys)) == len(keys):
-        videos = read_folder("/videos", found=found).videos
-        assert [video.path for video in videos] == [video.path for video in found]
+        videos = read_folder("/videos", listing=found).videos
+        assert [video.path for video in videos] == [video.path for video in found.videos]
         assert len({video.relative for video in videos}) == len({video.key.lower() for video in videos}) == len(names)
         assert all(re.fullmatch(r"[A-Za-z0-9_-]{1,93}", video.key) for video in videos)
         json.dumps([video.relative for video in videos], ensure_ascii=False).encode()
     else:
         with pytest.raises(InputError, match="would share"):
-            read_folder("/videos", found=found)
+            read_folder("/videos", listing=found)

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pclkd.sharding import InputError
-from pclkd.sharding.datasets.dataset import Video
+from pclkd.sharding.datasets.dataset import Dataset, Video
 from pclkd.sharding.datasets.parts import PartWord, assign_parts, hold_out, part_word
 
 SHARES = st.floats(0.01, 0.99)
@@ -14,6 +14,10 @@ VIDEOS = st.dictionaries(st.text("abcdef", min_size=1, max_size=4), st.tuples(st
 
 def videos(labels_and_groups: dict[str, tuple[int, int]]) -> list[Video]:
     return [Video(key, key, key, label, group, {}) for key, (label, group) in sorted(labels_and_groups.items())]
+
+
+def a_set(*keys: str) -> Dataset:
+    return Dataset("any", "set", ("class",), (), tuple(videos(dict.fromkeys(keys, (0, -1)))), (), ())
 
 
 def held_out(dealt: tuple[Video, ...]) -> set[str]:
@@ -73,15 +77,15 @@ def test_share_out_of_range(share: float) -> None:
     ],
 )
 def test_what_words_mean(words: list[PartWord | None], numbers: tuple[int, ...], parts: list[dict[int, str]]) -> None:
-    found = videos({f"v{number}": (0, -1) for number in range(len(words))})
-    dealt, given_numbers, _ = assign_parts(found, words, 0)
-    assert given_numbers == numbers
-    assert [video.parts for video in dealt] == parts
+    dealt = assign_parts(a_set(*(f"v{number}" for number in range(len(words)))), words, 0)
+    assert dealt.numbers == numbers
+    assert [video.parts for video in dealt.videos] == parts
+    assert dealt.parts_told == any(words)
 
 
 def test_share_beside_words_is_refused() -> None:
     with pytest.raises(InputError, match=r"a test share of 0\.2 for a data set with parts of its own"):
-        assign_parts(videos({"a": (0, -1)}), ["train"], 0.2)
+        assign_parts(a_set("a"), ["train"], 0.2)
 
 
 def test_words() -> None:

@@ -5,7 +5,7 @@ import fsspec
 import pytest
 
 from pclkd.sharding import InputError
-from pclkd.sharding.datasets.video_files import FoundVideo, find_videos
+from pclkd.sharding.datasets.video_files import FoundVideo, count_suffixes, find_videos, told_suffixes
 
 
 def touch(root: Path, *names: str) -> Path:
@@ -15,15 +15,17 @@ def touch(root: Path, *names: str) -> Path:
     return root
 
 
-def names(root: Path | str, levels: int | None = None) -> list[str]:
-    return [video.name for video in find_videos(root, levels=levels)]
+def names(root: Path | str) -> list[str]:
+    return [video.name for video in find_videos(root).videos]
 
 
 def test_every_suffix_in_any_case(tmp_path: Path) -> None:
-    wanted = ["a/1.avi", "a/2.MP4", "a/3.Mkv", "a/4.WEBM", "b/c/5.mov"]
-    touch(tmp_path, *wanted, "a/6.mpg", "a/avi", "a/7.avi.txt", "a/8.avi.part")
+    wanted = ["a/1.avi", "a/2.MP4", "a/3.Mkv", "a/4.WEBM", "a/5.MPG", "b/c/6.mov"]
+    others = ["a/7.avi.txt", "a/8.avi.part", "a/avi"]
+    touch(tmp_path, *wanted, *others, ".a/9.txt")
     assert names(tmp_path) == wanted
-    assert find_videos(tmp_path)[0] == FoundVideo("a/1.avi", str(tmp_path / "a/1.avi"))
+    assert find_videos(tmp_path).others == tuple(others)
+    assert find_videos(tmp_path).videos[0] == FoundVideo("a/1.avi", str(tmp_path / "a/1.avi"))
     assert names(f"file://{tmp_path}") == wanted
 
 
@@ -31,11 +33,17 @@ def test_hidden_files_and_folders_are_passed_over(tmp_path: Path) -> None:
     assert names(touch(tmp_path, ".trash/1.avi", "a/._1.avi", "a/.b/2.avi", "a/3.avi")) == ["a/3.avi"]
 
 
-def test_levels_count_names(tmp_path: Path) -> None:
-    touch(tmp_path, "0.avi", "a/1.avi", "a/b/2.avi")
-    assert names(tmp_path, levels=1) == ["0.avi"]
-    assert names(tmp_path, levels=2) == ["0.avi", "a/1.avi"]
-    assert names(tmp_path) == ["0.avi", "a/1.avi", "a/b/2.avi"]
+def test_a_name_is_folders_and_stem() -> None:
+    video = FoundVideo("a/b/v.1.avi", "/data/a/b/v.1.avi")
+    assert (video.folders, video.stem) == (("a", "b"), "v.1")
+    assert FoundVideo("v.avi", "v.avi").folders == ()
+
+
+def test_suffixes_are_counted_whatever_their_case() -> None:
+    counts = count_suffixes(["a/1.txt", "a/2.TXT", "b/README", "b/3.tar.gz"])
+    assert list(counts.items()) == [(".txt", 2), ("", 1), (".gz", 1)]
+    assert told_suffixes(counts) == "2 .txt, 1 without a suffix, 1 .gz"
+    assert told_suffixes({f".{number}": 2 for number in range(10)}, 1) == "2 .0, 18 of other kinds"
 
 
 def test_what_is_only_named_like_a_video_is_listed_and_not_opened(tmp_path: Path) -> None:
@@ -85,7 +93,7 @@ def test_names_that_are_no_text(tmp_path: Path) -> None:
     touch(tmp_path, "a/x")
     raw = os.fsencode(tmp_path) + b"/a/caf\xe9.avi"
     Path(os.fsdecode(raw)).write_bytes(b"x")
-    (video,) = find_videos(tmp_path)
+    (video,) = find_videos(tmp_path).videos
     assert os.fsencode(video.name) == b"a/caf\xe9.avi"
     assert os.fsencode(video.path) == raw
 
@@ -96,9 +104,9 @@ def test_urls(tmp_path: Path) -> None:
         store.pipe(f"/listing/{name}", b"x")
     store.pipe("/listing-2/4.avi", b"x")
     found = find_videos("memory://listing")
-    assert [video.name for video in found] == ["0.avi", "a/1.avi", "a/b/2.MOV"]
-    assert [video.path for video in found][1] == "memory://listing/a/1.avi"
-    assert names("memory://listing/", levels=2) == ["0.avi", "a/1.avi"]
+    assert names("memory://listing/") == ["0.avi", "a/1.avi", "a/b/2.MOV"]
+    assert found.others == ("a/notes.txt",)
+    assert [video.path for video in found.videos][1] == "memory://listing/a/1.avi"
     with pytest.raises(InputError, match="no files at memory://nowhere"):
         find_videos("memory://nowhere")
 

@@ -115,13 +115,11 @@ def test_preview_of_the_classes(synthetic_shards: Path, tmp_path: Path) -> None:
 
 
 def test_large_frames_are_made_smaller(synthetic_videos, tmp_path: Path) -> None:
-    videos = tmp_path / "UCF-101" / "Rotate"
+    videos = tmp_path / "videos" / "Rotate"
     videos.mkdir(parents=True)
-    name = "v_Rotate_g01_c01"
-    shutil.copy(synthetic_videos.videos / "Rotate" / f"{name}.avi", videos)
-    pack_videos(
-        plan_packing(videos.parent, synthetic_videos.splits, height=600, width=800, max_frames=3), tmp_path / "out"
-    )
+    name = "Rotate__1"
+    shutil.copy(synthetic_videos.videos / "Rotate" / "v_Rotate_g01_c01.avi", videos / "1.avi")
+    pack_videos(plan_packing(videos.parent, height=600, width=800, max_frames=3), tmp_path / "out")
     assert run("preview", tmp_path / "out", "--video", name, "--out", tmp_path).exit_code == 0
     with Image.open(tmp_path / f"{name}.gif") as gif:
         assert gif.size == (480, 360)

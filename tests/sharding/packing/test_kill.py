@@ -163,7 +163,15 @@ def test_runs_killed_at_any_moment_end_in_the_same_bytes(ucf101_sample, tmp_path
     (lists / "classInd.txt").write_bytes((ucf101_sample.splits / "classInd.txt").read_bytes())
     (lists / "testlist01.txt").write_text("\n".join(names[::2]))
     (lists / "trainlist01.txt").write_text("")
-    options = ["--splits", str(lists), "--size=32x43", "--max-frames=25", "--workers=2", "--json"]
+    options = [
+        "--splits",
+        str(lists),
+        "--allow-empty-split",
+        "--size=32x43",
+        "--max-frames=25",
+        "--workers=2",
+        "--json",
+    ]
     nursery = Nursery(["pack", str(tmp_path / "UCF-101"), str(tmp_path / "whole"), *options])
     began = time.monotonic()
     nursery.start()
