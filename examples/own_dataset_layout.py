@@ -1,9 +1,9 @@
-"""A data-set layout of your own: Diving48's lists, one JSON file a part.
+"""A data-set layout of your own: a JSON file a part, which gives each video its class.
 
-    shard-ucf101 --import examples/own_dataset_layout.py pack rgb/ shards/ --splits lists/
+    shard-ucf101 --import examples/own_dataset_layout.py pack videos/ shards/ --splits lists/
 
-`lists/Diving48_V2_train.json` and `..._test.json` hold rows such as {"vid_name": "-dTW9mv5sXg_00000", "label": 12};
-`rgb/` holds `<vid_name>.mp4`. Auto-detection knows the lists by their names.
+`lists/moves_train.json` and `lists/moves_test.json` hold {"0001.mp4": "jump", ...}; `videos/` holds the files.
+Auto-detection knows the lists by their names.
 """
 
 import json
@@ -13,39 +13,37 @@ from typing import Literal
 
 from pclkd.sharding import Dataset, InputError, Layout, Video, register_layout
 
-__all__ = ["read_diving48"]
+__all__ = ["read_moves"]
 
-_LIST = re.compile(r"Diving48_V\d_(train|test)\.json")
+_LIST = re.compile(r"moves_(train|test)\.json")
 
 
-def read_diving48(videos: str | Path, lists: str | Path) -> Dataset:
-    """The videos that the lists name; label n is the class "dive n".
+def read_moves(videos: str | Path, lists: str | Path) -> Dataset:
+    """The videos that the lists name; labels follow the alphabet.
 
     Raises:
         InputError: no list is there, or none of the videos.
     """
+    told = {
+        match[1]: json.loads(file.read_text())
+        for file in sorted(Path(lists).iterdir())
+        if (match := _LIST.fullmatch(file.name))
+    }
+    classes = sorted({label for rows in told.values() for label in rows.values()})
     found: list[Video] = []
     missing: list[str] = []
-    classes = 0
-    for file in sorted(Path(lists).iterdir()):
-        match = _LIST.fullmatch(file.name)
-        if match is None:
-            continue
-        for row in json.loads(file.read_text()):
-            name, classes = f"{row['vid_name']}.mp4", max(classes, row["label"] + 1)
+    for word, rows in told.items():
+        part: Literal["train", "test"] = "train" if word == "train" else "test"
+        for name, label in rows.items():
             path = Path(videos) / name
-            if not path.is_file():
+            if path.is_file():
+                found.append(Video(str(path), name, path.stem, classes.index(label), -1, {1: part}))
+            else:
                 missing.append(name)
-                continue
-            part: Literal["train", "test"] = "train" if match[1] == "train" else "test"
-            found.append(Video(str(path), name, row["vid_name"], row["label"], -1, {1: part}))
     if not found:
-        raise InputError(
-            f"none of the videos that {lists} names is in {videos}", remedy="give the folder of .mp4 files"
-        )
-    names = tuple(f"dive {label}" for label in range(classes))
+        raise InputError(f"none of the videos that {lists} names is in {videos}", remedy="give the folder of videos")
     in_order = tuple(sorted(found, key=lambda video: video.relative))
-    return Dataset("diving48", Path(videos).name, names, (1,), in_order, tuple(missing), ())
+    return Dataset("moves", Path(videos).name, tuple(classes), (1,), in_order, tuple(missing), ())
 
 
-register_layout(Layout("diving48", read_diving48, "the folder of Diving48_V2_*.json", list_name=_LIST, own_splits=True))
+register_layout(Layout("moves", read_moves, "the folder of moves_train.json", list_name=_LIST, own_splits=True))

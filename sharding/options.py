@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pclkd.sharding.datasets.layout import layout_names
+from pclkd.sharding.datasets.layout import describe_layouts, layout_names
 
 if TYPE_CHECKING:
     from pclkd.sharding.packing.deal import PackPart
@@ -15,17 +15,23 @@ if TYPE_CHECKING:
 __all__ = ["FOLDER", "PART", "SIZE", "dataset_options", "engine_options", "frame_options"]
 
 
+_LIST = "list"
+
+
 class _LayoutName(click.ParamType[str]):
-    """The name of a layout, as known when it is asked for: --import may have registered some."""
+    """The name of a layout, as known when it is asked for: --import may have registered some; or `list`."""
 
     name = "layout"
 
     def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str | None:
         """List the names for the help."""
-        return click.Choice(("auto", *layout_names())).get_metavar(param, ctx)
+        return click.Choice(("auto", _LIST, *layout_names())).get_metavar(param, ctx)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Refuse names that are not known."""
+        """Refuse names that are not known; tell all, and end, where that is asked for."""
+        if value == _LIST and ctx:
+            click.echo(describe_layouts())
+            ctx.exit()
         return click.Choice(("auto", *layout_names())).convert(value, param, ctx)
 
 
@@ -48,7 +54,8 @@ def dataset_options(command: Callable[..., None]) -> Callable[..., None]:
             type=_LayoutName(),
             default="auto",
             show_default=True,
-            help="Layout of the lists; auto tells what it found.",
+            is_eager=True,  # `list` needs neither VIDEOS nor OUT
+            help="Layout of the lists; auto tells what it found, list what each layout expects.",
         ),
         click.option("--splits", type=str, help="Folder of the lists, or a table (.csv); path or URL."),
     ):

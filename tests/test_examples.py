@@ -124,16 +124,16 @@ def test_a_layout_of_ones_own_is_told_by_its_lists(synthetic_videos, tmp_path: P
     rgb, lists, shards = tmp_path / "rgb", tmp_path / "lists", tmp_path / "shards"
     rgb.mkdir()
     lists.mkdir()
-    rows = {"train": [], "test": [{"vid_name": "lost", "label": 0}]}
+    rows = {"train": {}, "test": {"lost.mp4": "dive"}}
     for number, video in enumerate(sorted(synthetic_videos.videos.glob("*/*.avi"))[:8]):
-        shutil.copy(video, rgb / f"dive-{number}.mp4")
-        rows["train" if number % 4 else "test"].append({"vid_name": f"dive-{number}", "label": number // 4})
+        shutil.copy(video, rgb / f"{number}.mp4")
+        rows["train" if number % 4 else "test"][f"{number}.mp4"] = ("dive", "jump")[number // 4]
     for part, named in rows.items():
-        (lists / f"Diving48_V2_{part}.json").write_text(json.dumps(named))
+        (lists / f"moves_{part}.json").write_text(json.dumps(named))
     own = EXAMPLES / "own_dataset_layout.py"
     code = "import sys; from pclkd.sharding.cli import main; main(sys.argv[1:])"
     told = program("-c", code, "--import", own, "pack", rgb, shards, "--splits", lists, "--size", "64x86", "--json")
-    assert json.loads(told)["dataset"] == "diving48" and json.loads(told)["missing"] == 1
+    assert json.loads(told)["dataset"] == "moves" and json.loads(told)["missing"] == 1
     index = ShardIndex.open(shards)
-    assert index.classes == ("dive 0", "dive 1")
+    assert index.classes == ("dive", "jump")
     assert [len(index.split_samples(1, part)) for part in ("train", "test")] == [6, 2]

@@ -1,38 +1,27 @@
 """Kinetics: tables `label,youtube_id,time_start,time_end,split[,is_cc]`, and clips `<id>_<start>_<end>.mp4`.
 
 The clips may lie flat, in class folders, or both below part folders: they are found by their names, and only the
-tables tell class and part.
+tables tell class and part. Beside the tables may lie the lists of Mini-Kinetics-200, a YouTube id a line
+(https://github.com/s9xie/Mini-Kinetics-200): then their clips alone are taken.
 """
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from pclkd.sharding.common import storage
 from pclkd.sharding.common.errors import InputError
-from pclkd.sharding.datasets.class_folders import source_name
-from pclkd.sharding.datasets.dataset import Dataset, Video
+from pclkd.sharding.datasets.dataset import Dataset
 from pclkd.sharding.datasets.layout import Layout
-from pclkd.sharding.datasets.list_files import is_list_file, list_names, read_header, table_rows
-from pclkd.sharding.datasets.names import group_number, printable, sample_key
-from pclkd.sharding.datasets.parts import PartWord, assign_parts, part_word
-from pclkd.sharding.datasets.video_files import count_suffixes, find_videos
+from pclkd.sharding.datasets.list_files import is_list_file, list_names, numbered_lines, read_header, table_rows
+from pclkd.sharding.datasets.named_clips import NamedClip, add_clip, match_names
+from pclkd.sharding.datasets.parts import PartWord, part_word
 
 __all__ = ["LAYOUT", "read_kinetics"]
 
 _COLUMNS = ("youtube_id", "time_start", "time_end")
 _GET_THEM = "use a table with the columns label,youtube_id,time_start,time_end,split or the folder of such tables"
-
-
-@dataclass(frozen=True)
-class _Clip:
-    """What a row tells about a clip; `word` is None where neither the row nor the table's name tells the part."""
-
-    label: str
-    youtube_id: str
-    word: PartWord | None
-    place: str
+_MINI_LIST = re.compile(r"(train|val)_ytid_list\.txt")
 
 
 def read_kinetics(root: str | Path, splits: str | Path, test_share: float = 0.0) -> Dataset:
@@ -45,68 +34,35 @@ def read_kinetics(root: str | Path, splits: str | Path, test_share: float = 0.0)
     Raises:
         InputError: anything wrong with the folder or the tables.
     """
-    clips, unlabelled = _read_tables(splits)
-    classes = sorted({clip.label for clip in clips.values()})
-    labels = {name: label for label, name in enumerate(classes)}
-    videos: list[Video] = []
-    words: list[PartWord | None] = []
-    unlisted: list[str] = []
-    missing = set(clips)
-    listing = find_videos(root)
-    for found in listing.videos:
-        name = found.stem
-        if clip := clips.get(name):
-            missing.discard(name)
-            words.append(clip.word)
-            group = group_number(f"youtube {clip.youtube_id}")
-            relative = printable(found.name)
-            videos.append(Video(found.path, relative, sample_key(name), labels[clip.label], group, {}))
-        else:
-            unlisted.append(printable(found.name))
-    if not videos:
-        raise InputError(
-            f"none of the {len(clips)} clips in {splits} is in {root}",
-            remedy=f"give the folder of files such as {min(clips)}.mp4 (id, start and end in six digits)",
-        )
-    notes: tuple[str, ...] = (f"{unlabelled} rows without a label are left out",) if unlabelled else ()
-    if unlisted:
-        notes += (f"{len(unlisted)} videos that no row names are left out: nothing tells their class",)
-    dataset = Dataset(
-        "kinetics",
-        source_name(root),
-        tuple(map(printable, classes)),
-        (),
-        tuple(videos),
-        tuple(sorted(f"{printable(name)}.mp4" for name in missing)),
-        tuple(unlisted),
-        notes,
-        other_files=count_suffixes(listing.others),
-    )
-    return assign_parts(dataset, words, test_share)
-
-
-def _read_tables(splits: str | Path) -> tuple[dict[str, _Clip], int]:
-    """Return the clips by file name without suffix, and how many rows had no label."""
-    clips: dict[str, _Clip] = {}
-    unlabelled = 0
+    clips: dict[str, NamedClip] = {}
+    unlabelled = passed_over = 0
+    chosen = _mini_kinetics(splits)
     for url in _tables(splits):
-        for clip, name in _rows(url):
+        for youtube_id, name, clip in _rows(url):
             if not clip.label:
                 unlabelled += 1
-                continue
-            other = clips.setdefault(name, clip)
-            if (other.label, other.word) != (clip.label, clip.word):
-                raise InputError(
-                    f"{clip.place}: clip {name} is {_shown(clip)} here but {_shown(other)} in {other.place}",
-                    remedy="remove one of the two rows",
-                )
+            elif chosen and (clip.word, youtube_id) not in chosen:
+                passed_over += 1
+            else:
+                add_clip(clips, name, clip)
     if not clips:
         raise InputError(f"{splits} holds no row with a label", remedy=_GET_THEM)
-    return clips, unlabelled
+    notes: tuple[str, ...] = (f"{unlabelled} rows without a label are left out",) if unlabelled else ()
+    if chosen:
+        notes += (f"Mini-Kinetics: {len(clips)} rows that its lists name are taken, {passed_over} are not",)
+    return match_names("kinetics", root, clips, test_share, notes=notes)
 
 
-def _shown(clip: _Clip) -> str:
-    return f"{clip.label!r}{f' in {clip.word}' if clip.word else ''}"
+def _mini_kinetics(splits: str | Path) -> set[tuple[PartWord | None, str]]:
+    """Return the part and YouTube id of each clip of Mini-Kinetics, where its lists lie beside the tables."""
+    if is_list_file(splits):
+        return set()
+    return {
+        (part_word(match[1]), line)
+        for name in list_names(splits, _GET_THEM)
+        if (match := _MINI_LIST.fullmatch(name))
+        for _, line in numbered_lines(storage.join(splits, name), _GET_THEM)
+    }
 
 
 def _tables(splits: str | Path) -> list[str]:
@@ -120,8 +76,8 @@ def _tables(splits: str | Path) -> list[str]:
     return tables
 
 
-def _rows(url: str) -> Iterator[tuple[_Clip, str]]:
-    """Yield what each row tells, and the name of the clip's file without suffix."""
+def _rows(url: str) -> Iterator[tuple[str, str, NamedClip]]:
+    """Yield YouTube id, name of the clip's file without suffix, and what else each row tells."""
     named = re.split(r"[^a-z]+", PurePosixPath(url).stem.lower())
     of_file = next((word for word in map(part_word, named) if word), None)
     for place, row in table_rows(url, _GET_THEM):
@@ -133,8 +89,8 @@ def _rows(url: str) -> Iterator[tuple[_Clip, str]]:
         if row.get("split") and word is None:
             raise InputError(f"{place}: unknown split {row['split']!r}", remedy="use train, val or test")
         start, end = (_seconds(row[column], column, place) for column in ("time_start", "time_end"))
-        clip = _Clip(row.get("label", ""), row["youtube_id"], word or of_file, place)
-        yield clip, f"{row['youtube_id']}_{start:06d}_{end:06d}"
+        clip = NamedClip(row.get("label", ""), word or of_file, place, f"youtube {row['youtube_id']}")
+        yield row["youtube_id"], f"{row['youtube_id']}_{start:06d}_{end:06d}", clip
 
 
 def _seconds(text: str, column: str, place: str) -> int:

@@ -1,7 +1,7 @@
 """The layouts of data sets by name: what tells each, and who reads it.
 
-A layout is one file, which ends in its `LAYOUT`, and one line in the table below. The table names the files without
-loading them, so that the command line lists the layouts at once.
+A layout is one file, which ends in its `LAYOUT` (or several), and one line in the table below. The table names the
+files without loading them, so that the command line lists the layouts at once.
 """
 
 import difflib
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pclkd.sharding.common.errors import InputError
 from pclkd.sharding.datasets.dataset import Dataset
 
-__all__ = ["Layout", "find_layout", "layout_names", "register_layout"]
+__all__ = ["Layout", "describe_layouts", "find_layout", "layout_names", "register_layout"]
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,10 @@ _LAYOUTS: dict[str, Layout | str] = {
     "ucf101": "pclkd.sharding.datasets.ucf101",
     "hmdb51": "pclkd.sharding.datasets.hmdb51",
     "kinetics": "pclkd.sharding.datasets.kinetics",
+    "something-v1": "pclkd.sharding.datasets.twentybn:SOMETHING_V1",
+    "something-v2": "pclkd.sharding.datasets.twentybn:SOMETHING_V2",
+    "jester": "pclkd.sharding.datasets.twentybn:JESTER",
+    "diving48": "pclkd.sharding.datasets.diving48",
     "folder": "pclkd.sharding.datasets.folder",
     "loose": "pclkd.sharding.datasets.loose",
     "csv": "pclkd.sharding.datasets.table",
@@ -73,8 +77,16 @@ def find_layout(name: str) -> Layout:
         )
     row = _LAYOUTS[name]
     if isinstance(row, str):
-        row = _LAYOUTS[name] = importlib.import_module(row).LAYOUT
+        module, _, variable = row.partition(":")
+        row = _LAYOUTS[name] = getattr(importlib.import_module(module), variable or "LAYOUT")
     return row
+
+
+def describe_layouts() -> str:
+    """Return a table of all layouts and what their lists must be, for people."""
+    rows = [("layout", "LISTS (--splits)"), *((row.name, row.expects) for row in map(find_layout, _LAYOUTS))]
+    width = max(len(name) for name, _ in rows)
+    return "\n".join(f"{name:<{width}}  {expects}" for name, expects in rows)
 
 
 def register_layout(layout: Layout) -> None:

@@ -2,13 +2,15 @@
 
 import csv
 import io
+import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from pclkd.sharding.common import storage
 from pclkd.sharding.common.errors import InputError
 
-__all__ = ["is_list_file", "list_names", "numbered_lines", "read_header", "table_rows"]
+__all__ = ["is_list_file", "list_names", "numbered_lines", "read_header", "read_json", "table_rows"]
 
 _TEXT = "save it as UTF-8 text"
 # Tables may hold file names whose bytes are no UTF-8; `surrogateescape` keeps them as Python lists them.
@@ -91,6 +93,18 @@ def read_header(url: str) -> tuple[str, ...]:
     lines = head.decode("utf-8-sig", "replace").splitlines()
     first = next((line for line in lines if line.strip(", \t")), "")
     return tuple(cell.strip().strip('"').strip().lower() for cell in first.split(","))
+
+
+def read_json(url: str, remedy: str) -> Any:
+    """Return what a JSON file holds.
+
+    Raises:
+        InputError: no such file, or no JSON.
+    """
+    try:
+        return json.loads(_read_text(url, remedy))
+    except ValueError as error:
+        raise InputError(f"{url} is no JSON ({error})", remedy=remedy) from None
 
 
 def _checked_header(url: str, number: int, cells: list[str]) -> list[str]:

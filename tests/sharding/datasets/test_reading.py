@@ -152,7 +152,12 @@ def test_the_command_offers_every_layout() -> None:
     names = layout_names()
     assert {"ucf101", "hmdb51", "kinetics", "folder", "loose", "csv"} <= set(names)
     assert [find_layout(name).name for name in names] == list(names)
-    assert f"[auto|{'|'.join(names)}]" in "".join(CliRunner().invoke(main, ["pack", "-h"]).stdout.split())
+    assert f"[auto|list|{'|'.join(names)}]" in "".join(CliRunner().invoke(main, ["pack", "-h"]).stdout.split())
+    told = CliRunner().invoke(main, ["pack", "--dataset", "list"])
+    assert told.exit_code == 0
+    lines = {line.split()[0]: line for line in told.output.splitlines()}
+    assert set(lines) == {"layout", *names}
+    assert all(find_layout(name).expects in lines[name] for name in names)
     with pytest.raises(InputError, match=r"unknown layout 'UFC101'.*did you mean 'ucf101'"):
         read_dataset("videos", "lists", "UFC101")
 

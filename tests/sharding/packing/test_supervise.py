@@ -210,7 +210,7 @@ def test_a_long_video_may_take_longer_than_the_limit_as_long_as_it_goes_on(
     (videos / "Rotate" / source.name).symlink_to(source)
     began = time.monotonic()
     report = pack_videos(
-        plan_packing(videos, synthetic_videos.splits, **SMALL),
+        plan_packing(videos, synthetic_videos.splits, allow_empty_split=True, **SMALL),
         tmp_path / "out",
         limits=Limits(file_seconds=1.5),
         opener=openers.slow,
@@ -244,7 +244,7 @@ def test_frames_go_to_the_tar_one_by_one(synthetic_videos, tmp_path: Path) -> No
                 fields = Path(f"/proc/{child.pid}/status").read_text()
                 peak = max(peak, int(fields.split("VmHWM:")[1].split()[0]))
 
-        plan = plan_packing(videos.parent, synthetic_videos.splits, height=128, width=160, quality=95)
+        plan = plan_packing(videos.parent, dataset="folder", height=128, width=160, quality=95)
         pack_videos(plan, tmp_path / str(frames) / "out", workers=1, step=watch)
         stored = ShardIndex.open(tmp_path / str(frames) / "out").manifest.shards[0].bytes
         peaks.append((peak, stored))
