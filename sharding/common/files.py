@@ -52,8 +52,15 @@ def write_text(path: Path, text: str) -> None:
 
 
 def sha256_of(path: Path, tick: Callable[[], None] = lambda: None) -> str:
-    """Return the SHA-256 of a file as hex, calling `tick` after every MiB."""
+    """Return the SHA-256 of a file as hex, calling `tick` after every MiB.
+
+    Of a folder, over the name and SHA-256 of each file in it, in the order of the names.
+    """
     found = hashlib.sha256()
+    if path.is_dir():
+        for inside in sorted(inside for inside in path.iterdir() if inside.is_file()):
+            found.update(f"{sha256_of(inside, tick)} {inside.name}\n".encode("utf-8", "surrogateescape"))
+        return found.hexdigest()
     with path.open("rb") as file:
         while chunk := file.read(_CHUNK):
             found.update(chunk)

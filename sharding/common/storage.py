@@ -5,6 +5,7 @@ object store shows an object only when its upload is complete, so a finished loc
 """
 
 import errno
+import hashlib
 import os
 import stat
 import tempfile
@@ -45,7 +46,8 @@ _VERSIONS = ("ETag", "etag", "md5Hash", "mtime", "LastModified", "last_modified"
 def identify(paths: Iterable[str]) -> list[str]:
     """Return for each path or URL its size and version (ETag or time of the last change).
 
-    An empty string stands for what cannot be told: no regular file. Behind URLs a folder is listed once.
+    An empty string stands for what cannot be told: neither a regular file nor a folder of some, which is told by its
+    files. The URL of a folder ends in "/". Behind URLs a folder is listed once.
 
     Raises:
         InputError: a store cannot be reached or refuses.
@@ -59,7 +61,8 @@ def identify(paths: Iterable[str]) -> list[str]:
         folder, _, name = path.rpartition("/")
         if folder not in listings:
             listings[folder] = {entry: _version(about) for entry, about in listing(folder).items()}
-        found.append(listings[folder].get(name, ""))
+        here = listings[folder]
+        found.append(here.get(name, "") if name else _of_folder(here))
     return found
 
 
@@ -68,7 +71,16 @@ def _local(path: str) -> str:
         about = local_path(path).stat()
     except OSError:
         return ""
+    if stat.S_ISDIR(about.st_mode):
+        return _of_folder({file.name: _local(str(file)) for file in Path(path).iterdir()})
     return f"{about.st_size}:{about.st_mtime_ns}" if stat.S_ISREG(about.st_mode) else ""
+
+
+def _of_folder(identities: dict[str, str]) -> str:
+    """Return the bytes of all files of a folder, and what changes with any of them."""
+    files = sorted((name, identity) for name, identity in identities.items() if identity)
+    size = sum(int(identity.partition(":")[0]) for _, identity in files)
+    return f"{size}:{hashlib.sha256(repr(files).encode()).hexdigest()}" if files else ""
 
 
 def _version(about: dict[str, object]) -> str:
@@ -283,8 +295,13 @@ def put(file: Path, url: str | Path) -> None:
 def fetch(url: str | Path, target: Path, tick: Callable[[], None] = lambda: None) -> None:
     """Copy a file to the local path `target`, calling `tick` as it goes on; an interrupted copy leaves none.
 
-    Raises as `read_bytes`.
+    The files of a folder, whose URL ends in "/", go into a folder `target`. Raises as `read_bytes`.
     """
+    if str(url).endswith("/"):
+        target.mkdir()
+        for name in listing(str(url)):
+            fetch(f"{url}{name}", target / name, tick)
+        return
     handle, name = tempfile.mkstemp(prefix=".fetch-", dir=target.parent)
     os.close(handle)
     try:
@@ -317,7 +334,7 @@ def local_copy(url: str | Path, folder: Path | None = None) -> Iterator[Path]:
         yield local_path(url)
         return
     with tempfile.TemporaryDirectory(prefix=".pclkd-", dir=folder) as own:
-        target = Path(own) / str(url).rpartition("/")[2]
+        target = Path(own) / str(url).rstrip("/").rpartition("/")[2]
         fetch(url, target)
         yield target
 

@@ -1,13 +1,20 @@
 """Videos in class folders, matched to lists that name them as `Class/file.avi`."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from pclkd.sharding.common import storage
 from pclkd.sharding.common.errors import InputError
 from pclkd.sharding.datasets.dataset import Dataset, Part, Video
 from pclkd.sharding.datasets.names import printable, sample_key
-from pclkd.sharding.datasets.video_files import FoundVideo, Listing, count_suffixes, find_videos, told_suffixes
+from pclkd.sharding.datasets.video_files import (
+    FoundVideo,
+    Listing,
+    bare_name,
+    count_suffixes,
+    find_videos,
+    told_suffixes,
+)
 
 __all__ = ["match_lists", "source_name"]
 
@@ -84,11 +91,11 @@ def source_name(url: str | Path) -> str:
 
 
 def _bare(name: str) -> str:
-    return str(PurePosixPath(name).with_suffix("")).casefold()
+    return bare_name(name).casefold()
 
 
 def _bare_name(name: str) -> str:
-    return PurePosixPath(name).stem.casefold()
+    return _bare(name).rpartition("/")[2]
 
 
 def _match(found: Sequence[FoundVideo], listed: Iterable[str], forms: Sequence[Callable[[str], str]]) -> dict[str, str]:

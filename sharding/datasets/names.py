@@ -67,8 +67,12 @@ def sample_key(name: str) -> str:
 
 
 def path_key(name: str) -> str:
-    """Return the key of `folder/sub/file.avi`, whose folders are needed to tell files of one name apart."""
-    return sample_key(str(PurePosixPath(name).with_suffix("")).replace("/", "__"))
+    """Return the key of `folder/sub/file.avi`, whose folders are needed to tell files of one name apart.
+
+    A name that ends in "/" is that of a folder of frames, and has no suffix.
+    """
+    bare = name.removesuffix("/") if name.endswith("/") else str(PurePosixPath(name).with_suffix(""))
+    return sample_key(bare.replace("/", "__"))
 
 
 def group_number(name: str) -> int:

@@ -13,13 +13,17 @@ from pathlib import Path, PurePosixPath
 from pclkd.sharding.common import storage
 from pclkd.sharding.common.containers import VIDEO_SUFFIXES
 from pclkd.sharding.common.errors import InputError
+from pclkd.sharding.common.frame_names import frames_among
 
-__all__ = ["FoundVideo", "Listing", "count_suffixes", "find_videos", "is_video_name", "told_suffixes"]
+__all__ = ["FoundVideo", "Listing", "bare_name", "count_suffixes", "find_videos", "is_video_name", "told_suffixes"]
 
 
 @dataclass(frozen=True, order=True)
 class FoundVideo:
-    """A video file: its name below the folder that was searched (`Class/file.avi`, as on disk), and path or URL."""
+    """A video: its name below the folder that was searched (`Class/file.avi`, as on disk), and path or URL.
+
+    Both end in "/" where the video is a folder of frames.
+    """
 
     name: str
     path: str
@@ -27,12 +31,12 @@ class FoundVideo:
     @property
     def folders(self) -> tuple[str, ...]:
         """The folders of its name, from the top."""
-        return tuple(self.name.split("/")[:-1])
+        return tuple(self.name.removesuffix("/").split("/")[:-1])
 
     @property
     def stem(self) -> str:
         """Its name without folders and suffix."""
-        return PurePosixPath(self.name).stem
+        return bare_name(self.name).rpartition("/")[2]
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,12 @@ class Listing:
 def is_video_name(name: str) -> bool:
     """Tell whether a file name is that of a video; a leading dot marks what file managers leave behind."""
     return not name.startswith(".") and PurePosixPath(name).suffix.lower() in VIDEO_SUFFIXES
+
+
+def bare_name(name: str) -> str:
+    """Return a name without the suffix of a video, if it has one, and without the "/" of a folder of frames."""
+    name = name.removesuffix("/")
+    return str(PurePosixPath(name).with_suffix("")) if is_video_name(name.rpartition("/")[2]) else name
 
 
 def count_suffixes(names: Iterable[str]) -> dict[str, int]:
@@ -62,7 +72,7 @@ def told_suffixes(counts: dict[str, int], at_most: int = 8) -> str:
 
 
 def find_videos(root: str | Path) -> Listing:
-    """Return the videos below a folder, and what else is there.
+    """Return the videos below a folder, files and folders of frames, and what else is there.
 
     Symbolic links are followed. A folder that several names lead to is gone through once below each folder of the
     first level, so links in a circle end; names without links come first. Hidden files and folders are passed over.
@@ -75,25 +85,41 @@ def find_videos(root: str | Path) -> Listing:
     """
     found = _find_remote(str(root)) if storage.is_remote(root) else _find_local(storage.local_path(root))
     videos, others = [], []
-    for file in found:
-        if is_video_name(file.name.rpartition("/")[2]):
-            videos.append(file)
-        else:
-            others.append(file.name)
+    framed: set[str] = set()
+    for prefix, folder, names in found:
+        taken = [name for name in names if is_video_name(name)]
+        rest = [name for name in names if not is_video_name(name)]
+        videos += [FoundVideo(prefix + name, storage.join(folder, name)) for name in taken]
+        if prefix and not taken and framed.isdisjoint(_above(prefix)) and (frames := frames_among(rest)):
+            framed.add(prefix)
+            videos.append(FoundVideo(prefix, f"{folder.rstrip('/')}/"))
+            rest = sorted(set(rest).difference(name for _, name in frames))
+        others += [prefix + name for name in rest]
     return Listing(tuple(sorted(videos)), tuple(sorted(others)))
 
 
-def _find_remote(root: str) -> Iterator[FoundVideo]:
+def _above(prefix: str) -> list[str]:
+    """Return the folders that a folder lies in: `a/`, `a/b/` for `a/b/c/`."""
+    parts = prefix.split("/")[:-2]
+    return ["/".join(parts[: count + 1]) + "/" for count in range(len(parts))]
+
+
+def _find_remote(root: str) -> Iterator[tuple[str, str, list[str]]]:
+    """Yield each folder with its files: its name below the root, ending in "/", its URL, and the names in it."""
     names = storage.find(root)
     if not names:
         raise InputError(f"no files at {root}", remedy="give the URL of the folder that holds the videos")
+    folders: dict[str, list[str]] = {}
     for name in names:
         if not any(part.startswith(".") for part in name.split("/")):
-            yield FoundVideo(name, storage.join(root, name))
+            folder, mark, file = name.rpartition("/")
+            folders.setdefault(folder + mark, []).append(file)
+    for prefix in sorted(folders):
+        yield prefix, storage.join(root, prefix.removesuffix("/")) if prefix else root, folders[prefix]
 
 
-def _find_local(root: Path) -> Iterator[FoundVideo]:
-    """Yield every file, and every folder that is named like a video."""
+def _find_local(root: Path) -> Iterator[tuple[str, str, list[str]]]:
+    """Yield as `_find_remote`, each folder before those in it; a folder that is named like a video counts as a file."""
     if not root.is_dir():
         raise InputError(f"no folder of videos at {root}", remedy="give the folder that holds the videos")
     top = _identity(root)
@@ -108,15 +134,15 @@ def _find_local(root: Path) -> Iterator[FoundVideo]:
             continue
         seen.add(identity)
         with os.scandir(folder) as scan:
-            entries = sorted(scan, key=lambda entry: entry.name)
+            entries = sorted((entry for entry in scan if not entry.name.startswith(".")), key=lambda entry: entry.name)
+        names = []
         for entry in entries:
-            if entry.name.startswith("."):
-                continue
             if not is_video_name(entry.name) and _leads_to_folder(entry):
                 visit = (entry.path, f"{prefix}{entry.name}/", seen if prefix else {top})
                 (links if entry.is_symlink() else folders).append(visit)
             else:
-                yield FoundVideo(prefix + entry.name, entry.path)
+                names.append(entry.name)
+        yield prefix, folder, names
 
 
 def _leads_to_folder(entry: "os.DirEntry[str]") -> bool:

@@ -2,7 +2,7 @@
 
 from array import array
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain
@@ -14,6 +14,7 @@ import simplejpeg  # type: ignore[import-untyped]
 
 from pclkd.sharding.video.clock import Clock, TimedFrame, keep
 from pclkd.sharding.video.decode import DecodedVideo, UnreadableVideoError, decode_video, telling
+from pclkd.sharding.video.frame_folder import decode_frame_folder, jpeg_as_it_is
 from pclkd.sharding.video.scale import RGB, YUV_420, YUV_444, Plane, Scaler, orientation_of
 from pclkd.sharding.video.settings import PackSettings, stored_size
 
@@ -91,12 +92,12 @@ class ScaledVideo(_Opened[Plane]):
 
 @contextmanager
 def open_video(path: Path, settings: PackSettings) -> Iterator[EncodedVideo]:
-    """Open a video to read its frames as JPEG.
+    """Open a video, a file or a folder of frames, to read its frames as JPEG. JPEGs that fit are taken as they are.
 
     Raises:
         UnreadableVideoError: at opening or while iterating, when the file is no whole video.
     """
-    with decode_video(path) as video:
+    with _opened(path) as video:
         yield encoded(video, settings)
 
 
@@ -106,7 +107,10 @@ def encoded(video: DecodedVideo, settings: PackSettings) -> EncodedVideo:
     def encode(planes: tuple[Plane, ...]) -> bytes:
         return encode_planes(planes, settings.quality)
 
-    return EncodedVideo(*_stored(video, settings, _CHROMA[settings.chroma], encode))
+    def as_it_is(frame: av.VideoFrame, height: int, width: int) -> bytes | None:
+        return jpeg_as_it_is(frame, height, width, settings.chroma)
+
+    return EncodedVideo(*_stored(video, settings, _CHROMA[settings.chroma], encode, as_it_is))
 
 
 @contextmanager
@@ -116,7 +120,7 @@ def open_planes(path: Path, settings: PackSettings) -> Iterator[PlanarVideo]:
     Raises:
         UnreadableVideoError: at opening or while iterating, when the file is no whole video.
     """
-    with decode_video(path) as video:
+    with _opened(path) as video:
         yield PlanarVideo(*_stored(video, settings, _CHROMA[settings.chroma], tuple))
 
 
@@ -127,7 +131,7 @@ def open_pixels(path: Path, settings: PackSettings) -> Iterator[ScaledVideo]:
     Raises:
         UnreadableVideoError: at opening or while iterating, when the file is no whole video.
     """
-    with decode_video(path) as video:
+    with _opened(path) as video:
         yield ScaledVideo(*_stored(video, settings, RGB, lambda planes: planes[0]))
 
 
@@ -151,7 +155,7 @@ def choose_pixels(
     """
     total = -1
     while True:
-        with decode_video(path) as video:
+        with _opened(path) as video:
             total = video.announced if total < 0 else total
             wanted = frozenset(choose(total)) if total else frozenset()
             scale = None
@@ -168,8 +172,16 @@ def choose_pixels(
         total = count
 
 
+def _opened(path: Path) -> AbstractContextManager[DecodedVideo]:
+    return decode_frame_folder(path) if path.is_dir() else decode_video(path)
+
+
 def _stored(
-    video: DecodedVideo, settings: PackSettings, pixels: str, finish: Callable[[tuple[Plane, ...]], FrameT]
+    video: DecodedVideo,
+    settings: PackSettings,
+    pixels: str,
+    finish: Callable[[tuple[Plane, ...]], FrameT],
+    as_it_is: Callable[[av.VideoFrame, int, int], FrameT | None] = lambda *_: None,
 ) -> tuple[float, int, int, Iterator[FrameT], Sequence[float], str]:
     """Return the fields of an open video."""
     if settings.fps and video.counted and not (video.rate and _SLOWEST <= video.rate <= _FASTEST):
@@ -180,7 +192,12 @@ def _stored(
     size = _size(first[0], video.pixel_aspect, settings)
     times = array("d")
     scale = Scaler(*size, pixels, video.codec)
-    frames = _finished(chain([first], video.frames), video.clock, settings, scale, finish, times)
+
+    def ready(frame: av.VideoFrame, number: int) -> FrameT:
+        found = as_it_is(frame, *size)
+        return finish(_scaled(scale, frame, number)) if found is None else found
+
+    frames = _finished(chain([first], video.frames), video.clock, settings, ready, times)
     return settings.fps or float(video.rate or 0), *size, frames, times, video.remark
 
 
@@ -188,8 +205,7 @@ def _finished(
     timed: Iterator[TimedFrame],
     clock: Clock,
     settings: PackSettings,
-    scale: Scaler,
-    finish: Callable[[tuple[Plane, ...]], FrameT],
+    ready: Callable[[av.VideoFrame, int], FrameT],
     times: "array[float]",
 ) -> Iterator[FrameT]:
     rate = Fraction(str(settings.fps))  # as it was written: the float 0.1 is a little more than a tenth
@@ -197,7 +213,7 @@ def _finished(
     kept = keep(items, rate, settings.max_frames, clock.unit, clock.slack)
     above, below = clock.unit.as_integer_ratio()
     for number, ((frame, time), copies) in enumerate(kept):
-        result = finish(_scaled(scale, frame, number))
+        result = ready(frame, number)
         if not rate:
             times.append(time * above / below)
         for _ in range(copies):

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from pclkd.sharding import InputError, Manifest, ShardIndex
 from pclkd.sharding.common import storage
+from pclkd.sharding.common.files import sha256_of
 from pclkd.sharding.common.storage import identify
 from pclkd.sharding.shards.columns import COLUMNS
 from pclkd.sharding.shards.verify import verify_shards
@@ -132,15 +133,16 @@ def test_a_missing_package_and_an_unknown_scheme_are_told(monkeypatch: pytest.Mo
 def test_a_changed_file_is_another_one(memory: str, tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"1")
     storage.write_bytes(f"{memory}/a", b"1")
-    paths = [str(tmp_path / "a"), f"{memory}/a", str(tmp_path), f"{memory}/none", str(tmp_path / "none")]
+    folders = [str(tmp_path), f"{memory}/"]  # of frames
+    paths = [str(tmp_path / "a"), f"{memory}/a", *folders, f"{memory}/none", str(tmp_path / "none")]
     before = identify(paths)
     assert before == identify(paths)
-    assert before[2:] == ["", "", ""]
-    assert all(told.startswith("1:") for told in before[:2])
+    assert before[4:] == ["", ""]
+    assert all(told.startswith("1:") for told in before[:4])
     (tmp_path / "a").write_bytes(b"2")
     storage.write_bytes(f"{memory}/a", b"2")
     after = identify(paths)
-    assert [a == b for a, b in zip(before, after, strict=True)] == [False, False, True, True, True]
+    assert [a == b for a, b in zip(before, after, strict=True)] == [False, False, False, False, True, True]
 
 
 @pytest.fixture
@@ -177,3 +179,13 @@ def test_a_damaged_column_does_not_get_into_the_cache(there: str, cache: Path) -
     storage.write_bytes(f"{there}/index/frame_crc32.npy", data)
     assert len(ShardIndex.open(there)) == 16
     assert not list(cache.glob(".*"))
+
+
+def test_a_folder_is_fetched_whole(memory: str, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        storage.write_bytes(f"{memory}/frames/{name}", name.encode())
+    with storage.local_copy(f"{memory}/frames/") as folder:
+        assert {path.name: path.read_bytes() for path in folder.iterdir()} == {"a": b"a", "b": b"b"}
+        sums = sha256_of(folder)
+        (folder / "b").write_bytes(b"c")
+        assert sha256_of(folder) != sums
