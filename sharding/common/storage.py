@@ -38,7 +38,6 @@ __all__ = [
     "write_bytes",
 ]
 
-
 # What object stores say of a version, the surest first.
 _VERSIONS = ("ETag", "etag", "md5Hash", "mtime", "LastModified", "last_modified", "created")
 
@@ -46,8 +45,8 @@ _VERSIONS = ("ETag", "etag", "md5Hash", "mtime", "LastModified", "last_modified"
 def identify(paths: Iterable[str]) -> list[str]:
     """Return for each path or URL its size and version (ETag or time of the last change).
 
-    An empty string stands for what cannot be told: neither a regular file nor a folder of some, which is told by its
-    files. The URL of a folder ends in "/". Behind URLs a folder is listed once.
+    An empty string stands for what is neither a regular file nor a folder of some, whose URL ends in "/". Behind URLs a
+    folder is listed once.
 
     Raises:
         InputError: a store cannot be reached or refuses.
@@ -61,8 +60,7 @@ def identify(paths: Iterable[str]) -> list[str]:
         folder, _, name = path.rpartition("/")
         if folder not in listings:
             listings[folder] = {entry: _version(about) for entry, about in listing(folder).items()}
-        here = listings[folder]
-        found.append(here.get(name, "") if name else _of_folder(here))
+        found.append(listings[folder].get(name, "") if name else _of_folder(listings[folder]))
     return found
 
 
@@ -78,7 +76,7 @@ def _local(path: str) -> str:
 
 def _of_folder(identities: dict[str, str]) -> str:
     """Return the bytes of all files of a folder, and what changes with any of them."""
-    files = sorted((name, identity) for name, identity in identities.items() if identity)
+    files = sorted(item for item in identities.items() if item[1])
     size = sum(int(identity.partition(":")[0]) for _, identity in files)
     return f"{size}:{hashlib.sha256(repr(files).encode()).hexdigest()}" if files else ""
 

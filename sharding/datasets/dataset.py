@@ -6,15 +6,37 @@ from typing import Literal
 
 from pclkd.sharding.common.errors import InputError
 
-__all__ = ["NO_LABEL", "Dataset", "Part", "Video"]
+__all__ = ["NO_LABEL", "Dataset", "Part", "Span", "Video"]
 
 Part = Literal["train", "test"]
 NO_LABEL = -1
 
 
+@dataclass(frozen=True, order=True)
+class Span:
+    """A stretch of a video: from `start` up to, but not including, `end`, in seconds or in frames, counted from 0."""
+
+    start: float
+    end: float
+    unit: Literal["s", "frames"] = "s"
+
+    def at(self, number: int, time: float) -> float:
+        """Return the place of a frame, by its number and its time in seconds, in the unit of the span."""
+        return time if self.unit == "s" else number
+
+    @property
+    def tag(self) -> str:
+        """What tells it from other spans of a video in a key: milliseconds or frames."""
+        scale = 1000 if self.unit == "s" else 1
+        return f"{round(self.start * scale)}-{round(self.end * scale)}{'ms' if self.unit == 's' else 'f'}"
+
+    def __str__(self) -> str:
+        return f"{self.start:g}-{self.end:g} {self.unit}"
+
+
 @dataclass(frozen=True)
 class Video:
-    """One video file.
+    """One video: a file, a folder of frames, or a span of either.
 
     Attributes:
         path: where it is: a local path, or a URL that fsspec reads.
@@ -23,6 +45,7 @@ class Video:
         label: 0-based class, or `NO_LABEL`.
         group: number that clips of one source share, -1 where nothing tells it.
         parts: its part in each split that names it.
+        span: what of the file it is; None: all.
     """
 
     path: str
@@ -31,6 +54,12 @@ class Video:
     label: int
     group: int
     parts: dict[int, Part]
+    span: Span | None = None
+
+    @property
+    def shown(self) -> str:
+        """Its name for people: that in the data set, and the span."""
+        return f"{self.relative} {self.span}" if self.span else self.relative
 
 
 @dataclass(frozen=True)
@@ -82,6 +111,6 @@ def _refuse_shared_keys(videos: Iterable[Video]) -> None:
         if other is not video:
             both = f"the key {video.key!r}" if other.key == video.key else f"a key but for case, {video.key!r}"
             raise InputError(
-                f"{other.relative} and {video.relative} would share {both}",
+                f"{other.shown} and {video.shown} would share {both}",
                 remedy="rename or remove one of them (in the lists too)",
             )

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 
 from pclkd.sharding.common import storage
 from pclkd.sharding.common.errors import InputError
-from pclkd.sharding.datasets.dataset import Dataset
+from pclkd.sharding.datasets.dataset import Dataset, Span
 from pclkd.sharding.datasets.layout import Layout
 from pclkd.sharding.datasets.list_files import is_list_file, list_names, numbered_lines, read_header, table_rows
 from pclkd.sharding.datasets.named_clips import NamedClip, add_clip, match_names
@@ -29,7 +29,8 @@ def read_kinetics(root: str | Path, splits: str | Path, test_share: float = 0.0)
 
     Labels follow the alphabet. Rows without a label (the hidden test sets of early releases) are left out, and so are
     clips that no row names. The group is told by the YouTube id. `val` is the test part of split 1; where there are
-    rows of `test` as well, they are the test part of split 2.
+    rows of `test` as well, they are the test part of split 2. A clip that is not there is cut from the whole video,
+    `<id>.mp4`, where that is.
 
     Raises:
         InputError: anything wrong with the folder or the tables.
@@ -89,7 +90,8 @@ def _rows(url: str) -> Iterator[tuple[str, str, NamedClip]]:
         if row.get("split") and word is None:
             raise InputError(f"{place}: unknown split {row['split']!r}", remedy="use train, val or test")
         start, end = (_seconds(row[column], column, place) for column in ("time_start", "time_end"))
-        clip = NamedClip(row.get("label", ""), word or of_file, place, f"youtube {row['youtube_id']}")
+        label, group = row.get("label", ""), f"youtube {row['youtube_id']}"
+        clip = NamedClip(label, word or of_file, place, group, (row["youtube_id"],), Span(start, end))
         yield row["youtube_id"], f"{row['youtube_id']}_{start:06d}_{end:06d}", clip
 
 

@@ -52,6 +52,7 @@ _LAYOUTS: dict[str, Layout | str] = {
     "something-v2": "pclkd.sharding.datasets.twentybn:SOMETHING_V2",
     "jester": "pclkd.sharding.datasets.twentybn:JESTER",
     "diving48": "pclkd.sharding.datasets.diving48",
+    "activitynet": "pclkd.sharding.datasets.activitynet",
     "folder": "pclkd.sharding.datasets.folder",
     "loose": "pclkd.sharding.datasets.loose",
     "csv": "pclkd.sharding.datasets.table",

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from pclkd.sharding.common.errors import InputError
 from pclkd.sharding.datasets.class_folders import source_name
-from pclkd.sharding.datasets.dataset import Dataset, Video
+from pclkd.sharding.datasets.dataset import Dataset, Span, Video
 from pclkd.sharding.datasets.names import group_number, printable, sample_key
 from pclkd.sharding.datasets.parts import PartWord, assign_parts
-from pclkd.sharding.datasets.video_files import count_suffixes, find_videos
+from pclkd.sharding.datasets.video_files import FoundVideo, count_suffixes, find_videos
 
 __all__ = ["NamedClip", "add_clip", "match_names"]
 
@@ -23,12 +23,16 @@ class NamedClip:
         word: its part; None where nothing tells it.
         place: where in the lists it stands.
         group: name that clips of one source share; empty: none.
+        sources: what the longer video that it can be cut from may be called, without suffix.
+        span: where it lies in there.
     """
 
     label: str
     word: PartWord | None
     place: str
     group: str = ""
+    sources: tuple[str, ...] = ()
+    span: Span | None = None
 
 
 def add_clip(clips: dict[str, NamedClip], name: str, clip: NamedClip) -> None:
@@ -59,7 +63,7 @@ def match_names(
     notes: tuple[str, ...] = (),
     expected: str = "{}.mp4",
 ) -> Dataset:
-    """Find the clips below `root`, whatever their folders and suffixes are.
+    """Find the clips below `root`, whatever their folders and suffixes are, or the longer videos to cut them from.
 
     `val` is the test part of split 1; where there are clips of `test` as well, they are the test part of split 2.
 
@@ -77,25 +81,44 @@ def match_names(
     """
     classes = classes or sorted({clip.label for clip in clips.values()})
     labels = {name: label for label, name in enumerate(classes)}
-    videos: list[Video] = []
-    words: list[PartWord | None] = []
+    taken: list[tuple[FoundVideo, str, Span | None]] = []
     unlisted: list[str] = []
-    missing = set(clips)
     listing = find_videos(root)
+    whole = {found.stem for found in listing.videos}
+    spans: dict[str, list[str]] = {}
+    for name, clip in clips.items():
+        if name not in whole:
+            for source in clip.sources:
+                spans.setdefault(source, []).append(name)
     for found in listing.videos:
-        name = found.stem
-        if clip := clips.get(name):
-            missing.discard(name)
-            words.append(clip.word)
-            group = group_number(clip.group)
-            videos.append(Video(found.path, printable(found.name), sample_key(name), labels[clip.label], group, {}))
+        if found.stem in clips:
+            taken.append((found, found.stem, None))
+        elif inside := spans.get(found.stem):
+            taken += [(found, name, clips[name].span) for name in inside]
         else:
             unlisted.append(printable(found.name))
+    videos = tuple(
+        Video(
+            found.path,
+            printable(found.name),
+            sample_key(name),
+            labels[clips[name].label],
+            group_number(clips[name].group),
+            {},
+            span,
+        )
+        for found, name, span in taken
+    )
+    missing = clips.keys() - {name for _, name, _ in taken}
     if not videos:
+        first = min(clips)
+        whole_too = f", or of the videos that they are cut from, {clips[first].sources[0]}.mp4" if spans else ""
         raise InputError(
             f"none of the {len(clips)} clips of the lists is in {root}",
-            remedy=f"give the folder of {expected.format(min(clips))} and the others",
+            remedy=f"give the folder of {expected.format(first)} and the others{whole_too}",
         )
+    if cut := sum(span is not None for _, _, span in taken):
+        notes += (f"{cut} clips are cut from {len({found for found, _, span in taken if span})} longer videos",)
     if unlisted:
         notes += (f"{len(unlisted)} videos that no list names are left out: nothing tells their class",)
     dataset = Dataset(
@@ -103,10 +126,10 @@ def match_names(
         source_name(root),
         tuple(map(printable, classes)),
         (),
-        tuple(videos),
+        videos,
         tuple(sorted(expected.format(printable(name)) for name in missing)),
         tuple(unlisted),
         notes,
         other_files=count_suffixes(listing.others),
     )
-    return assign_parts(dataset, words, test_share)
+    return assign_parts(dataset, [clips[name].word for _, name, _ in taken], test_share)

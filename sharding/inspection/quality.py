@@ -167,6 +167,11 @@ def _evenly(count: int, at_most: int) -> list[int]:
 def _original(index: ShardIndex, sample: int, originals: str | Path) -> Iterator[Path]:
     """Give a local path of the file that a sample was made from."""
     notes = read_notes(index, sample)
+    if notes.get("span"):
+        raise InputError(
+            f"video {index.key(sample)} in {index.root} is a span of a longer one",
+            remedy="measure a set of whole videos with the same settings",
+        )
     # A table of videos names them as seen from its folder.
     folder = str(originals).rpartition("/")[0] or "." if str(originals).endswith(".csv") else originals
     url = join(folder, unprintable(notes["source"]))

@@ -67,7 +67,7 @@ def shard_manifest(
     split = columns["sample_split"]
     quarantined = [*left_out, *(video for result in results for video in result.quarantined)]
     packed = [video for result in results for video in result.packed]
-    remarks = [Remark(video.video.relative, video.remark) for video in packed if video.remark]
+    remarks = [Remark(video.video.shown, video.remark) for video in packed if video.remark]
     return Manifest(
         format_version=FORMAT_VERSION,
         dataset=dataset.kind,

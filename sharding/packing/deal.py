@@ -49,13 +49,18 @@ def deal_videos(videos: Sequence[Video], most: int = MOST_VIDEOS) -> dict[int, t
     count = shard_count(len(videos), most)
     shards: dict[int, list[tuple[bytes, Video]]] = {}
     for video in videos:
-        digest = hashlib.sha256(video.key.encode()).digest()
+        # Spans of one video go together, so that it is decoded once for all of them.
+        digest = hashlib.sha256((video.relative if video.span else video.key).encode()).digest()
         number = int.from_bytes(digest[:8], "big") * count >> 64
         shards.setdefault(number, []).append((digest, video))
     return {
-        number: tuple(video for _, video in sorted(members, key=lambda member: member[0]))
-        for number, members in sorted(shards.items())
+        number: tuple(video for _, video in sorted(members, key=_order)) for number, members in sorted(shards.items())
     }
+
+
+def _order(member: tuple[bytes, Video]) -> tuple[bytes, float, float, str]:
+    digest, video = member
+    return (digest, video.span.start, video.span.end, video.key) if video.span else (digest, 0, 0, video.key)
 
 
 @dataclass(frozen=True)

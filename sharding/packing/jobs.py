@@ -91,4 +91,4 @@ class CheckShard(Job):
     def _wanted(self) -> list[Video]:
         """The videos that are to be in the shard."""
         left_out = {video.video for video in self.quarantined}
-        return [video for video in self.task.videos if video.relative not in left_out]
+        return [video for video in self.task.videos if video.shown not in left_out]

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from pclkd.sharding.common import storage
 from pclkd.sharding.common.errors import InputError
-from pclkd.sharding.datasets.dataset import Dataset, Video
+from pclkd.sharding.datasets.dataset import Dataset, Span, Video
 from pclkd.sharding.packing.task import WORK_FOLDER, PackedVideo, ShardResult, ShardTask
 from pclkd.sharding.shards.manifest import FORMAT_VERSION, Quarantined, ShardRecord
 from pclkd.sharding.video.settings import PackSettings
@@ -59,7 +59,7 @@ class Plan:
             {
                 "name": task.name,
                 "key": task.key,
-                "videos": [{n: v for n, v in vars(video).items() if n != "path"} for video in task.videos],
+                "videos": [_as_json(video) for video in task.videos],
             }
             for task in self.tasks
         ]
@@ -94,8 +94,13 @@ class Plan:
         return cls(dataset, settings, tasks, fields["parts"])
 
 
+def _as_json(video: Video) -> dict[str, Any]:
+    return {**vars(video), "path": "", "span": asdict(video.span) if video.span else None}
+
+
 def _video(fields: dict[str, Any]) -> Video:
-    return Video(path="", **{**fields, "parts": {int(number): part for number, part in fields["parts"].items()}})
+    parts = {int(number): part for number, part in fields["parts"].items()}
+    return Video(**{**fields, "parts": parts, "span": Span(**fields["span"]) if fields["span"] else None})
 
 
 def write_plan(out: str, plan: Plan, run: str) -> None:

@@ -1,6 +1,7 @@
 """Two sets joined into one: the frames are copied, nothing is decoded."""
 
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
@@ -11,7 +12,7 @@ import numpy as np
 from pclkd.sharding.common import storage
 from pclkd.sharding.common.console import Step
 from pclkd.sharding.common.errors import InputError
-from pclkd.sharding.datasets.dataset import Dataset, Part, Video
+from pclkd.sharding.datasets.dataset import Dataset, Part, Span, Video
 from pclkd.sharding.packing.lock import locked
 from pclkd.sharding.packing.pack import PackReport, checked_place, running
 from pclkd.sharding.packing.run import PackRun
@@ -74,6 +75,7 @@ def merge_sets(
         videos=tuple(sorted(videos.values(), key=lambda video: video.relative)),
         missing=_without(videos.values(), [name for manifest in manifests for name in manifest.missing]),
         unlisted=tuple(sorted({name for manifest in manifests for name in manifest.unlisted})),
+        other_files=dict(sum((Counter(manifest.other_files) for manifest in manifests), Counter())),
     )
     left_out = {video.video: video for manifest in manifests for video in manifest.quarantined}
     kept_out = [left_out[name] for name in _without(videos.values(), list(left_out))]
@@ -115,6 +117,7 @@ def _videos(index: ShardIndex, classes: Sequence[str], stored: dict[str, StoredV
                 label=label if label < 0 else labels[index.classes[label]],
                 group=int(index.sample_group[sample]),
                 parts={number: _PARTS[code] for number, code in zip(numbers, codes, strict=True) if code},
+                span=Span(**notes["span"]) if "span" in notes else None,
             )
 
 
@@ -135,5 +138,5 @@ def _one_or_both(first: str, second: str) -> str:
 
 
 def _without(videos: Iterable[Video], names: Sequence[str]) -> tuple[str, ...]:
-    there = {video.relative for video in videos}
+    there = {name for video in videos for name in (video.relative, video.shown)}
     return tuple(sorted(set(names) - there))

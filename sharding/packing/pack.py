@@ -123,6 +123,10 @@ def plan_packing(
     """
     settings = PackSettings(**frames)
     found = read_dataset(videos, splits, dataset, test_share)
+    if settings.fps and any(video.span and video.span.unit == "frames" for video in found.videos):
+        raise InputError(
+            f"spans in frames, and --fps {settings.fps:g}", remedy="give the spans in seconds (start,end), or no --fps"
+        )
     if strict:
         _refuse_disagreement(videos, splits or videos, found)
     if found.parts_told and not allow_empty_split:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -105,6 +105,7 @@ def listed_videos(task: ShardTask, wanted: Sequence[Video], listed: ListedShard)
         listed: what it is.
     """
     packed = []
+    sound: dict[str, str] = {}  # SHA-256 of the sources that were read: of spans there is one for many
     identities = {video.key: identity for video, identity in zip(task.videos, task.identities, strict=True)}
     try:
         with storage.local_copy(storage.join(task.out, task.name)) as tar:
@@ -112,8 +113,12 @@ def listed_videos(task: ShardTask, wanted: Sequence[Video], listed: ListedShard)
                 return None
             for row, video in enumerate(wanted):
                 found = _listed_video(task, video, listed, row, tar)
-                if found is None or not _source_is(video.path, identities[video.key], found.source_sha256):
+                if found is None:
                     return None
+                if sound.get(video.path) != found.source_sha256:
+                    if not _source_is(video.path, identities[video.key], found.source_sha256):
+                        return None
+                    sound[video.path] = found.source_sha256
                 packed.append(found)
     except (OSError, ValueError, KeyError):
         return None
@@ -149,8 +154,9 @@ def _listed_video(task: ShardTask, video: Video, listed: ListedShard, row: int, 
         "label": video.label,
         "group": video.group,
         "source": video.relative,
+        "span": asdict(video.span) if video.span else None,
     }
-    if any(about[name] != value for name, value in expected.items()):
+    if any(about.get(name) != value for name, value in expected.items()):
         return None
     packed.about_size = len(text)
     packed.source_sha256 = about["source_sha256"]

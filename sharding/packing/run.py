@@ -205,4 +205,4 @@ class PackRun:
 
 
 def _left_out(task: ShardTask, quarantined: dict[str, Quarantined]) -> tuple[Quarantined, ...]:
-    return tuple(quarantined[video.relative] for video in task.videos if video.relative in quarantined)
+    return tuple(quarantined[video.shown] for video in task.videos if video.shown in quarantined)

@@ -9,8 +9,8 @@ import time
 import zlib
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import replace
+from contextlib import ExitStack, closing, contextmanager, suppress
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
@@ -19,12 +19,14 @@ import numpy as np
 
 from pclkd.sharding.common import files as atomic
 from pclkd.sharding.common import storage
+from pclkd.sharding.datasets.dataset import Video
+from pclkd.sharding.packing.spans import SpanCutter
 from pclkd.sharding.packing.stored import StoredVideo, take_over
 from pclkd.sharding.packing.task import Opener, PackedVideo, ShardResult, ShardTask
 from pclkd.sharding.shards.manifest import Quarantined, ShardRecord
 from pclkd.sharding.shards.tar import BLOCK, LARGEST_MEMBER, MemberTooLargeError, TarWriter, webdataset_index
 from pclkd.sharding.video.clock import settled_rate
-from pclkd.sharding.video.frames import UnreadableVideoError
+from pclkd.sharding.video.frames import EncodedVideo, UnreadableVideoError
 from pclkd.sharding.video.salvage import open_salvaged
 
 __all__ = ["FileLostError", "Outcome", "Tell", "make_shard", "write_index"]
@@ -63,13 +65,14 @@ def make_shard(
     task.scratch.mkdir(parents=True, exist_ok=True)
     outcomes = list(so_far)
     taken_over = 0
-    with task.part.open("r+b" if so_far else "w+b") as file:
+    with task.part.open("r+b" if so_far else "w+b") as file, ExitStack() as stack:
         tar = TarWriter(file, _end_of(outcomes))
+        cutter = stack.enter_context(closing(SpanCutter(task, _source, _hash_source)))
         for position in range(len(outcomes), len(task.videos)):
             tell(("begin", position))
             found = (stored or {}).get(task.videos[position].key)
             taken = take_over(task, position, tar, found, _ticker(tell)) if found else None
-            outcomes.append(taken or _pack_video(task, position, tar, tell))
+            outcomes.append(taken or _pack_video(task, position, tar, tell, cutter))
             taken_over += taken is not None
             file.flush()  # what is told to be through must survive this process
             tell(("through", outcomes[-1]))
@@ -101,46 +104,46 @@ def _end_of(outcomes: Sequence[Outcome]) -> int:
     return max([0, *(video.start + video.size for video in outcomes if isinstance(video, PackedVideo))])
 
 
-def _pack_video(task: ShardTask, position: int, tar: TarWriter, tell: Tell) -> Outcome:
+def _pack_video(task: ShardTask, position: int, tar: TarWriter, tell: Tell, cutter: SpanCutter) -> Outcome:
     """Append one video; when it fails twice, nothing of it stays."""
     start = tar.position
     try:
-        return _append(task, position, tar, tell)
+        return _append(task, position, tar, tell, cutter)
     except UnreadableVideoError:
         # A server that was away for a moment may be back.
         tar.rewind(start)
         tell(("retry",))
     try:
-        return _append(task, position, tar, tell)
+        return _append(task, position, tar, tell, cutter)
     except UnreadableVideoError as error:
         tar.rewind(start)
         reason = str(error)
-    if task.settings.salvage:
+    if task.settings.salvage and not task.videos[position].span:
         try:
-            return _append(task, position, tar, tell, partial(open_salvaged, reason=reason, tick=_ticker(tell)))
+            opener = partial(open_salvaged, reason=reason, tick=_ticker(tell))
+            return _append(task, position, tar, tell, cutter, opener)
         except UnreadableVideoError as error:
             tar.rewind(start)
             reason = str(error)
-    return Quarantined(task.videos[position].relative, reason)
+    return Quarantined(task.videos[position].shown, reason)
 
 
-def _append(task: ShardTask, position: int, tar: TarWriter, tell: Tell, opener: Opener | None = None) -> PackedVideo:
+def _append(
+    task: ShardTask, position: int, tar: TarWriter, tell: Tell, cutter: SpanCutter, opener: Opener | None = None
+) -> PackedVideo:
     video = task.videos[position]
     tick = _ticker(tell)
     start = tar.position
     lengths, sums = array("i"), array("I")
     try:
-        with _source(video.path, tick) as path:
-            with (
-                (opener or task.opener)(path, task.settings) as opened,
-                tar.stream(f"{video.key}.mjpeg") as write,
-            ):
+        with _opened(task, video, cutter, opener or task.opener, tick) as (opened, sum_of_source):
+            with tar.stream(f"{video.key}.mjpeg") as write:
                 for frame in opened.frames:
                     write(frame)
                     lengths.append(len(frame))
                     sums.append(zlib.crc32(frame))
                     tick()
-            source_sha256 = _hash_source(path, tick)
+            source_sha256 = sum_of_source()
     except MemberTooLargeError:
         limit = f"would take more than {(LARGEST_MEMBER + 1) >> 30} GiB"
         raise UnreadableVideoError(f"{limit} stored; --fps, --max-frames or a smaller --size help") from None
@@ -161,6 +164,7 @@ def _append(task: ShardTask, position: int, tar: TarWriter, tell: Tell, opener: 
             "width": opened.width,
             "source": video.relative,
             "source_sha256": source_sha256,
+            **({"span": asdict(video.span)} if video.span else {}),
             **({"remark": opened.remark} if opened.remark else {}),
             **({"salvaged": opened.salvaged} if opened.salvaged else {}),
         }
@@ -181,6 +185,18 @@ def _append(task: ShardTask, position: int, tar: TarWriter, tell: Tell, opener: 
         remark=opened.remark,
         salvaged=opened.salvaged is not None,
     )
+
+
+@contextmanager
+def _opened(
+    task: ShardTask, video: Video, cutter: SpanCutter, opener: Opener, tick: Callable[[], None]
+) -> Iterator[tuple[EncodedVideo, Callable[[], str]]]:
+    """Open a video; give it, and what tells the SHA-256 of its source."""
+    if video.span:
+        yield cutter.cut(video, tick)
+        return
+    with _source(video.path, tick) as path, opener(path, task.settings) as opened:
+        yield opened, lambda: _hash_source(path, tick)
 
 
 @contextmanager

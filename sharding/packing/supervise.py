@@ -161,7 +161,7 @@ class _Crew:
         if isinstance(outcome, Quarantined):
             self.step(outcome.video, True)
         else:
-            self.step(outcome.video.relative)
+            self.step(outcome.video.shown)
 
     def _finished(self, watch: _Watch, result: ShardResult | None) -> None:
         self.watches.remove(watch)
@@ -192,7 +192,7 @@ class _Crew:
         assert watch.video is not None
         attempts = watch.attempts[watch.video] = watch.attempts.get(watch.video, 0) + 1
         if attempts >= _ATTEMPTS:
-            self._through(watch, Quarantined(watch.job.task.videos[watch.video].relative, reason))
+            self._through(watch, Quarantined(watch.job.task.videos[watch.video].shown, reason))
         else:
             watch.retried += 1
         self._go_on(watch)

@@ -5,7 +5,7 @@ import json
 import tempfile
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +25,7 @@ WORK_FOLDER = ".pack"  # in the output while it is unfinished
 _RULES = 2  # of what is decoded and when it is on screen: shards that were made by others are not gone on with
 SCRATCH_PREFIX = "pclkd-pack-"  # of folders for unfinished tars whose output is behind a URL
 
-Opener = Callable[[Path, PackSettings], AbstractContextManager[EncodedVideo]]
+Opener = Callable[..., AbstractContextManager[EncodedVideo]]  # called as `open_video`
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,10 @@ class ShardTask:
         settings = {
             name: value for name, value in settings_as_json(self.settings).items() if name != "videos_per_shard"
         }
-        about = [[v.relative, v.key, v.label, self.class_of(v), v.group] for v in self.videos]
+        about = [
+            [v.relative, v.key, v.label, self.class_of(v), v.group, *(asdict(v.span).values() if v.span else ())]
+            for v in self.videos
+        ]
         text = json.dumps([FORMAT_VERSION, _RULES, settings, about], sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 

@@ -1,6 +1,6 @@
 """A folder of numbered pictures as a video: the same frames for the scaler, the same rules about damage."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
 from itertools import pairwise
@@ -15,7 +15,7 @@ from pclkd.sharding.video.clock import Clock, TimedFrame
 from pclkd.sharding.video.decode import MAX_PIXELS, DecodedVideo, UnreadableVideoError, telling
 from pclkd.sharding.video.scale import UPRIGHT, orientation_of
 
-__all__ = ["decode_frame_folder", "jpeg_as_it_is"]
+__all__ = ["decode_frame_folder", "jpeg_as_it_is", "longest_sound_run"]
 
 _CODECS = {
     b"\xff\xd8\xff": "mjpeg",
@@ -33,8 +33,8 @@ _BASELINE, _SCAN = 0xC0, 0xDA
 
 
 @contextmanager
-def decode_frame_folder(folder: Path) -> Iterator[DecodedVideo]:
-    """Open a folder of frames, see `frames_among`. It tells neither rate nor times; all frames have the time 0.
+def decode_frame_folder(folder: Path, run: range | None = None) -> Iterator[DecodedVideo]:
+    """Open a folder of frames, see `frames_among`, or a run of them. All frames have the time 0: none tells a rate.
 
     Each frame that was a JPEG carries its bytes as `frame.opaque`.
 
@@ -42,12 +42,8 @@ def decode_frame_folder(folder: Path) -> Iterator[DecodedVideo]:
         UnreadableVideoError: at opening, where the folder holds no frames; while iterating, where a number is missing
             between two others, stands there twice, or a picture cannot be decoded from its first byte to its last.
     """
-    try:
-        frames = frames_among(path.name for path in folder.iterdir())
-    except OSError as error:
-        raise telling("cannot be read", error) from error
-    if not frames:
-        raise UnreadableVideoError("is a folder without a row of numbered pictures")
+    frames = _listed(folder)
+    frames = frames[run.start : run.stop] if run else frames
     clock = Clock(None, Fraction(1), counted=True)
     yield DecodedVideo(
         rate=None,
@@ -61,9 +57,49 @@ def decode_frame_folder(folder: Path) -> Iterator[DecodedVideo]:
     )
 
 
-def _frames(folder: Path, frames: list[tuple[int, str]]) -> Iterator[TimedFrame]:
+def longest_sound_run(folder: Path, tick: Callable[[], None]) -> tuple[range, int, int]:
+    """Find the first of the longest runs of frames that decode and follow each other.
+
+    Returns:
+        Which of the frames that are there it is, empty where nothing is damaged; the number of its first frame, missing
+        ones counted; and how many frames there should be.
+    """
+    frames = _listed(folder)
+    step = max(1, _step(frames))
+    best, start, damaged = range(0), 0, False
+    decoders: dict[str, av.VideoCodecContext] = {}
+    for place, (number, name) in enumerate(frames):
+        tick()
+        if place and number != frames[place - 1][0] + step:
+            start, damaged = place, True
+        try:
+            _decoded(folder / name, decoders)
+        except UnreadableVideoError:
+            start, damaged = place + 1, True
+        if place + 1 - start > len(best):
+            best = range(start, place + 1)
+    first = frames[0][0]
+    found = best if damaged else range(0)
+    return found, (frames[best.start][0] - first) // step, (frames[-1][0] - first) // step + 1
+
+
+def _listed(folder: Path) -> list[tuple[int, str]]:
+    try:
+        frames = frames_among(path.name for path in folder.iterdir())
+    except OSError as error:
+        raise telling("cannot be read", error) from error
+    if not frames:
+        raise UnreadableVideoError("is a folder without a row of numbered pictures")
+    return frames
+
+
+def _step(frames: list[tuple[int, str]]) -> int:
     # Every second frame alone may have been kept, or every tenth: the smallest step is the one that all should have.
-    step = min(after - before for (before, _), (after, _) in pairwise(frames))
+    return min((after - before for (before, _), (after, _) in pairwise(frames)), default=1)
+
+
+def _frames(folder: Path, frames: list[tuple[int, str]]) -> Iterator[TimedFrame]:
+    step = _step(frames)
     decoders: dict[str, av.VideoCodecContext] = {}
     following = frames[0][0]
     for number, name in frames:
@@ -72,7 +108,7 @@ def _frames(folder: Path, frames: list[tuple[int, str]]) -> Iterator[TimedFrame]
         if number != following:
             raise UnreadableVideoError(f"is damaged: frame {following} is missing, the next one is {name}")
         following = number + step
-        yield _decoded(folder / name, decoders), Fraction(0)
+        yield _decoded(folder / name, decoders), 0
 
 
 def _decoded(path: Path, decoders: dict[str, av.VideoCodecContext]) -> av.VideoFrame:

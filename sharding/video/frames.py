@@ -57,6 +57,7 @@ _LONGEST_SIDE = 16_384
 _CHROMA = {"4:2:0": YUV_420, "4:4:4": YUV_444}
 
 FrameT = TypeVar("FrameT")
+Wanted = Callable[[int, float, float], bool]
 
 
 @dataclass(frozen=True)
@@ -91,23 +92,31 @@ class ScaledVideo(_Opened[Plane]):
 
 
 @contextmanager
-def open_video(path: Path, settings: PackSettings) -> Iterator[EncodedVideo]:
+def open_video(path: Path, settings: PackSettings, wanted: Wanted | None = None) -> Iterator[EncodedVideo]:
     """Open a video, a file or a folder of frames, to read its frames as JPEG. JPEGs that fit are taken as they are.
+
+    Args:
+        path: of the video.
+        settings: of the frames.
+        wanted: tells of a frame's number and of the times at which its first and its last copy are on screen, seconds,
+            whether it is of use; others are neither scaled nor encoded, and come as b"".
 
     Raises:
         UnreadableVideoError: at opening or while iterating, when the file is no whole video.
     """
     with _opened(path) as video:
-        yield encoded(video, settings)
+        yield encoded(video, settings, wanted)
 
 
-def encoded(video: DecodedVideo, settings: PackSettings) -> EncodedVideo:
-    """Return the frames of an open video as JPEG."""
+def encoded(video: DecodedVideo, settings: PackSettings, wanted: Wanted | None = None) -> EncodedVideo:
+    """Return the frames of an open video as JPEG, see `open_video`."""
 
     def encode(planes: tuple[Plane, ...]) -> bytes:
         return encode_planes(planes, settings.quality)
 
-    def as_it_is(frame: av.VideoFrame, height: int, width: int) -> bytes | None:
+    def as_it_is(frame: av.VideoFrame, height: int, width: int, place: tuple[int, float, float]) -> bytes | None:
+        if wanted is not None and not wanted(*place):
+            return b""
         return jpeg_as_it_is(frame, height, width, settings.chroma)
 
     return EncodedVideo(*_stored(video, settings, _CHROMA[settings.chroma], encode, as_it_is))
@@ -181,7 +190,7 @@ def _stored(
     settings: PackSettings,
     pixels: str,
     finish: Callable[[tuple[Plane, ...]], FrameT],
-    as_it_is: Callable[[av.VideoFrame, int, int], FrameT | None] = lambda *_: None,
+    as_it_is: Callable[[av.VideoFrame, int, int, tuple[int, float, float]], FrameT | None] = lambda *_: None,
 ) -> tuple[float, int, int, Iterator[FrameT], Sequence[float], str]:
     """Return the fields of an open video."""
     if settings.fps and video.counted and not (video.rate and _SLOWEST <= video.rate <= _FASTEST):
@@ -193,8 +202,8 @@ def _stored(
     times = array("d")
     scale = Scaler(*size, pixels, video.codec)
 
-    def ready(frame: av.VideoFrame, number: int) -> FrameT:
-        found = as_it_is(frame, *size)
+    def ready(frame: av.VideoFrame, number: int, first: float, last: float) -> FrameT:
+        found = as_it_is(frame, *size, (number, first, last))
         return finish(_scaled(scale, frame, number)) if found is None else found
 
     frames = _finished(chain([first], video.frames), video.clock, settings, ready, times)
@@ -205,19 +214,24 @@ def _finished(
     timed: Iterator[TimedFrame],
     clock: Clock,
     settings: PackSettings,
-    ready: Callable[[av.VideoFrame, int], FrameT],
+    ready: Callable[[av.VideoFrame, int, float, float], FrameT],
     times: "array[float]",
 ) -> Iterator[FrameT]:
     rate = Fraction(str(settings.fps))  # as it was written: the float 0.1 is a little more than a tenth
+    kept = 0
     items = _until(timed, clock, settings.fps) if rate else ((item, item[1]) for item in timed)
-    kept = keep(items, rate, settings.max_frames, clock.unit, clock.slack)
+    chosen = keep(items, rate, settings.max_frames, clock.unit, clock.slack)
     above, below = clock.unit.as_integer_ratio()
-    for number, ((frame, time), copies) in enumerate(kept):
-        result = ready(frame, number)
-        if not rate:
-            times.append(time * above / below)
+    for number, ((frame, time), copies) in enumerate(chosen):
+        if rate:
+            first, last = kept / settings.fps, (kept + copies - 1) / settings.fps
+        else:
+            first = last = time * above / below
+            times.append(first)
+        result = ready(frame, number, first, last)
         for _ in range(copies):
             yield result
+        kept += copies
 
 
 def _until(timed: Iterator[TimedFrame], clock: Clock, fps: float) -> Iterator[tuple[TimedFrame, int]]:

@@ -16,6 +16,7 @@ import av
 from pclkd.sharding.video.clock import Clock, TimedFrame
 from pclkd.sharding.video.completeness import bytes_missing
 from pclkd.sharding.video.decode import MACHINE_ERRORS, Places, UnreadableVideoError, decode_video
+from pclkd.sharding.video.frame_folder import decode_frame_folder, longest_sound_run
 from pclkd.sharding.video.frames import EncodedVideo, encoded
 from pclkd.sharding.video.settings import PackSettings
 
@@ -35,7 +36,7 @@ def open_salvaged(
     """Open the longest sound run of a damaged video as `open_video` opens a whole one.
 
     Args:
-        path: of the file.
+        path: of the file, or the folder of frames.
         settings: of the frames; `salvage` is how many frames the run must have.
         reason: what is wrong with the video.
         tick: called as the file is searched.
@@ -43,12 +44,13 @@ def open_salvaged(
     Raises:
         UnreadableVideoError: nothing tells where the damage is, or the run is too short.
     """
-    run, first, total = _longest_run(path, tick)
+    run, first, total = longest_sound_run(path, tick) if path.is_dir() else _longest_run(path, tick)
     if not len(run):
         raise UnreadableVideoError(reason)
     if len(run) < settings.salvage:
         raise UnreadableVideoError(f"{reason}; its longest sound run has {len(run)} frames")
-    with decode_video(path, _only(run), **_CAREFUL) as video:
+    whole = decode_frame_folder(path, run) if path.is_dir() else decode_video(path, _only(run), **_CAREFUL)
+    with whole as video:
         stop = first + len(run)
         kept = f"frames {first} to {stop - 1} of {max(total, video.announced)} are kept"
         remark = "; ".join(filter(None, (f"{reason}: {kept}", video.remark)))

@@ -111,6 +111,24 @@ def test_a_missing_or_damaged_frame_quarantines_the_video(tmp_path: Path) -> Non
     assert reasons["run/2/"].startswith("is damaged: frame000004.jpg")
 
 
+def test_the_longest_sound_run_can_be_salvaged(tmp_path: Path) -> None:
+    root = videos(tmp_path / "set", "run/1", "run/2", "run/3", frames=9)
+    (root / "run/1/frame000003.jpg").unlink()
+    (root / "run/2/frame000008.jpg").write_bytes(b"")
+    code, text = pack(root, tmp_path / "out", "--salvage", "--salvage-frames=6")
+    assert code == 0, text
+    index = ShardIndex.open(tmp_path / "out")
+    found = {index.key(sample): read_jpegs(index, sample, range(index.frame_count(sample))) for sample in range(3)}
+    assert found == {
+        "run__1": [frame(number) for number in range(3, 9)],
+        "run__2": [frame(number) for number in range(7)],
+        "run__3": [frame(number) for number in range(9)],
+    }
+    told = {remark.video: remark.told for remark in index.manifest.remarks}
+    assert told["run/1/"].endswith("frame 3 is missing, the next one is frame000004.jpg: frames 3 to 8 of 9 are kept")
+    assert told["run/2/"].endswith("frame000008.jpg is empty: frames 0 to 6 of 9 are kept")
+
+
 def test_pictures_beside_videos_are_no_video(tmp_path: Path, synthetic_videos) -> None:
     clip = next(iter(sorted(synthetic_videos.videos.glob("*/*.avi"))))
     root = videos(tmp_path / "set", "run")
