@@ -127,7 +127,9 @@ def test_a_merged_set_tells_what_both_sets_lack(videos: Path, synthetic_videos, 
     (one / "Zoom" / "v_Zoom_g09_c01.avi").write_text("no video")
     next((two / "Zoom").glob("*.avi")).unlink()
     for name, side in (("a", one), ("b", two)):
-        pack_videos(plan_packing(side, synthetic_videos.splits, allow_empty_split=True, **SMALL), tmp_path / name, workers=1)
+        pack_videos(
+            plan_packing(side, synthetic_videos.splits, allow_empty_split=True, **SMALL), tmp_path / name, workers=1
+        )
     manifest = merge_sets(tmp_path / "a", tmp_path / "b", tmp_path / "out", workers=1).manifest
     assert [video.video for video in manifest.quarantined] == ["Zoom/v_Zoom_g09_c01.avi"]
     listed = {name for side in "ab" for name in Manifest.read(tmp_path / side).missing}
