@@ -43,7 +43,8 @@ class Material:
         missing: teachers of the run that are not there any more.
 
     Raises:
-        InputError: no checkpoint, data that does not fit, fewer than four test videos, or no such teacher.
+        InputError: no checkpoint, data that does not fit or has no labels, fewer than four test videos, or no such
+            teacher.
     """
 
     def __init__(self, run: Path, data: Path, clips: int, teachers: tuple[Path, ...] = ()) -> None:
@@ -51,6 +52,7 @@ class Material:
         self.checkpoint = load_checkpoint(run)
         self.settings = self.checkpoint.settings
         self.index = ShardIndex.open(data)
+        self.index.require_labels("drawing what was learned")
         self.samples = self.index.split_samples(self.settings.split, "test")
         self.train_samples = self.index.split_samples(self.settings.split, "train")
         if len(self.samples) < _FEWEST:

@@ -110,6 +110,8 @@ def test_networks_learn_from_it_and_what_needs_labels_is_refused(unlabelled: Pat
     measured = {name for line in lines if line["kind"] == "epoch" for name in line if name.startswith("val/")}
     assert "val/pretext_top1_pct" in measured
     assert all(name.startswith("val/pretext") for name in measured)
+    told = CliRunner().invoke(train_kd, ["visualize", str(tmp_path / "run"), "--data", str(unlabelled)])
+    assert (told.exit_code, "drawing what was learned needs labels" in told.output) == (2, True)
     for protocol in ("linear", "knn", "retrieval", "finetune"):
         told = CliRunner().invoke(
             train_kd, ["evaluate", str(tmp_path / "run"), "--data", str(unlabelled), "--protocol", protocol]
