@@ -79,6 +79,8 @@ class TrainStep(Generic[Learned]):
                 with self.precision.autocast():
                     losses: dict[str, torch.Tensor] = self.objective(batch)
                 scaler.scale(losses["loss"] / len(batches)).backward()  # type: ignore[no-untyped-call]
+            if number == 0 and len(batches) > 1:
+                self._own_gradients()
             said.append({name: value.detach() for name, value in losses.items()})
         norm: torch.Tensor | None = None
         if self._clip_norm > 0 or self._skip_non_finite:
@@ -106,6 +108,13 @@ class TrainStep(Generic[Learned]):
             del optimizer.found_inf  # type: ignore[attr-defined]
         for buffer, before in zip(self._student.buffers(), buffers, strict=True):
             buffer.copy_(torch.where(bad, before, buffer))
+
+    @torch.no_grad()
+    def _own_gradients(self) -> None:
+        """Take the gradients of the first batch out of the memory of a CUDA graph, which its next run writes over."""
+        for weight in self._student.parameters():
+            if weight.grad is not None:
+                weight.grad = weight.grad.clone()
 
     def _apart(self) -> AbstractContextManager[None]:
         return self._student.no_sync() if isinstance(self._student, DistributedDataParallel) else nullcontext()

@@ -14,7 +14,7 @@ from pclkd.training.compute.precision import Precision
 from pclkd.training.compute.settings import Compile
 from pclkd.training.models.pcl_model import PclModel
 
-__all__ = ["compile_backbone"]
+__all__ = ["compile_backbone", "timed_passes"]
 
 
 _MODES: dict[str, str] = {"on": "default", "cuda-graphs": "reduce-overhead"}
@@ -50,7 +50,7 @@ def compile_backbone(
         return "off"
     if how != "auto":
         try:
-            _trial(model, how, clips, precision, turns=1, trained=trained)
+            timed_passes(model, how, clips, precision, turns=1, trained=trained)
         except Exception as error:
             raise InputError(
                 f"compile={how} fails here: {_reason(error)}",
@@ -61,7 +61,7 @@ def compile_backbone(
     times = {}
     for candidate in ("off", "on", "cuda-graphs") if trained else ("off", "on"):
         try:
-            times[candidate] = _trial(model, candidate, clips, precision, turns=_TURNS, trained=trained)
+            times[candidate] = timed_passes(model, candidate, clips, precision, turns=_TURNS, trained=trained)
         except Exception as error:  # whatever a compiler stumbles over, eager goes on
             _log.warning("compile=%s fails here: %s", candidate, _reason(error))
     chosen = min(times, key=lambda name: times[name])
@@ -76,7 +76,9 @@ def _compile(model: PclModel, how: str) -> None:
     model.base_network.compile(mode=_MODES[how])
 
 
-def _trial(model: PclModel, how: str, clips: torch.Tensor, precision: Precision, *, turns: int, trained: bool) -> float:
+def timed_passes(
+    model: PclModel, how: str, clips: torch.Tensor, precision: Precision, *, turns: int, trained: bool
+) -> float:
     """Seconds that forward (and backward, if trained) of a copy take, the least of `turns` after two to warm up."""
     trial = copy.deepcopy(model)  # batch norm and gradients of the real one stay as they are
     if how != "off":
@@ -87,6 +89,8 @@ def _trial(model: PclModel, how: str, clips: torch.Tensor, precision: Precision,
         with torch.inference_mode(not trained), precision.autocast():
             features = trial.base_network(clips)
         if trained:
+            # As in a step: gradients of the turn before lie in a graph's memory, and adding to them fails.
+            trial.zero_grad(set_to_none=True)
             features.float().square().mean().backward()
         if clips.device.type == "cuda":
             torch.cuda.synchronize(clips.device)

@@ -1,16 +1,23 @@
 import shutil
 from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
 import torch
 from click.testing import CliRunner
 
+from pclkd.pipeline.batch import ClipBatch
 from pclkd.sharding.common.errors import InputError
 from pclkd.training.cli import main
 from pclkd.training.compute.precision import Precision
-from pclkd.training.models.compilation import compile_backbone
+from pclkd.training.compute.settings import OptimizerSettings
+from pclkd.training.compute.step import TrainStep
+from pclkd.training.models.base import Backbone
+from pclkd.training.models.compilation import compile_backbone, timed_passes
 from pclkd.training.models.pcl_model import PclModel
 from pclkd.training.models.registry import build_backbone
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 CPU = Precision("fp32", torch.device("cpu"))
 TINY = [
@@ -22,6 +29,55 @@ TINY = [
 def model() -> PclModel:
     torch.manual_seed(0)
     return PclModel(build_backbone("r3d", 0.125), embedding_dim=16)
+
+
+class _Graph(torch.autograd.Function):
+    """The mean over T, H and W times a weight a channel; as CUDA graphs do, a run takes the memory of the one before.
+
+    What is read of an earlier run's outputs and gradients raises, as with torch's own CUDA graphs.
+    """
+
+    given: ClassVar[list[torch.Tensor]] = []
+
+    @staticmethod
+    def forward(ctx: Any, clips: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        for tensor in _Graph.given:
+            storage = tensor.untyped_storage()._cdata
+            torch._C._set_storage_data_ptr_access_error_msg(storage, "overwritten by a subsequent run")
+        _Graph.given.clear()
+        means = clips.mean(dim=(2, 3, 4))
+        ctx.save_for_backward(means.clone())
+        return _Graph.give(means * weight)
+
+    @staticmethod
+    def backward(ctx: Any, *gradient: torch.Tensor) -> tuple[None, torch.Tensor]:
+        return None, _Graph.give((ctx.saved_tensors[0] * gradient[0]).sum(0))
+
+    @staticmethod
+    def give(tensor: torch.Tensor) -> torch.Tensor:
+        _Graph.given.append(tensor)
+        return tensor.view_as(tensor)  # the caller's alone, so that autograd keeps it as it is
+
+
+class GraphedBackbone(Backbone):
+    feature_dim = 3
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.randn(3))
+
+    def forward(self, clips: torch.Tensor) -> torch.Tensor:
+        features: torch.Tensor = _Graph.apply(clips, self.weight)
+        return features
+
+
+class Mean(torch.nn.Module):
+    def __init__(self, network: torch.nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, batch: ClipBatch) -> dict[str, torch.Tensor]:
+        return {"loss": self.network(batch.clips.flatten(0, 1)).mean(0).sum()}
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler")
@@ -72,3 +128,26 @@ def test_synchronised_batch_norm_needs_a_gpu(synthetic_shards: Path, tmp_path: P
     done = CliRunner().invoke(main, [*arguments, "--set=sync_batch_norm=true"])
     assert done.exit_code == 2 and "sync_batch_norm needs GPUs" in done.output
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("turns", [1, 5])
+def test_the_trial_never_touches_gradients_of_the_turn_before(turns: int) -> None:
+    network = PclModel(GraphedBackbone(), embedding_dim=16)
+    seconds = timed_passes(network, "off", torch.zeros(2, 3, 1, 2, 2), CPU, turns=turns, trained=True)
+    assert 0 < seconds < 60
+    assert network.base_network.weight.grad is None
+
+
+def test_gradients_in_the_memory_of_a_graph_are_accumulated_over_the_batches_of_an_update() -> None:
+    torch.manual_seed(0)
+    graphed = GraphedBackbone()
+    objective = Mean(graphed)
+    step = TrainStep(objective, objective, OptimizerSettings(lr=1.0, momentum=0, weight_decay=0), CPU, 4)
+    before = graphed.weight.detach().clone()
+    clips = torch.randn(3, 2, 3, 3, 1, 2, 2)
+    number = torch.arange(2)
+    for _ in range(2):
+        step(*(ClipBatch(part, number, number, number, epoch=0, valid=2) for part in clips))
+    # The loss is linear in the weight: its gradient is the mean of the clips over everything but the channel.
+    expected = 2 * clips.mean(dim=(0, 1, 2, 4, 5, 6))
+    torch.testing.assert_close(before - graphed.weight, expected)
