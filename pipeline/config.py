@@ -16,7 +16,10 @@ from pclkd.sharding.common.errors import InputError
 from pclkd.sharding.common.settings import Settings, change, first_fault, nearest
 from pclkd.sharding.shards.index import ShardIndex
 
-__all__ = ["ClipConfig", "DataSettings", "LoaderSettings", "changed"]
+__all__ = ["ClipConfig", "DataSettings", "Decode", "LoaderSettings", "changed"]
+
+
+Decode = Literal["auto", "cpu", "mixed"]
 
 
 class LoaderSettings(Settings):
@@ -28,8 +31,8 @@ class LoaderSettings(Settings):
     """Height and width of a clip, in pixels."""
     modality: Literal["residual", "rgb"] = "residual"
     """residual: each frame minus its predecessor, as the published code's default; rgb: the frames themselves."""
-    decode: Literal["auto", "cpu", "mixed"] = "auto"
-    """Where JPEGs are decoded; auto times both at start-up where there is a GPU."""
+    decode: Decode = "auto"
+    """Where JPEGs are decoded; auto times both at start-up where there is a GPU, once for a run."""
     threads: int = Field(default=0, ge=0)
     """Threads that read and that decode, each; 0 takes one a core, divided by the processes of this machine."""
     prefetch: int = Field(default=2, ge=1)

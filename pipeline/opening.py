@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from pclkd.pipeline.config import ClipConfig, DataSettings, changed
+from pclkd.pipeline.device import own_device
 from pclkd.pipeline.loader.loader import ClipLoader
 from pclkd.pipeline.world import World
 from pclkd.sharding.shards.index import ShardIndex
@@ -37,7 +38,8 @@ def clip_loader(
             split 1.
         world: the processes that share the work; by default as torchrun tells them in the environment.
         samples: [n] sample ids to deliver instead of the part's.
-        device: where batches are delivered; by default this process' GPU, or the CPU where there is none.
+        device: where batches are delivered; by default this process' GPU (`own_device`), or the CPU where there is
+            none.
         changes: settings of the config, or of its `loader`, that differ from it.
 
     Raises:
@@ -53,9 +55,6 @@ def clip_loader(
             samples = config.train_samples(index)
         else:
             samples = index.split_samples(config.split, config.part)
-    if device is None:
-        gpus = torch.cuda.device_count()
-        device = torch.device("cuda", world.local_rank % gpus) if gpus else torch.device("cpu")
     return ClipLoader(
         index,
         samples,
@@ -63,6 +62,6 @@ def clip_loader(
         config.loader,
         seed=config.seed,
         world=world,
-        device=device,
+        device=device or own_device(world),
         training=config.shuffled,
     )

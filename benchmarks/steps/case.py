@@ -14,7 +14,7 @@ from pclkd.benchmarks.measuring.counters import count_operations
 from pclkd.benchmarks.measuring.rounds import Work
 from pclkd.pipeline.batch import ClipBatch
 from pclkd.pipeline.world import World
-from pclkd.training.compute.precision import Precision, check_conv3d
+from pclkd.training.compute.precision import Precision
 from pclkd.training.compute.settings import Compile, Layout
 from pclkd.training.compute.step import TrainStep
 from pclkd.training.loop.build import build_step, make_ready
@@ -110,11 +110,9 @@ class StepNetworks:
         """The arithmetic on that device.
 
         Raises:
-            InputError: the device does not have it, or gets it wrong.
+            InputError: the device does not have it.
         """
-        precision = Precision(self.options.precision, device)
-        check_conv3d(precision)
-        return precision
+        return Precision(self.options.precision, device)
 
     def settled(self, batch: ClipBatch) -> "StepNetworks":
         """The same with compile=auto decided, once for all steps that are built.

@@ -19,7 +19,8 @@ from pclkd.pipeline.batch import ClipBatch
 from pclkd.pipeline.world import World
 from pclkd.sharding.common.errors import InputError
 from pclkd.training.compute.distributed import choose_device
-from pclkd.training.compute.precision import Precision, check_conv3d
+from pclkd.training.compute.convolutions import check_convolutions
+from pclkd.training.compute.precision import Precision
 
 __all__ = ["PEER_BACKBONE", "StepPeersBenchmark", "peer_shape", "plain_clips"]
 
@@ -121,10 +122,11 @@ class _Cases:
 
     def add_plain(self, name: str, wanted: str) -> None:
         precision = Precision(wanted, self._device)
-        check_conv3d(precision)
         before = memory_in_use(self._device)
         loop = PlainLoop(self.rows, self._device, distil=self.distil, amp=_AMP.get(precision.name))
-        step = functools.partial(loop, plain_clips(self.batch))
+        clips = plain_clips(self.batch)
+        check_convolutions(loop.network.encoder, clips.clips[0], precision)
+        step = functools.partial(loop, clips)
         self.limits.add(name, precision, count_operations(step))
         self.memory[name] = peak_memory(step, before, self._device)
         self.work[name] = repeated(lambda _: step(), self.batch)

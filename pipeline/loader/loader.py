@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from pclkd.pipeline.batch import ClipBatch
 from pclkd.pipeline.clips.recipe import Recipe
-from pclkd.pipeline.config import LoaderSettings
+from pclkd.pipeline.config import Decode, LoaderSettings
+from pclkd.pipeline.device import exact
 from pclkd.pipeline.loader import order
 from pclkd.pipeline.loader.calibrate import Calibration, choose_decoder
 from pclkd.pipeline.loader.faults import Quarantine
@@ -56,7 +57,7 @@ class ClipLoader:
         settings: as given.
         recipe: as given.
         statistics: what each stage did.
-        calibration: where frames are decoded and why; None before the first batch is asked for.
+        calibration: where frames are decoded and why; None before the first batch, or `calibrate`, is asked for.
 
     Raises:
         InputError: the crop does not fit the stored frames, too few samples for one step, or nvJPEG without a GPU.
@@ -74,7 +75,7 @@ class ClipLoader:
         device: torch.device | None = None,
         training: bool = True,
     ) -> None:
-        device = device or torch.device("cpu")
+        device = exact(device or torch.device("cpu"))
         _check(index, settings, device)
         self.settings = settings
         self.recipe = recipe
@@ -147,6 +148,22 @@ class ClipLoader:
         self._state = self._state.moved_to(state)
         self._resumed = True
 
+    def calibrate(self, decode: Decode = "auto") -> Calibration:
+        """Decide now where frames are decoded, unless that was decided; the first batch does the same.
+
+        nvJPEG and the CPU differ by a level here and there, so loaders that are to deliver the same pixels must decode
+        in the same place.
+
+        Args:
+            decode: what another loader, another process or an earlier part of the run decided; "auto": as the settings
+                ask. On a CPU it is always "cpu".
+        """
+        if self.calibration is None:
+            wanted = self.settings.decode if decode == "auto" else decode if self._device.type == "cuda" else "cpu"
+            decoder, self.calibration = choose_decoder(self._graph(), wanted, self._first_batch)
+            self._decoders.append(decoder)
+        return self.calibration
+
     def close(self) -> None:
         """End all threads and close the shards."""
         self._finalizer()
@@ -202,7 +219,8 @@ class ClipLoader:
         for other in [other for other in self._running if other != place]:
             self._end(other)
         if place not in self._running:
-            decoder = self._ready_decoder()
+            self.calibrate()
+            decoder = self._decoders[0]
             settings = self.settings
             residual = settings.modality == "residual"
             todo = Pass(place.epoch, self._positions(place), settings.prefetch, settings.wait_limit_s, residual)
@@ -220,19 +238,15 @@ class ClipLoader:
             return partial(_shuffled, place.seed, place.epoch, n, size, self._world, place.consumed)
         return partial(order.sequential_positions, n, size, self._world, place.consumed)
 
-    def _ready_decoder(self) -> FrameDecoder:
-        if not self._decoders:
-            graph = FrameGraph(
-                frames=self.settings.batch_size * self.recipe.views * self.recipe.clip_frames,
-                crop=(self.settings.crop, self.settings.crop),
-                colours=FrameGraph.best_colours(self._device, changed=self.recipe.colours),
-                decode="cpu",
-                device=self._device,
-                threads=self._threads,
-            )
-            decoder, self.calibration = choose_decoder(graph, self.settings.decode, self._first_batch)
-            self._decoders.append(decoder)
-        return self._decoders[0]
+    def _graph(self) -> FrameGraph:
+        return FrameGraph(
+            frames=self.settings.batch_size * self.recipe.views * self.recipe.clip_frames,
+            crop=(self.settings.crop, self.settings.crop),
+            colours=FrameGraph.best_colours(self._device, changed=self.recipe.colours),
+            decode="cpu",
+            device=self._device,
+            threads=self._threads,
+        )
 
     def _first_batch(self) -> PreparedBatch | None:
         batch = self._preparer.read(self._positions(self._place(0, 0))()[0], 0)

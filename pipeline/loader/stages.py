@@ -29,6 +29,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from pclkd.pipeline.device import make_current
 from pclkd.pipeline.loader.prepare import BatchPreparer, PreparedBatch
 from pclkd.pipeline.loader.threads import DaemonPool
 from pclkd.pipeline.pixels.dali import Decoding, FrameDecoder
@@ -133,6 +134,7 @@ class Stages:
     def _run(self) -> None:
         under_way: deque[_Decoded] = deque()
         try:
+            make_current(self._decoder.graph.device)
             with _ReadAhead(self._todo, self._read) as reading:
                 while not self._stopped.is_set():
                     while len(under_way) < _UNDER_WAY and (reading.ready or not under_way):

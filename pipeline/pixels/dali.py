@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from nvidia.dali import backend, fn, pipeline_def, types
 
 from pclkd.pipeline.clips.augment import ClipAugment
+from pclkd.pipeline.device import exact
 from pclkd.pipeline.pixels.colours import MEAN, STD, blur_window
 from pclkd.pipeline.pixels.finish import ClipFinish
 from pclkd.pipeline.pixels.frame_graph import (
@@ -119,7 +120,7 @@ class FrameDecoder:
         while self._begun:  # a pipeline tells its outputs in order, and is asked for others now
             self._take()
         jpegs, inputs = decoding.jpegs, decoding.inputs
-        bad = failing(len(jpegs), lambda part: _run(decoding.pipeline, *_rows(jpegs, inputs, part)))
+        bad = failing(len(jpegs), lambda part: self._try(decoding.pipeline, *_rows(jpegs, inputs, part)))
         if not bad:
             raise error
         raise UndecodableFramesError(bad, reason(error)) from error
@@ -158,11 +159,16 @@ class FrameDecoder:
         if self._fused is not None:
             self._fused.close()
 
+    def _try(self, pipeline: Any, jpegs: Sequence[NDArray[np.uint8]], inputs: Inputs) -> None:
+        """Whether the pipeline takes a batch."""
+        _start(pipeline, jpegs, inputs)
+        _outputs(pipeline, self._stream)
+
     def _take(self) -> None:
         """Wait for the batch that was begun the longest ago, and keep what came of it."""
         first = self._begun.popleft()
         try:
-            (first.frames,) = first.pipeline.outputs()
+            (first.frames,) = _outputs(first.pipeline, self._stream)
         except RuntimeError as error:
             first.error = error
 
@@ -188,7 +194,7 @@ def release_unused_memory() -> None:
 
 
 def _build(graph: FrameGraph, define: Callable[[FrameGraph], Any]) -> Any:
-    device_id = graph.device.index or 0 if graph.device.type == "cuda" else None
+    device_id = exact(graph.device).index if graph.device.type == "cuda" else None
     pipeline = pipeline_def(
         batch_size=graph.frames,
         num_threads=graph.threads,
@@ -208,10 +214,16 @@ def _start(pipeline: Any, jpegs: Sequence[NDArray[np.uint8]], inputs: Inputs) ->
     pipeline.schedule_run()
 
 
-def _run(pipeline: Any, jpegs: Sequence[NDArray[np.uint8]], inputs: Inputs) -> None:
-    """Try whether the pipeline takes a batch."""
-    _start(pipeline, jpegs, inputs)
-    pipeline.outputs()
+def _outputs(pipeline: Any, stream: torch.cuda.Stream | None) -> Any:
+    """The outputs of a batch, complete: GPU memory that is only promised is waited for on the decoder's own stream.
+
+    The hardware JPEG decoder returns before its pixels are there; what goes wrong with them is raised here as well.
+    """
+    if stream is None:
+        return pipeline.outputs()
+    outputs = pipeline.outputs(cuda_stream=stream)
+    stream.synchronize()
+    return outputs
 
 
 def _channels_first(clips: torch.Tensor) -> torch.Tensor:
@@ -251,6 +263,7 @@ def _windows(graph: FrameGraph, shape: Any) -> Any:
         axis_names="HW",
         device=graph.decode,
         output_type=types.RGB,
+        jpeg_fancy_upsampling=True,  # else nvJPEG repeats chroma pixels, where the CPU interpolates them
     )
     return frames.gpu() if graph.device.type == "cuda" else frames
 

@@ -1,9 +1,12 @@
-"""Joining and leaving a job of several processes."""
+"""Joining and leaving a job of several processes, and what they exchange and decide together."""
 
+import itertools
 import os
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import TypeVar, cast
 
 import torch
 import torch.distributed as dist
@@ -12,18 +15,24 @@ from torch import nn
 from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
+from pclkd.pipeline.device import own_device
 from pclkd.pipeline.world import World
+from pclkd.sharding.common.errors import InputError
 
 __all__ = [
+    "agreed",
     "choose_device",
     "gather_rows",
     "gather_rows_together",
     "gather_rows_with_gradient",
     "is_alone",
     "joined",
+    "meet",
     "summed",
     "wrapped",
 ]
+
+Choice = TypeVar("Choice", bound=str)
 
 
 def gather_rows(tensor: torch.Tensor) -> torch.Tensor:
@@ -95,32 +104,40 @@ def is_alone() -> bool:
 
 
 _CONNECT = timedelta(seconds=30)
+_START = timedelta(minutes=30)
 _COLLECTIVE = timedelta(hours=2)
 
 
-def choose_device(world: World) -> torch.device:
-    """This process' GPU where there is one, else the CPU.
+def choose_device(world: World | None = None) -> torch.device:
+    """This process' GPU where there is one, else the CPU; see `own_device`.
 
     On a GPU cuDNN is told to time its convolutions for each new shape and keep the fastest.
+
+    Args:
+        world: the processes; by default as torchrun tells them in the environment.
+
+    Raises:
+        InputError: the processes of a job would have to share a GPU.
     """
-    if torch.cuda.is_available():
+    device = own_device(world)
+    if device.type == "cuda":
         # Training and evaluation have one shape each (short batches are filled up), so the trial is paid once, in the
         # first step. What it picks may differ between two runs, and with it the rounding.
         torch.backends.cudnn.benchmark = True
-        device = torch.device("cuda", world.local_rank % torch.cuda.device_count())
-        torch.cuda.set_device(device)
-        return device
-    return torch.device("cpu")
+    return device
 
 
 @contextmanager
 def joined(world: World, device: torch.device) -> Iterator[None]:
-    """A process group around the block where there are several processes.
+    """A process group around the block where there are several processes; one alone, under torchrun too, has none.
 
     A process that does not find the others within half a minute fails, so that torchrun starts all of them again.
     Afterwards the limit is two hours, because the other processes wait while the first one evaluates.
 
     Validate all input before: torchrun turns whatever a child raises into exit code 1.
+
+    Raises:
+        InputError: two processes see the same GPU, of which NCCL would die; or some do not come.
     """
     if world.size == 1:
         yield
@@ -128,8 +145,13 @@ def joined(world: World, device: torch.device) -> Iterator[None]:
     store, rank, size = next(rendezvous("env://", timeout=_CONNECT))
     # torchrun may hand the same store to a restarted job: addresses of the attempt before must not be found in it.
     attempt = c10d.PrefixStore(f"attempt_{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
-    backend = "nccl" if device.type == "cuda" else "gloo"
-    dist.init_process_group(backend, store=attempt, rank=rank, world_size=size, timeout=_CONNECT)
+    gpu = device if device.type == "cuda" else None
+    if gpu is not None:
+        name = str(torch.cuda.get_device_properties(gpu).uuid)
+        refuse_shared(collected(attempt, rank, size, "the names of the GPUs", name, _CONNECT))
+    # With its device NCCL connects now, not in the first exchange, whose limit is long.
+    backend = "nccl" if gpu is not None else "gloo"
+    dist.init_process_group(backend, store=attempt, rank=rank, world_size=size, timeout=_CONNECT, device_id=gpu)
     # Newer releases have a public name; the older one warns there.
     set_timeout = getattr(c10d, "set_timeout", None) or c10d._set_pg_timeout
     set_timeout(_COLLECTIVE)
@@ -139,8 +161,101 @@ def joined(world: World, device: torch.device) -> Iterator[None]:
         dist.destroy_process_group()
 
 
+def meet(what: str, limit: timedelta = _START) -> None:
+    """Wait for all processes, without their devices.
+
+    Before the first exchange each process compiles, and the first one tries out what is fastest, for as long as it
+    takes: an exchange's own limit would be met by the slowest machine of the job.
+
+    Args:
+        what: they come to, for messages.
+        limit: for all of them.
+
+    Raises:
+        InputError: some have not come by then; their ranks are told.
+    """
+    if not is_alone():
+        collected(c10d._get_default_store(), dist.get_rank(), dist.get_world_size(), what, "", limit)
+
+
+def agreed(what: str, choose: Callable[[], Choice], limit: timedelta = _START) -> Choice:
+    """What the first process chooses, on all of them: what is measured comes out differently on each.
+
+    Args:
+        what: is chosen, for messages.
+        choose: called in the first process alone.
+        limit: for its choice to come.
+
+    Raises:
+        InputError: it has not come by then.
+    """
+    if is_alone():
+        return choose()
+    first = dist.get_rank() == 0
+    said = collected(
+        c10d._get_default_store(), dist.get_rank(), dist.get_world_size(), what, choose() if first else "", limit
+    )
+    return cast(Choice, said[0])
+
+
+_meetings = itertools.count()  # the processes of a job come to the same ones, in the same order
+
+
+def collected(store: c10d.Store, rank: int, size: int, what: str, said: str, limit: timedelta) -> list[str]:
+    """What every process said, by rank.
+
+    Args:
+        store: of the job.
+        rank: of this process.
+        size: of the job.
+        what: the occasion, for messages; all processes must come to all occasions in the same order.
+        said: by this process.
+        limit: for all to come.
+
+    Raises:
+        InputError: some have not come by then; their ranks are told.
+    """
+    occasion = f"{next(_meetings)} {what}"
+    keys = [f"{occasion} {number}" for number in range(size)]
+    store.set(keys[rank], said)
+    try:
+        store.wait(keys, limit)
+    except RuntimeError as error:
+        absent = [str(number) for number, key in enumerate(keys) if not store.check([key])]
+        raise InputError(
+            f"{what}: rank {', '.join(absent)} of {size} has not come within {limit.total_seconds():g} s",
+            remedy="look at what that process printed, and at its machine; --resume goes on from the last checkpoint",
+        ) from error
+    return [store.get(key).decode() for key in keys]
+
+
+def refuse_shared(gpus: list[str]) -> None:
+    """Refuse a job whose processes share a GPU.
+
+    Args:
+        gpus: a name that no other GPU has, by rank.
+
+    Raises:
+        InputError: two ranks have the same one.
+    """
+    name, times = Counter(gpus).most_common(1)[0]
+    if times > 1:
+        ranks = ", ".join(str(rank) for rank, gpu in enumerate(gpus) if gpu == name)
+        raise InputError(
+            f"ranks {ranks} share the GPU {name}, and NCCL needs one for each",
+            remedy="start as many processes on a machine as it has GPUs (torchrun --nproc-per-node)",
+        )
+
+
 def wrapped(model: nn.Module, world: World, device: torch.device) -> nn.Module:
-    """The model, on its device, for training: in DistributedDataParallel where there are several processes."""
+    """The model, on its device, for training: in DistributedDataParallel where there are several processes.
+
+    Raises:
+        InputError: some processes do not come so far.
+    """
     if world.size == 1:
         return model
-    return DistributedDataParallel(model, device_ids=[device.index] if device.type == "cuda" else None)
+    meet("the start of training")
+    gpus = [device.index] if device.type == "cuda" else None
+    # Gradients live in the buckets that are exchanged, instead of being copied there and back.
+    return DistributedDataParallel(model, device_ids=gpus, gradient_as_bucket_view=True)

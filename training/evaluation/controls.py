@@ -15,7 +15,6 @@ from typing import Any
 
 import torch
 
-from pclkd.pipeline.world import World
 from pclkd.sharding.common.errors import InputError
 from pclkd.sharding.common.files import write_text
 from pclkd.sharding.common.settings import change
@@ -130,7 +129,7 @@ def _measure(
     how: FinetuneSettings,
     step: Callable[[int, float], None],
 ) -> dict[Protocol, dict[str, Any]]:
-    device = choose_device(World())
+    device = choose_device()
     found: dict[Protocol, dict[str, Any]] = {}
     network: Describer
     if control == "motion":

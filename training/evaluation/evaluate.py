@@ -10,7 +10,9 @@ from typing import Any, Literal, Protocol, Self
 
 import torch
 
+from pclkd.pipeline.batch import ClipBatch
 from pclkd.pipeline.clips.covering import UniformRecipe
+from pclkd.pipeline.loader.loader import ClipLoader
 from pclkd.pipeline.opening import clip_loader
 from pclkd.pipeline.world import World
 from pclkd.sharding.common.errors import InputError
@@ -79,6 +81,7 @@ class Evaluator:
     def __init__(self, index: ShardIndex, settings: RunSettings, device: torch.device, clips: int) -> None:
         self._settings, self._device, self._classes = settings, device, len(index.classes)
         self._precision = Precision(settings.precision, device)
+        self._decode = settings.loader.decode  # until the first loader has decided
         load = partial(clip_loader, index, settings, World(), device=device, shuffle=False, fraction=1)
         self._tuples = load(part="test", seed=PRETEXT_SEED, augment=None)
         # The same number of clips a batch whatever the recipe, so that evaluation needs no more memory than training.
@@ -111,7 +114,7 @@ class Evaluator:
         found: list[torch.Tensor] = []
         with _evaluating(model), self._precision.autocast():
             for number in range(self._settings.evaluation.pretext_passes):
-                for batch in self._tuples.epoch(number):
+                for batch in self._epoch(self._tuples, number):
                     predicted = model(batch.clips).pretext_logits.argmax(1)
                     asked = torch.stack([predicted, batch.pretext_label, batch.sample_index])
                     found.append(asked[:, : batch.valid].cpu())
@@ -126,7 +129,7 @@ class Evaluator:
         labels: list[torch.Tensor] = []
         rows: list[torch.Tensor] = []
         with _evaluating(model), self._precision.autocast():
-            for batch in (self._train if part == "train" else self._test).epoch(0):
+            for batch in self._epoch(self._train if part == "train" else self._test, 0):
                 found.append(model.features(batch.clips).float().mean(1)[: batch.valid])
                 labels.append(batch.label[: batch.valid])
                 rows.append(batch.sample_index[: batch.valid])
@@ -169,6 +172,11 @@ class Evaluator:
             train, test = self.features(model, "train"), self.features(model, "test")
             found |= self.linear(train, test) | self.knn(train, test) | self.retrieval(train, test, ks=(1, 5, 10))
         return {f"val/{name}": value for name, value in found.items() if name.endswith(("_pct", "_pct_se"))}
+
+    def _epoch(self, loader: ClipLoader, number: int) -> Iterator[ClipBatch]:
+        """An epoch of a loader that decodes where the others do."""
+        self._decode = loader.calibrate(self._decode).decode
+        return loader.epoch(number)
 
     def close(self) -> None:
         """Close the loaders."""
@@ -273,8 +281,9 @@ class _OnSplit:
         step: Callable[[int, float], None],
     ) -> None:
         self._checkpoint, self._run, self._index, self._how, self._step = checkpoint, run, index, how, step
-        self._settings = checkpoint.settings.model_copy(update={"split": split})
-        self._device = choose_device(World())
+        self._device = choose_device()
+        changes = {"split": split, "loader.decode": checkpoint.decode_on(self._device)}
+        self._settings = change(checkpoint.settings, changes)
         self._open = ExitStack()
 
     def measure(self, protocol: run_folder.Protocol) -> dict[str, Any]:

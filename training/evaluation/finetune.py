@@ -17,8 +17,9 @@ from pclkd.pipeline.clips.sampling import ViewSettings
 from pclkd.pipeline.opening import clip_loader
 from pclkd.pipeline.pretext.base import TUPLE_VIEWS
 from pclkd.pipeline.world import World
-from pclkd.sharding.common.settings import Settings
+from pclkd.sharding.common.settings import Settings, change
 from pclkd.sharding.shards.index import ShardIndex
+from pclkd.training.compute.convolutions import check_convolutions
 from pclkd.training.compute.precision import Precision
 from pclkd.training.compute.schedules import Schedule
 from pclkd.training.compute.settings import OptimizerSettings
@@ -53,7 +54,9 @@ class _Classifier(nn.Module):
         self.head = nn.Linear(backbone.feature_dim, classes)
 
     def forward(self, clips: torch.Tensor) -> torch.Tensor:
-        logits: torch.Tensor = self.head(self.backbone(clips.contiguous(memory_format=layout_of(self.backbone))))
+        features = self.backbone(clips.contiguous(memory_format=layout_of(self.backbone))).float()
+        with torch.autocast(clips.device.type, enabled=False):  # a logit may be too large for float16
+            logits: torch.Tensor = self.head(features)
         return logits
 
 
@@ -65,7 +68,7 @@ class _Supervised(nn.Module):
         self.classifier = classifier
 
     def forward(self, batch: Any) -> dict[str, torch.Tensor]:
-        return {"loss": F.cross_entropy(self.classifier(batch.clips[:, 0]).float(), batch.label)}
+        return {"loss": F.cross_entropy(self.classifier(batch.clips[:, 0]), batch.label)}
 
 
 def finetune(
@@ -90,7 +93,7 @@ def finetune(
         See `accuracy_figures`.
 
     Raises:
-        InputError: fewer training videos than a batch.
+        InputError: fewer training videos than a batch, or a device that computes convolutions wrongly.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(run.seed)
@@ -101,6 +104,8 @@ def finetune(
     recipe = ViewsRecipe(run.seed, ViewSettings(clip_frames=frames, views=1), run.augment)
     changes: dict[str, Any] = {"recipe": recipe, "batch_size": settings.batch_size, "fraction": 1}
     with clip_loader(index, run, World(), device=device, **changes) as loader:
+        clips = torch.zeros(loader.clips_shape, device=device)[:, 0].contiguous(memory_format=layout_of(backbone))
+        check_convolutions(backbone, clips, precision)
         update = TrainStep(_Supervised(network), network, how, precision, settings.batch_size)
         schedule = Schedule(update.optimizer, how, settings.epochs, len(loader))
         for epoch in range(settings.epochs):
@@ -110,6 +115,7 @@ def finetune(
                 schedule.before_step(epoch, number)
                 losses.append(update(batch)["loss"])
             step(epoch + 1, torch.stack(losses).mean().item())
+        run = change(run, {"loader.decode": loader.calibrate().decode})  # the test clips come as these did
     return _measure(network, index, run, settings.clips, device, precision)
 
 
@@ -124,7 +130,7 @@ def _measure(
     opened = clip_loader(index, run, World(), device=device, part="test", recipe=recipe, batch_size=videos)
     with opened as loader, precision.autocast():
         for batch in loader.epoch(0):
-            said = network(batch.clips.flatten(0, 1)).float().reshape(len(batch.clips), clips, -1).mean(1)
+            said = network(batch.clips.flatten(0, 1)).reshape(len(batch.clips), clips, -1).mean(1)
             logits.append(said[: batch.valid].cpu())
             labels.append(batch.label[: batch.valid].cpu())
     return accuracy_figures(torch.cat(logits), torch.cat(labels), index.classes)

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from pclkd.pipeline.world import World
+from pclkd.training.compute.convolutions import check_convolutions
 from pclkd.training.compute.distributed import wrapped
 from pclkd.training.compute.precision import Precision
 from pclkd.training.compute.step import TrainStep
@@ -41,7 +42,8 @@ def build_step(
         world: the processes.
 
     Raises:
-        InputError: student, teachers and settings do not fit each other, or compiling fails.
+        InputError: student, teachers and settings do not fit each other, the device computes their convolutions
+            wrongly, or compiling fails.
     """
     world = world or World()
     if settings.sync_batch_norm and world.size > 1:
@@ -57,7 +59,15 @@ def build_step(
 
 
 def make_ready(network: PclModel, clips_shape: Sequence[int], precision: Precision, settings: RunSettings) -> str:
-    """Place and compile a student in train mode, or a frozen teacher in eval mode; what `compile_backbone` chose."""
+    """Place, check and compile a student in train mode, or a frozen teacher in eval mode.
+
+    Returns:
+        What `compile_backbone` chose.
+
+    Raises:
+        InputError: convolutions are wrong on this device, or compiling fails.
+    """
     placed(network, precision.device, settings.layout)
     clips = next(network.passes(torch.zeros(*clips_shape, device=precision.device))).flatten(0, 1)
+    check_convolutions(network.base_network, clips, precision, learned=network.training)
     return compile_backbone(network, settings.compile, clips, precision, trained=network.training)

@@ -18,12 +18,13 @@ from pclkd.pipeline.batch import ClipBatch
 from pclkd.pipeline.loader.loader import ClipLoader
 from pclkd.sharding.common.errors import InputError
 from pclkd.sharding.common.files import write_text
+from pclkd.sharding.common.settings import change
 from pclkd.training.compute import distributed
 from pclkd.training.compute.average import WeightAverage
 from pclkd.training.compute.distributed import gather_rows
 from pclkd.training.compute.fused_optimizer import load_optimizer
 from pclkd.training.compute.neighbours import Neighbours, describe_threads
-from pclkd.training.compute.precision import Precision, check_conv3d
+from pclkd.training.compute.precision import Precision
 from pclkd.training.compute.schedules import Schedule
 from pclkd.training.evaluation.evaluate import Evaluator
 from pclkd.training.loop.build import build_step
@@ -52,9 +53,17 @@ def train(plan: RunPlan) -> None:
     """
     device = distributed.choose_device(plan.world)
     precision = Precision(plan.settings.precision, device)
-    check_conv3d(precision)
     with distributed.joined(plan.world, device), plan.loader(device) as loader, listening() as stop:
+        _decode_alike(plan, loader)
         _Trainer(plan, loader, device, precision, stop).run()
+
+
+def _decode_alike(plan: RunPlan, loader: ClipLoader) -> None:
+    """Decode in the same place on all ranks and in all parts of a run: other places give slightly other pixels."""
+    asked = plan.settings.loader.decode
+    if asked == "auto" and plan.resumed is not None:
+        asked = plan.resumed.decode
+    loader.calibrate(distributed.agreed("where frames are decoded", lambda: loader.calibrate(asked).decode))
 
 
 class _Trainer:
@@ -96,7 +105,12 @@ class _Trainer:
         self._log = self._open_folder() if first else None
         progress = TrainingProgress(plan.folder.name, settings.epochs, self._steps, self._at.step, quiet=not first)
         evaluator = (
-            Evaluator(plan.index, settings, self._device, settings.evaluation.clips)
+            Evaluator(
+                plan.index,
+                change(settings, {"loader.decode": self._loader.calibrate().decode}),
+                self._device,
+                settings.evaluation.clips,
+            )
             if first and settings.evaluation.every
             else None
         )
@@ -131,6 +145,7 @@ class _Trainer:
         if not objective.has_fresh_banks:
             return
         with self._plan.each_video_once(self._device) as loader, self._step.precision.autocast():
+            loader.calibrate(self._loader.calibrate().decode)
             told = objective.fill(loader.epoch(self._settings.epochs))  # tuples that no step meets again
         if self._plan.world.is_first:
             say(f"{told} ({time.perf_counter() - began:.0f} s)")
@@ -293,6 +308,7 @@ class _Trainer:
                 schedule=self._schedule.state_dict(),
                 scaler=self._step.precision.scaler.state_dict(),
                 average=self._average.state_dict() if self._average is not None else {},
+                decode=self._loader.calibrate().decode,
             ),
             measured,
         )

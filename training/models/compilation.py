@@ -10,6 +10,7 @@ import time
 import torch
 
 from pclkd.sharding.common.errors import InputError
+from pclkd.training.compute.distributed import agreed
 from pclkd.training.compute.precision import Precision
 from pclkd.training.compute.settings import Compile
 from pclkd.training.models.pcl_model import PclModel
@@ -29,8 +30,8 @@ def compile_backbone(
 
     Args:
         model: on its device; its backbone is compiled in place. One that is not trained is in eval mode.
-        how: "auto" races eager, compiled and CUDA graphs on a GPU and keeps the fastest; on the CPU it stays eager,
-            because compiling takes longer than it saves in a short run.
+        how: "auto" races eager, compiled and CUDA graphs on a GPU and keeps what is fastest in the first process; on
+            the CPU it stays eager, because compiling takes longer than it saves in a short run.
         clips: [N, 3, T, H, W] on the device, of the shape that training has.
         precision: of the run.
         trained: whether it gets gradients. A teacher is asked in inference mode; it never gets CUDA graphs ("on" takes
@@ -58,6 +59,15 @@ def compile_backbone(
             ) from error
         _compile(model, how)
         return how
+    # All processes race, because synchronised batch norm needs them all; times differ, and what is compiled must not.
+    fastest = _fastest(model, clips, precision, trained=trained)
+    chosen = agreed("the race of compile=auto", lambda: fastest)
+    if chosen != "off":
+        _compile(model, chosen)
+    return chosen
+
+
+def _fastest(model: PclModel, clips: torch.Tensor, precision: Precision, *, trained: bool) -> str:
     times = {}
     for candidate in ("off", "on", "cuda-graphs") if trained else ("off", "on"):
         try:
@@ -67,8 +77,6 @@ def compile_backbone(
     chosen = min(times, key=lambda name: times[name])
     told = ", ".join(f"{name} {1000 * seconds:.1f} ms" for name, seconds in times.items())
     _log.info("compile=auto of %s: %s; using %s", "the student" if trained else "a teacher", told, chosen)
-    if chosen != "off":
-        _compile(model, chosen)
     return chosen
 
 

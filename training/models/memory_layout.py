@@ -35,7 +35,9 @@ def placed(network: Network, device: torch.device, layout: Layout = "auto") -> N
     if is_channels_last(layout, device):
         for weight in network.parameters():
             if weight.ndim == 5:
-                weight.data = weight.data.contiguous(memory_format=torch.channels_last_3d)
+                # Kernels of a single pixel, too: contiguous() takes them for both, and their gradients then come in
+                # other strides than DistributedDataParallel has made its buckets for.
+                weight.data = torch.empty_like(weight, memory_format=torch.channels_last_3d).copy_(weight)
     return network
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from pclkd.pipeline.config import Decode
 from pclkd.sharding.common.errors import InputError
 from pclkd.sharding.common.files import write_bytes
 from pclkd.training.compute.average import weights_of
@@ -78,6 +79,7 @@ class Checkpoint:
         memory: what student and teachers compare with, by owner, then by name.
         optimizer, schedule, scaler: their states.
         average: of `WeightAverage.state_dict()`; empty where the run keeps none.
+        decode: where its frames are decoded, so that the rest of the run, and its evaluations, get the same pixels.
     """
 
     settings: RunSettings
@@ -96,6 +98,12 @@ class Checkpoint:
     schedule: dict[str, Any]
     scaler: dict[str, Any]
     average: dict[str, torch.Tensor] = field(default_factory=dict)
+    decode: Decode = "auto"
+
+    def decode_on(self, device: torch.device) -> Decode:
+        """Where to decode frames there: as its settings ask, else as the run did, if the device can."""
+        asked = self.settings.loader.decode if self.settings.loader.decode != "auto" else self.decode
+        return asked if device.type == "cuda" else "cpu"
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:

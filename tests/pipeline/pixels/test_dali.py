@@ -2,14 +2,17 @@
 
 import dataclasses
 import io
+from typing import Literal
 
 import numpy as np
 import pytest
 import torch
+from nvidia.dali import pipeline_def
 from PIL import Image
 from torchvision.transforms.v2 import functional as tv
 
 from pclkd.pipeline.clips.augment import ClipAugment, centre_crop
+from pclkd.pipeline.pixels import dali
 from pclkd.pipeline.pixels.colours import MEAN, STD
 from pclkd.pipeline.pixels.dali import Colours, FrameDecoder, FrameGraph, UndecodableFramesError
 
@@ -289,3 +292,43 @@ def test_fused_colours_are_refused_on_a_gpu() -> None:
 )
 def test_the_best_way_depends_on_the_device(device: str, changed: bool, best: str) -> None:
     assert FrameGraph.best_colours(torch.device(device), changed=changed) == best
+
+
+@pytest.mark.parametrize("decode", ["cpu", "mixed"])
+@pytest.mark.parametrize("resized", [False, True])
+def test_nvjpeg_interpolates_chroma_as_the_cpu_does(decode: Literal["cpu", "mixed"], resized: bool) -> None:
+    """The graph as DALI keeps it, whose text has the names of arguments that are not left as they are."""
+    graph = FrameGraph(2, (48, 48), "none", decode, torch.device("cpu"), 1)
+    define = dali._resized_frames if resized else dali._plain_frames
+    text = pipeline_def(batch_size=2, num_threads=1, device_id=None, exec_dynamic=True)(define)(graph).serialize()
+    assert decode.encode() in text
+    assert text.count(b"jpeg_fancy_upsampling") == 1
+
+
+class _Recorder:
+    """Stands for a pipeline and for a stream of a GPU; writes down what is asked of it."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, object]] = []
+
+    def outputs(self, cuda_stream: object = None) -> tuple[str]:
+        self.asked.append(("outputs", cuda_stream))
+        return ("frames",)
+
+    def synchronize(self) -> None:
+        self.asked.append(("synchronize", None))
+
+    def feed_input(self, name: str, values: object) -> None:
+        pass
+
+    def schedule_run(self) -> None:
+        self.asked.append(("run", None))
+
+
+def test_frames_of_a_gpu_are_waited_for_on_the_decoders_own_stream_before_anyone_reads_them() -> None:
+    decoder, recorder = FrameDecoder(FrameGraph(2, (48, 48), "none", "cpu", torch.device("cpu"), 1)), _Recorder()
+    decoder._pipeline, decoder._stream = recorder, recorder  # type: ignore[assignment]
+    decoding = decoder.begin([JPEGS[0]] * 2, centre_crop(np.array([[HEIGHT, WIDTH]]), 1, CROP))
+    decoder.wait(decoding)
+    assert recorder.asked == [("run", None), ("outputs", recorder), ("synchronize", None)]
+    assert decoding.frames == "frames"

@@ -8,9 +8,11 @@ from typing import Literal
 
 import pytest
 import torch
+import torch.distributed as dist
 
 from pclkd.benchmarks.steps.case import StepNetworks, StepOptions
 from pclkd.pipeline.batch import ClipBatch
+from pclkd.pipeline.world import World
 from pclkd.training.compute.precision import Precision
 from pclkd.training.compute.settings import Layout, OptimizerSettings
 from pclkd.training.loop.build import build_step
@@ -100,3 +102,34 @@ def test_the_compiler_sees_the_clips_that_training_sees(forwards: Literal["joint
         expected = ([clips, 3, 8, 16, 16], strides, not taught, taught)
         assert compiled[name] and seen[name][len(compiled[name]) :]
         assert all(found == expected for found in seen[name])
+
+
+class NotingNorm(Backbone):
+    """Tells which batch norm it has, and whether a compiler is to see it; computes nothing of it."""
+
+    feature_dim = 8
+
+    def __init__(self, note: Callable[[object], None]) -> None:
+        super().__init__()
+        self.conv, self.norm, self.note = torch.nn.Conv3d(3, 8, 3, stride=4), torch.nn.BatchNorm3d(8), note
+
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    def forward(self, clips: torch.Tensor) -> torch.Tensor:
+        self.note(type(self.norm))
+        features: torch.Tensor = self.conv(clips)
+        return features.mean(dim=(2, 3, 4)) * self.norm.weight + self.norm.bias
+
+
+def test_the_compiler_sees_the_batch_norm_that_trains() -> None:
+    seen: list[object] = []
+    student = PclModel(NotingNorm(seen.append), embedding_dim=16)
+    objective = partial(Objective, rows=9, settings=PclSettings(negatives=8, embedding_dim=16), seed=0)
+    settings = RunSettings(sync_batch_norm=True, compile="on")
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    try:
+        # Before the processes are wrapped, which is where torch says that there is no GPU.
+        with pytest.raises(ValueError, match="SyncBatchNorm layers only work with GPU modules"):
+            build_step(student, objective, (2, 3, 3, 8, 16, 16), Precision("fp32", CPU), settings, World(0, 2, 0, 2))
+    finally:
+        dist.destroy_process_group()
+    assert seen and set(seen) == {torch.nn.SyncBatchNorm}

@@ -72,3 +72,21 @@ def test_a_network_says_the_same_in_either_layout(name: str) -> None:
 def _learned(model: PclModel, clips: torch.Tensor) -> list[torch.nn.Parameter]:
     model(clips).first.square().sum().backward()
     return [weight for weight in model.parameters() if weight.grad is not None]
+
+
+@pytest.mark.parametrize("layout", ["contiguous", "channels-last"])
+@pytest.mark.parametrize("name", ["r3d", "c3d", "r2plus1d", "r3d18"])
+def test_gradients_come_in_the_strides_that_the_exchange_between_processes_expects(name: str, layout: Layout) -> None:
+    torch.manual_seed(1)
+    model = placed(PclModel(build_backbone(name, 0.05), embedding_dim=8), CPU, layout).train()
+    clips = torch.randn(2, 8, 16, 16, 3, 3).permute(0, 5, 4, 1, 2, 3)
+    said = model(clips)
+    (said.first.sum() + said.third.sum() + said.pretext_logits.sum()).backward()
+    apart = [
+        (name, tuple(weight.shape), weight.stride(), weight.grad.stride())
+        for name, weight in model.named_parameters()
+        if weight.grad is None or weight.grad.stride() != weight.stride()
+    ]
+    assert not apart
+    # What copies a network must not undo it.
+    assert [weight.stride() for weight in copy.deepcopy(model).parameters()] == [w.stride() for w in model.parameters()]

@@ -1,0 +1,65 @@
+"""All loaders of a run decode in one place, before and after a restart: what each is asked for is written down."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from pclkd.pipeline.loader import loader as loaders
+from pclkd.training.evaluation.evaluate import evaluate_run
+from pclkd.training.evaluation.finetune import FinetuneSettings
+from pclkd.training.loop.plan import plan_run
+from pclkd.training.loop.trainer import train
+from pclkd.training.runs.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from pclkd.training.settings import override, preset
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+TINY = [
+    *("backbone.width=0.125", "tuples.clip_frames=8", "tuples.clip_stride=12", "tuples.remote_distance=8"),
+    *("loader.crop=32", "loader.batch_size=6", "loader.threads=1", "pcl.negatives=8", "pcl.bank_start=network"),
+]
+
+
+def test_the_first_loader_decides_for_all_others_and_the_checkpoint_remembers(
+    synthetic_shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    choose = loaders.choose_decoder
+
+    def noting(graph: Any, wanted: Any, probe: Any) -> Any:
+        asked.append(wanted)
+        return choose(graph, wanted, probe)
+
+    monkeypatch.setattr(loaders, "choose_decoder", noting)
+    run, settings = tmp_path / "run", override(preset("pcl"), [*TINY, "epochs=1"])
+    train(plan_run(run, synthetic_shards, settings))
+    # Of training, then the one that fills the banks, and three that evaluate.
+    assert asked == ["auto"] + ["cpu"] * 4
+    assert load_checkpoint(run).decode == "cpu"
+
+    asked.clear()
+    train(plan_run(run, synthetic_shards, override(settings, ["epochs=2"]), resume=True))
+    assert asked == ["cpu"] * 4
+    asked.clear()
+    how = FinetuneSettings(epochs=1, batch_size=6)
+    assert len(list(evaluate_run(run, synthetic_shards, ["linear", "finetune"], clips=1, finetuning=how))) == 2
+    assert asked == ["cpu"] * 4
+
+
+@pytest.mark.parametrize(
+    ("setting", "remembered", "expected"),
+    [("auto", "mixed", "mixed"), ("auto", "auto", "auto"), ("cpu", "mixed", "cpu")],
+)
+def test_a_run_is_measured_with_the_decoder_that_it_was_trained_with_where_there_is_one(
+    setting: str, remembered: Any, expected: str, tmp_path: Path
+) -> None:
+    settings = override(preset("pcl"), [f"loader.decode={setting}"])
+    empty: dict[str, Any] = {name: {} for name in ("loader", "epoch_sums", "model", "memory", "optimizer", "schedule")}
+    numbers = dict.fromkeys(("rows", "processes", "epoch", "epoch_step", "step"), 1)
+    kept = Checkpoint(settings, "abc", **numbers, **empty, best=None, scaler={}, decode=remembered)
+    save_checkpoint(tmp_path / "last.pt", kept)
+    found = load_checkpoint(tmp_path)
+    assert found.decode_on(torch.device("cuda")) == expected
+    assert found.decode_on(torch.device("cpu")) == "cpu"
