@@ -4,12 +4,15 @@ Source: the published protocols of the field; a retrieval hit means that any of 
 query's class. Every test video is scored.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 
 __all__ = ["LinearProbe", "fit_linear_probe", "knn_vote", "linear_probe", "most_similar", "retrieval_at_k"]
+
+_BLOCK_BYTES = 2**28  # of similarities at once; what is sorted takes a few times as much
 
 
 @dataclass(frozen=True)
@@ -107,16 +110,24 @@ def retrieval_at_k(
         test_labels: [M] int64.
         ks: numbers of neighbours; those above N count all N.
     """
-    _, nearest = most_similar(train_features, test_features)
-    hits = (train_labels[nearest] == test_labels[:, None]).cummax(dim=1).values  # [M, N]: a hit so far
+    _, nearest = most_similar(train_features, test_features, max(ks))
+    hits = (train_labels[nearest] == test_labels[:, None]).cummax(dim=1).values  # [M, largest k]: a hit so far
     return {k: hits[:, min(k, hits.shape[1]) - 1] for k in ks}
 
 
-def most_similar(train_features: torch.Tensor, test_features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Cosine similarities [M, N] of each query to all videos, descending, and which of the N they belong to [M, N]."""
-    similarity = F.normalize(test_features.double(), dim=1) @ F.normalize(train_features.double(), dim=1).T
-    found = similarity.sort(dim=1, descending=True, stable=True)
-    return found.values, found.indices
+def most_similar(
+    train_features: torch.Tensor, test_features: torch.Tensor, count: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The `count` largest cosine similarities of each query to the videos [M, count], descending, and whose they are.
+
+    Of equal ones the first comes first; `count` may be above N, and all N come.
+    """
+    likeness, nearest = [], []
+    for block in _similarities(test_features, train_features):
+        found = block.sort(dim=1, descending=True, stable=True)
+        likeness.append(found.values[:, :count].clone())  # the rest of the block goes
+        nearest.append(found.indices[:, :count].clone())
+    return torch.cat(likeness), torch.cat(nearest)
 
 
 def knn_vote(
@@ -144,9 +155,22 @@ def knn_vote(
         k: voters a video; all N where there are fewer.
         temperature: smaller lets the nearest decide.
     """
-    similarity = F.normalize(test_features.double(), dim=1) @ F.normalize(train_features.double(), dim=1).T
-    near, who = similarity.topk(min(k, similarity.shape[1]), dim=1)
-    votes = torch.zeros(len(test_features), classes, dtype=torch.float64, device=near.device)
-    # Relative to the nearest, so that the exponential stays small; the ranking is the same.
-    votes.scatter_add_(1, train_labels[who], torch.exp((near - near[:, :1]) / temperature))
-    return votes.argmax(1) == test_labels
+    said = []
+    for block in _similarities(test_features, train_features):
+        near, who = block.topk(min(k, block.shape[1]), dim=1)
+        votes = torch.zeros(len(near), classes, dtype=torch.float64, device=near.device)
+        # Relative to the nearest, so that the exponential stays small; the ranking is the same.
+        votes.scatter_add_(1, train_labels[who], torch.exp((near - near[:, :1]) / temperature))
+        said.append(votes.argmax(1))
+    return torch.cat(said) == test_labels
+
+
+def _similarities(queries: torch.Tensor, stored: torch.Tensor) -> Iterator[torch.Tensor]:
+    """The cosines of all [M, F] queries with all [N, F] stored vectors, block after block of queries: [m, N] float64.
+
+    All at once would be 38 GB for Kinetics-400.
+    """
+    queries, stored = (F.normalize(features.double(), dim=1) for features in (queries, stored))
+    rows = max(1, _BLOCK_BYTES // (len(stored) * stored.element_size()))
+    for start in range(0, len(queries), rows):
+        yield queries[start : start + rows] @ stored.T

@@ -27,12 +27,12 @@ _SMALL = 40  # pixels, a side of their frames
 def retrieval(of: Material) -> Part:
     """Queries, and the training videos that are most like them."""
     train, test = of.train, of.test
-    likeness, nearest = (found.cpu() for found in most_similar(train.features, test.features))
+    likeness, nearest = (found.cpu() for found in most_similar(train.features, test.features, _NEIGHBOURS))
     theirs, own = train.labels.cpu(), test.labels.cpu()
     right = theirs[nearest[:, 0]] == own
     shown = [*evenly(right.nonzero()[:, 0].tolist(), _OF_EACH), *evenly((~right).nonzero()[:, 0].tolist(), _OF_EACH)]
     queries = of.samples[test.rows.cpu().numpy()]
-    found = of.train_samples[train.rows.cpu().numpy()[nearest[:, :_NEIGHBOURS].numpy()]]
+    found = of.train_samples[train.rows.cpu().numpy()[nearest.numpy()]]
     ids = np.unique(np.concatenate([queries[shown], found[shown].ravel()]))
     by_row = middle_strips(of.index, ids, of.settings, count=_FRAMES, side=_SIDE)
     strips = {int(ids[row]): strip for row, strip in by_row.items()}

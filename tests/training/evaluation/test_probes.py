@@ -1,13 +1,19 @@
 """Linear probe and retrieval against other solvers and against loops."""
 
 import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from pclkd.training.evaluation import probes
 from pclkd.training.evaluation.probes import knn_vote, linear_probe, retrieval_at_k
 
 
@@ -94,3 +100,37 @@ def test_knn_against_a_loop_over_voters() -> None:
     assert got.tolist() == hits
     assert knn_vote(train, train_labels, train, train_labels, classes=4, k=1).all()
     assert len(knn_vote(train[:3], train_labels[:3], test, test_labels, classes=4, k=20)) == 17
+
+
+class Largest(TorchDispatchMode):
+    """The bytes of the largest tensor that any operator gives."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.size = 0
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = function(*args, **(kwargs or {}))
+        for tensor in result if isinstance(result, tuple | list) else (result,):
+            if isinstance(tensor, torch.Tensor):
+                self.size = max(self.size, tensor.numel() * tensor.element_size())
+        return result
+
+
+@pytest.mark.parametrize("measure", [retrieval_at_k, partial(knn_vote, classes=400)])
+def test_kinetics_fits_into_memory(measure: Callable[..., object]) -> None:
+    with FakeTensorMode(), Largest() as largest:
+        train, test = torch.empty(240_436, 512), torch.empty(19_796, 512)
+        labels = torch.empty(240_436, dtype=torch.int64), torch.empty(19_796, dtype=torch.int64)
+        measure(train, labels[0], test, labels[1])
+    features = 240_436 * 512 * 8
+    assert features <= largest.size < 2 * features  # all similarities at once were 38 GB
+
+
+def test_blocks_say_what_all_at_once_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    train, test = blobs(0, 50), blobs(1, 37)
+    whole = retrieval_at_k(*train, *test), knn_vote(*train, *test, classes=3, k=7)
+    monkeypatch.setattr(probes, "_BLOCK_BYTES", 4 * 50 * 8)
+    parts = retrieval_at_k(*train, *test), knn_vote(*train, *test, classes=3, k=7)
+    assert all(torch.equal(parts[0][k], hits) for k, hits in whole[0].items())
+    assert torch.equal(parts[1], whole[1])
