@@ -48,9 +48,7 @@ class _Projector(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(before, before), nn.ReLU(inplace=True), nn.Linear(before, after))
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
-        projected = cast(torch.Tensor, self.mlp(features))
-        with torch.autocast(features.device.type, enabled=False):
-            return F.normalize(projected.float(), dim=-1)
+        return F.normalize(self.mlp(features), dim=-1)
 
 
 class _ComparingHead(nn.Module):
@@ -136,13 +134,13 @@ class PclModel(nn.Module):
         """
         if clips.ndim != 6 or clips.shape[1] != TUPLE_VIEWS:
             raise ValueError(f"clips must be [B, {TUPLE_VIEWS}, C, T, H, W], not {list(clips.shape)}")
-        features = self.features(clips)
-        return PclOutput(
-            features=features.float(),
-            pretext_logits=features.new_zeros(len(clips), 0)
-            if self.fc is None
-            else self.fc(features.flatten(1)).float(),
-            first=self.projector(features[:, FIRST]),
-            third=self.projector(features[:, THIRD]),
-            adapted=tuple(adapter(features) for adapter in self.adapters),
-        )
+        features = self.features(clips).float()
+        # The heads are small, and a length or a logit of theirs may be too large for float16.
+        with torch.autocast(clips.device.type, enabled=False):
+            return PclOutput(
+                features=features,
+                pretext_logits=features.new_zeros(len(clips), 0) if self.fc is None else self.fc(features.flatten(1)),
+                first=self.projector(features[:, FIRST]),
+                third=self.projector(features[:, THIRD]),
+                adapted=tuple(adapter(features) for adapter in self.adapters),
+            )

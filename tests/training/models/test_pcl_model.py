@@ -1,6 +1,9 @@
+from typing import Literal
+
 import pytest
 import torch
 
+from pclkd.training.models.base import Backbone
 from pclkd.training.models.pcl_model import PclModel
 from pclkd.training.models.registry import build_backbone
 
@@ -78,3 +81,31 @@ def test_everything_said_is_float32_and_unit_length_under_bfloat16_autocast() ->
 def test_other_numbers_of_views_are_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="must be"):
         tiny()(torch.zeros(shape))
+
+
+class Means(Backbone):
+    """Features that float16 holds, and whose lengths and logits it does not."""
+
+    feature_dim = 3
+
+    def forward(self, clips: torch.Tensor) -> torch.Tensor:
+        features = clips.mean(dim=(2, 3, 4))
+        return features.to(torch.get_autocast_dtype("cpu")) if torch.is_autocast_enabled("cpu") else features
+
+
+@pytest.mark.parametrize("head", ["linear", "compare"])
+def test_lengths_and_logits_beyond_float16_are_told(head: Literal["linear", "compare"]) -> None:
+    torch.manual_seed(0)
+    model = PclModel(Means(), embedding_dim=4, adapter_dims=[2], pretext_head=head).eval()
+    for name, weight in model.named_parameters():
+        if "projector.mlp.2" in name or name.startswith("fc") or name.startswith("adapters"):
+            weight.data *= 1e4
+    clips = 64 * torch.randint(1, 9, (2, 3, 3, 1, 1, 1)).float()  # means that float16 holds exactly
+    expected = model(clips)
+    with torch.autocast("cpu", torch.float16):
+        said = model(clips)
+    assert expected.pretext_logits.abs().max() > torch.finfo(torch.float16).max
+    for name, value in said._asdict().items():
+        for found, wanted in zip(value, getattr(expected, name), strict=True):
+            torch.testing.assert_close(found, wanted, msg=name)
+            assert found.dtype == torch.float32
