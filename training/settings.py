@@ -10,7 +10,7 @@ from pclkd.pipeline.clips.augment import AugmentSettings
 from pclkd.pipeline.config import DataSettings
 from pclkd.sharding.common.errors import InputError
 from pclkd.sharding.common.settings import Settings, change, first_fault, nearest
-from pclkd.training.compute.settings import Compile, Layout, OptimizerSettings
+from pclkd.training.compute.settings import Compile, GpuForms, Layout, OptimizerSettings
 from pclkd.training.objective.settings import KdSettings, PclSettings
 
 __all__ = [
@@ -90,6 +90,9 @@ class RunSettings(DataSettings):
     layout: Layout = "auto"
     """Order of clips and weights in memory: contiguous or channels-last; auto: channels-last on a GPU, contiguous on
     the CPU, where small C3D and R3D are faster in channels-last."""
+    gpu_forms: GpuForms = "auto"
+    """Batch norms and stem in forms that a GPU computes faster, batch norm of teachers within their convolutions, all
+    the same to rounding; auto: in channels-last on a GPU."""
     sync_batch_norm: bool = False
     """Batch norm over the batches of all processes; needs GPUs."""
     log_every: int = Field(default=10, ge=1)

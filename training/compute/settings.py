@@ -6,13 +6,16 @@ from pydantic import Field
 
 from pclkd.sharding.common.settings import Settings
 
-__all__ = ["Compile", "Layout", "OptimizerSettings"]
+__all__ = ["Compile", "GpuForms", "Layout", "OptimizerSettings"]
 
 
 Layout = Literal["auto", "contiguous", "channels-last"]
 
 
 Compile = Literal["auto", "off", "on", "cuda-graphs"]
+
+
+GpuForms = Literal["auto", "off", "on"]
 
 
 class OptimizerSettings(Settings):

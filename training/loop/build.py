@@ -14,7 +14,8 @@ from pclkd.training.compute.distributed import wrapped
 from pclkd.training.compute.precision import Precision
 from pclkd.training.compute.step import TrainStep
 from pclkd.training.models.compilation import compile_backbone
-from pclkd.training.models.memory_layout import placed
+from pclkd.training.models.gpu_forms import fold_batch_norm, with_gpu_forms
+from pclkd.training.models.memory_layout import is_channels_last, placed
 from pclkd.training.models.pcl_model import PclModel
 from pclkd.training.objective.fit import inner_model
 from pclkd.training.objective.objective import Objective
@@ -38,7 +39,7 @@ def build_step(
         objective: of the student, which may be wrapped by then; its teachers are placed and compiled too.
         clips_shape: [B, V, 3, T, H, W] of a process' batch.
         precision: arithmetic and device.
-        settings: optimizer, layout, compile, sync_batch_norm and guards.non_finite are heeded.
+        settings: optimizer, layout, gpu_forms, compile, sync_batch_norm and guards.non_finite are heeded.
         world: the processes.
 
     Raises:
@@ -68,6 +69,13 @@ def make_ready(network: PclModel, clips_shape: Sequence[int], precision: Precisi
         InputError: convolutions are wrong on this device, or compiling fails.
     """
     placed(network, precision.device, settings.layout)
+    in_gpu_forms = settings.gpu_forms == "on"
+    if settings.gpu_forms == "auto" and precision.device.type == "cuda":
+        in_gpu_forms = is_channels_last(settings.layout, precision.device)
+    if in_gpu_forms:
+        if not network.training:
+            fold_batch_norm(network.base_network)
+        with_gpu_forms(network.base_network)
     clips = next(network.passes(torch.zeros(*clips_shape, device=precision.device))).flatten(0, 1)
     check_convolutions(network.base_network, clips, precision, learned=network.training)
     return compile_backbone(network, settings.compile, clips, precision, trained=network.training)
