@@ -18,8 +18,8 @@ from pclkd.benchmarks.steps.plain_loop import PlainClips, PlainLoop
 from pclkd.pipeline.batch import ClipBatch
 from pclkd.pipeline.world import World
 from pclkd.sharding.common.errors import InputError
-from pclkd.training.compute.distributed import choose_device
 from pclkd.training.compute.convolutions import check_convolutions
+from pclkd.training.compute.distributed import choose_device
 from pclkd.training.compute.precision import Precision
 
 __all__ = ["PEER_BACKBONE", "StepPeersBenchmark", "peer_shape", "plain_clips"]
