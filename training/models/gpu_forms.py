@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import torch
 import torch.nn.functional as F
 from torch import fx, nn
+from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 __all__ = ["FlatBatchNorm", "FoldedStem", "fold_batch_norm", "with_gpu_forms"]
 
@@ -172,14 +173,7 @@ def fold_batch_norm(network: nn.Module) -> int:
 
 
 def _fold(convolution: nn.Conv3d, norm: nn.BatchNorm3d) -> None:
-    assert norm.running_var is not None and norm.running_mean is not None
-    factor = (norm.running_var.double() + norm.eps).rsqrt()
-    if norm.weight is not None:
-        factor = factor * norm.weight
-    bias = -norm.running_mean if convolution.bias is None else convolution.bias - norm.running_mean
-    bias = bias.double() * factor
-    if norm.bias is not None:
-        bias = bias + norm.bias
-    weight = convolution.weight
-    weight.copy_(weight.double() * factor.view(-1, 1, 1, 1, 1))
-    convolution.bias = nn.Parameter(bias.to(weight.dtype), requires_grad=False)
+    statistics = (norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias)
+    weight, bias = fuse_conv_bn_weights(convolution.weight, convolution.bias, *statistics)  # type: ignore[arg-type]
+    convolution.weight.copy_(weight)  # in its own memory layout
+    convolution.bias = bias.requires_grad_(False)
