@@ -33,13 +33,13 @@ def fed(network: torch.nn.Module, *shape: int) -> torch.Tensor:
 def test_the_convolutions_of_a_network_are_those_that_it_calls(layout: Layout) -> None:
     network = placed(build_backbone("r3d", 0.125), CPU, layout)
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    found = convolutions_of(network, fed(network, 2, 3, 8, 32, 32), BF16)
+    found = convolutions_of(network, fed(network, 5, 3, 8, 32, 32), BF16)
     # Channels 8, 16, 32, 64; the stem halves H and W, the later stages T, H and W.
-    stem = ((2, 3, 8, 32, 32), (8, 3, 3, 7, 7), (1, 2, 2))
-    expected = [stem, ((2, 8, 8, 16, 16), (8, 8, 3, 3, 3), (1, 1, 1))]
+    stem = ((5, 3, 8, 32, 32), (8, 3, 3, 7, 7), (1, 2, 2))
+    expected = [stem, ((5, 8, 8, 16, 16), (8, 8, 3, 3, 3), (1, 1, 1))]
     for channels, frames, side in ((8, 8, 16), (16, 4, 8), (32, 2, 4)):
-        wide, after = 2 * channels, (2, 2 * channels, frames // 2, side // 2, side // 2)
-        clips = (2, channels, frames, side, side)
+        wide, after = 2 * channels, (5, 2 * channels, frames // 2, side // 2, side // 2)
+        clips = (5, channels, frames, side, side)
         shrinking = [(clips, (wide, channels, 3, 3, 3), (2, 2, 2)), (clips, (wide, channels, 1, 1, 1), (2, 2, 2))]
         expected += [*shrinking, (after, (wide, wide, 3, 3, 3), (1, 1, 1))]
     told = [(c.clips, c.weight, c.geometry[0]) for c in found]
