@@ -158,10 +158,18 @@ def convolution_errors(
         ||found - true|| / ||true|| by name; true is what neither cuDNN nor oneDNN has computed.
     """
     began = time.perf_counter()
-    clips, weight = _numbers(convolution, device)
-    output = _forward(clips, weight, None, *convolution.geometry)
-    # The root of the root keeps all three within what float16 can tell.
-    gradient = torch.randn_like(output) * (output.numel() / output.shape[1]) ** -0.25 if learned else None
+    number, *rest = convolution.clips
+    if device.type == "cpu":
+        number = max(1, min(number, int(_CPU_WORK * number / convolution.work)))
+    kind: dict[str, Any] = {"dtype": convolution.dtype, "device": device}
+    clips = _random(torch.empty_strided((number, *rest), convolution.clip_strides, **kind))
+    weight = _random(torch.empty_strided(convolution.weight, convolution.weight_strides, **kind))
+    weight.mul_(math.prod(convolution.weight[1:]) ** -0.5)  # keeps the variance
+    gradient = None
+    if learned:
+        output = _forward(clips, weight, None, *convolution.geometry)
+        # The root of the root keeps all three within what float16 can tell.
+        gradient = _random(torch.empty_like(output)).mul_((output.numel() / output.shape[1]) ** -0.25)
     exact = _plainly(convolution, clips, weight, gradient)
     worst = dict.fromkeys(exact, 0.0)
     for turn in range(_TURNS):
@@ -174,20 +182,10 @@ def convolution_errors(
     return worst
 
 
-def _numbers(convolution: Convolution, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """Random clips, and weights that keep their variance."""
-    number, *rest = convolution.clips
-    if device.type == "cpu":
-        number = max(1, min(number, int(_CPU_WORK * number / convolution.work)))
-    generator = torch.Generator(device).manual_seed(0)
-    tensors = []
-    for shape, strides in (
-        ((number, *rest), convolution.clip_strides),
-        (convolution.weight, convolution.weight_strides),
-    ):
-        tensor = torch.empty_strided(shape, strides, dtype=convolution.dtype, device=device)
-        tensors.append(tensor.copy_(torch.randn(shape, generator=generator, device=device)))
-    return tensors[0], tensors[1].mul_(math.prod(convolution.weight[1:]) ** -0.5)
+def _random(tensor: torch.Tensor) -> torch.Tensor:
+    """Filled with normal numbers, the same each time, in its own memory layout."""
+    generator = torch.Generator(tensor.device).manual_seed(tensor.ndim + tensor.numel())
+    return tensor.copy_(torch.randn(tensor.shape, generator=generator, device=tensor.device))
 
 
 def _computed(

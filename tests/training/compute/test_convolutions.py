@@ -71,7 +71,7 @@ def test_right_convolutions_of_any_kind_are_found_right(
     convolution = Convolution(tuple(clips.shape), clips.stride(), shape, weight.stride(), dtype, geometry)
     errors = convolution_errors(convolution, CPU)
     assert set(errors) == {"the output", "the weight gradient", "the data gradient"}
-    assert all(error < 1e-6 for error in errors.values())
+    assert all(error < 1e-5 for error in errors.values())
     assert set(convolution_errors(convolution, CPU, learned=False)) == {"the output"}
 
 

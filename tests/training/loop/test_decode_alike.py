@@ -7,13 +7,15 @@ import pytest
 import torch
 
 from pclkd.pipeline.loader import loader as loaders
-from pclkd.training.evaluation.evaluate import evaluate_run
-from pclkd.training.evaluation.finetune import FinetuneSettings
+from pclkd.sharding.shards.index import ShardIndex
+from pclkd.training.evaluation.evaluate import Evaluator, evaluate_run
+from pclkd.training.evaluation.finetune import FinetuneSettings, finetune
 from pclkd.training.loop.plan import plan_run
 from pclkd.training.loop.trainer import train
-from pclkd.training.runs.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from pclkd.training.runs.checkpoint import Checkpoint, load_checkpoint, load_model, save_checkpoint
 from pclkd.training.settings import override, preset
 
+CPU = torch.device("cpu")
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 TINY = [
@@ -46,6 +48,16 @@ def test_the_first_loader_decides_for_all_others_and_the_checkpoint_remembers(
     how = FinetuneSettings(epochs=1, batch_size=6)
     assert len(list(evaluate_run(run, synthetic_shards, ["linear", "finetune"], clips=1, finetuning=how))) == 2
     assert asked == ["cpu"] * 4
+
+    # Of a run of before, which does not tell, and without any.
+    asked.clear()
+    index, model = ShardIndex.open(synthetic_shards), load_model(load_checkpoint(run), run)
+    with Evaluator(index, settings, CPU, clips=1) as evaluator:
+        evaluator.all(model)
+    assert asked == ["auto", "cpu", "cpu"]
+    asked.clear()
+    finetune(model.base_network, index, settings, how, CPU)
+    assert asked == ["auto", "cpu"]
 
 
 @pytest.mark.parametrize(
