@@ -7,8 +7,8 @@ from pathlib import Path
 
 import torch
 
-from pclkd.pipeline.world import World
 from pclkd.sharding.common.errors import InputError
+from pclkd.sharding.common.settings import change
 from pclkd.sharding.shards.index import ShardIndex
 from pclkd.training.compute.distributed import choose_device
 from pclkd.training.evaluation.evaluate import Evaluator, VideoFeatures
@@ -50,7 +50,8 @@ class Material:
     def __init__(self, run: Path, data: Path, clips: int, teachers: tuple[Path, ...] = ()) -> None:
         self.run, self.folder, self.clips = run, run if run.is_dir() else run.parent, clips
         self.checkpoint = load_checkpoint(run)
-        self.settings = self.checkpoint.settings
+        self.device = choose_device()
+        self.settings = change(self.checkpoint.settings, {"loader.decode": self.checkpoint.decode_on(self.device)})
         self.index = ShardIndex.open(data)
         self.index.require_labels("drawing what was learned")
         self.samples = self.index.split_samples(self.settings.split, "test")
@@ -61,7 +62,6 @@ class Material:
                 remedy=f"give a shard set with at least {_FEWEST}",
             )
         self.classes = self.index.classes
-        self.device = choose_device(World())
         self.model = placed(load_model(self.checkpoint, run), self.device, self.settings.layout).eval()
         self.evaluator = Evaluator(self.index, self.settings, self.device, clips)
         found = [(teacher, self._found(teacher)) for teacher in teachers or self._own_teachers()]
