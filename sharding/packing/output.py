@@ -65,7 +65,8 @@ def set_aside(out: str, name: str) -> str:
     if storage.is_remote(out):
         return storage.join(out, name)
     old = storage.local_path(storage.join(out, WORK_FOLDER, f"{name}.old"))
-    storage.local_path(storage.join(out, name)).replace(old)
+    with suppress(FileNotFoundError):  # a set that has lost it: then nothing can be taken over
+        storage.local_path(storage.join(out, name)).replace(old)
     return str(old)
 
 

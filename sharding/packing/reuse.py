@@ -12,6 +12,7 @@ from pclkd.sharding.common.files import sha256_of
 from pclkd.sharding.datasets.dataset import Video
 from pclkd.sharding.packing.journal import read_record, stored_version
 from pclkd.sharding.packing.shard import write_index
+from pclkd.sharding.packing.stored import source_is
 from pclkd.sharding.packing.task import PackedVideo, ShardResult, ShardTask
 from pclkd.sharding.shards.columns import Column
 from pclkd.sharding.shards.index import ShardIndex
@@ -47,13 +48,7 @@ def recorded_result(task: ShardTask) -> ShardResult | None:
 
 def _source_is(path: str, identity: str, sha256: str) -> bool:
     """Tell whether a source has these contents; `identity` is empty when it cannot be read."""
-    if not identity:
-        return False
-    try:
-        with storage.local_copy(path) as copy:
-            return sha256_of(copy) == sha256
-    except OSError:
-        return False
+    return bool(identity) and source_is(path, sha256)
 
 
 def _tar_is(task: ShardTask, record: ShardRecord) -> bool:

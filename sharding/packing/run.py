@@ -128,10 +128,12 @@ class PackRun:
                 remedy="pack without --part, which checks it, or give another place",
             )
         tasks = part.share(self.tasks)
+        prepare(self.out, ())
+        # Before anything is cleared away: parts of another plan may be at work.
+        agree_on_plan(self.out, Plan(self.dataset, self.settings, self.tasks, part.of), self.run)
         self._part = [task.name for task in tasks]
         self._began = True
-        prepare(self.out, self._part)
-        agree_on_plan(self.out, Plan(self.dataset, self.settings, self.tasks, part.of), self.run)
+        clear_unfinished(self.out, self._part)
         return [result for result in engine.run(self._jobs(tasks), step) if result is not None]
 
     def _jobs(self, tasks: Sequence[ShardTask]) -> list[MakeShard]:

@@ -18,7 +18,7 @@ from pclkd.sharding.shards.samples import notes_at
 from pclkd.sharding.shards.tar import BLOCK, TarWriter
 from pclkd.sharding.video.clock import uneven_times
 
-__all__ = ["StoredVideo", "stored_videos", "take_over"]
+__all__ = ["StoredVideo", "source_is", "stored_videos", "take_over"]
 
 _READ_BYTES = 8 << 20
 
@@ -113,7 +113,7 @@ def take_over(
     start = tar.position
     try:
         notes = stored.notes()
-        if video.path != stored.url and not _source_is(video.path, notes["source_sha256"], tick):
+        if video.path != stored.url and not source_is(video.path, notes["source_sha256"], tick):
             return None
         with tar.stream(f"{video.key}.mjpeg") as write:
             for frame in stored.frames():
@@ -152,7 +152,8 @@ def take_over(
     )
 
 
-def _source_is(path: str, sha256: str, tick: Callable[[], None]) -> bool:
+def source_is(path: str, sha256: str, tick: Callable[[], None] = lambda: None) -> bool:
+    """Tell whether a source can be read and has these contents."""
     try:
         with storage.local_copy(path) as copy:
             return sha256_of(copy, tick) == sha256

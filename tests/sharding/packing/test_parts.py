@@ -60,8 +60,12 @@ def test_a_tar_that_is_gone_or_cut_makes_its_part_missing(plan: PackPlan, tmp_pa
 
 def test_parts_of_another_plan_are_refused(plan: PackPlan, synthetic_videos, tmp_path: Path) -> None:
     pack_part(plan, tmp_path / "out", PackPart(1, 2), workers=1)
+    others = [tmp_path / "out" / ".pack" / f"shard-{number:06d}.tar.other.part" for number in range(4)]
+    for path in others:
+        path.write_bytes(b"part 2/2 is at work on it")
     with pytest.raises(InputError, match="packed in 2 parts, not in 3"):
         pack_part(plan, tmp_path / "out", PackPart(2, 3))
+    assert all(path.exists() for path in others)
     other = plan_packing(synthetic_videos.videos, synthetic_videos.splits, **SMALL | {"quality": 60})
     with pytest.raises(InputError, match="from other settings than these"):
         pack_part(other, tmp_path / "out", PackPart(2, 2))
