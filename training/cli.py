@@ -154,7 +154,8 @@ def pretrain(**options: Any) -> None:
     "teachers",
     multiple=True,
     type=click.Path(path_type=Path),
-    help="Run folder, checkpoint, or weights from outside; again for more teachers.  [required]",
+    help="Run folder, checkpoint, or weights from outside; again for more teachers.  [required, but for "
+    "kd.self_teacher]",
 )
 @click.option(
     "--teacher-key",
@@ -166,8 +167,6 @@ def pretrain(**options: Any) -> None:
 @_run_options
 def distill(teachers: tuple[Path, ...], teacher_keys: tuple[str, ...], **options: Any) -> None:
     """Train a student with PCL and a frozen teacher's softened outputs, whatever the two architectures."""
-    if not teachers and not options["print_config"]:
-        raise click.UsageError("Missing option '--teacher'.")
     _train(teachers={"teachers": teachers, "teacher_keys": teacher_keys}, **options)
 
 
@@ -193,6 +192,8 @@ def _train(
     if print_config:
         click.echo(all_settings.describe(settings))
         return
+    if teachers and not teachers["teachers"] and not settings.kd.self_teacher:
+        raise click.UsageError("Missing option '--teacher'.")
     if data is None or out is None:  # not click's "required": printing the settings needs neither
         raise click.UsageError(f"Missing option '--{'data' if data is None else 'out'}'.")
     _choose_waiting()

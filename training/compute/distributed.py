@@ -22,6 +22,7 @@ from pclkd.sharding.common.errors import InputError
 __all__ = [
     "agreed",
     "choose_device",
+    "first_process_has",
     "gather_rows",
     "gather_rows_together",
     "gather_rows_with_gradient",
@@ -96,6 +97,12 @@ def summed(tensor: torch.Tensor) -> torch.Tensor:
     if not is_alone():
         dist.all_reduce(tensor)
     return tensor
+
+
+def first_process_has(tensor: torch.Tensor) -> None:
+    """Give every process what the first one has, in place; every process must call."""
+    if not is_alone():
+        dist.broadcast(tensor, src=0)
 
 
 def is_alone() -> bool:

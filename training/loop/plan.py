@@ -73,6 +73,9 @@ class RunPlan:
         if self.resumed is not None:
             return load_model(self.resumed, self.folder, trained=True)
         settings, teachers = self.settings, [teacher.model for teacher in self.teachers]
+        if settings.kd.self_teacher:
+            with torch.device("meta"):  # its shape is known before it is there
+                teachers.append(build_model(settings))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
             return build_model(settings, adapter_dims(teachers, settings.pcl, settings.kd))
@@ -133,7 +136,8 @@ def plan_run(
     _check_labels(settings, index)
     _check_clips(settings)
     _check_pretext(settings)
-    chosen_terms(settings.pcl, settings.kd, pretext=settings.pretext.task != "none", teachers=bool(teachers))
+    taught = bool(teachers) or settings.kd.self_teacher
+    chosen_terms(settings.pcl, settings.kd, pretext=settings.pretext.task != "none", teachers=taught)
     if settings.sync_batch_norm and choose_device(world).type != "cuda":
         raise InputError("sync_batch_norm needs GPUs, and this process has none", remedy="--set sync_batch_norm=false")
     resumed = None
@@ -157,7 +161,7 @@ def plan_run(
         max_steps=max_steps,
     )
     if resumed is not None:
-        _check_teachers(resumed, len(teachers), folder)
+        _check_teachers(resumed, len(teachers) + settings.kd.self_teacher, folder)
     with plan.loader(choose_device(world)) as loader:  # checks crop, number of samples and decoder
         if len(loader) < settings.optimizer.accumulate:
             raise InputError(

@@ -19,6 +19,7 @@ from torch import nn
 
 from pclkd.pipeline.batch import ClipBatch
 from pclkd.sharding.common.errors import InputError
+from pclkd.sharding.common.settings import change
 from pclkd.training.models.memory_layout import arranged
 from pclkd.training.models.pcl_model import PclModel, PclOutput
 from pclkd.training.objective.bank import BankContrast
@@ -26,6 +27,7 @@ from pclkd.training.objective.distillation import load_owner
 from pclkd.training.objective.first_fill import fill_banks, untrained
 from pclkd.training.objective.fit import adapter_dims, check_fit, inner_model
 from pclkd.training.objective.hearing import Hearing, teacher_owner
+from pclkd.training.objective.past import PastSelf
 from pclkd.training.objective.queue import KeyEncoder
 from pclkd.training.objective.registry import chosen_terms, legend
 from pclkd.training.objective.settings import KdSettings, PclSettings
@@ -67,7 +69,7 @@ class Objective(nn.Module):
         rows: training videos: rows of a memory bank.
         settings: of PCL.
         seed: the run's seed.
-        teachers: to imitate, of any architecture; they are frozen here.
+        teachers: to imitate, of any architecture; they are frozen here. None with `kd.self_teacher`.
         kd: of the distillation.
         teacher_banks: for each teacher its own run's memory (`memory_state()["student"]` there), or None.
 
@@ -90,6 +92,17 @@ class Objective(nn.Module):
         super().__init__()
         self.settings, self.kd = settings, kd or KdSettings()
         self.student = student
+        self.past: PastSelf | None = None
+        if self.kd.self_teacher:
+            if teachers:
+                raise InputError(
+                    "kd.self_teacher=true, and a teacher beside it",
+                    remedy="leave out --teacher, or --set kd.self_teacher=false",
+                )
+            self.past = PastSelf(student)
+            teachers = [self.past.network]
+            # Who says nothing yet is left out for good, and this one learns.
+            self.kd = change(self.kd, {"least_said": 0.0})
         self.teachers = nn.ModuleList(teacher.requires_grad_(False).eval() for teacher in teachers)
         self._classes = inner_model(student).pretext_classes
         check_fit(inner_model(student), teachers, rows, settings, self.kd)
@@ -183,6 +196,8 @@ class Objective(nn.Module):
         memory |= {f"hearing {name}": hearing.state() for name, hearing in self._hearings().items()}
         if self.keys is not None:
             memory["keys"] = self.keys.state()
+        if self.past is not None:
+            memory["past"] = self.past.state()
         if self.kd.teacher_every > 1:
             memory["steps"] = {"calls": torch.tensor(self.calls)}
         return memory
@@ -201,6 +216,8 @@ class Objective(nn.Module):
             hearing.load(state.get(f"hearing {name}", {}))
         if self.keys is not None:
             self.keys.load(state.get("keys", {}))
+        if self.past is not None:
+            self.past.load(state.get("past", {}))
         if self.kd.teacher_every > 1:
             self.calls = int(state.get("steps", {}).get("calls", torch.tensor(0)))
 
@@ -228,7 +245,8 @@ class Objective(nn.Module):
         """The factor f of this step's distillation."""
         turn = self.calls % self.kd.teacher_every == 0
         self.calls += 1
-        if not turn:
+        taught = self.past is None or self.past.teaches(epoch)
+        if not (turn and taught):
             return 0.0
         risen = epoch / self.kd.warmup_epochs if self.kd.warmup_epochs else 1.0
         left = 1 - epoch / self.kd.fade_epochs if self.kd.fade_epochs else 1.0

@@ -81,5 +81,8 @@ class KdSettings(Settings):
     asked; 0: they stay."""
     teacher_every: int = Field(default=1, ge=1)
     """Steps from one question to the teachers to the next; the steps between learn from PCL alone."""
+    self_teacher: bool = False
+    """The student's only teacher is itself, as it was when the epoch before ended; in its first epoch it has none. What
+    it says is imitated however little it is: least_said is for others."""
     combine: Literal["average", "each"] = "average"
     """Several teachers: imitate the mean of their softened distributions, or each of them (the mean of the losses)."""

@@ -16,14 +16,24 @@ __all__ = ["study"]
 @click.option("--set", "assignments", multiple=True, metavar="NAME=VALUE", help="Change any setting, for all runs.")
 @click.option("--epochs", type=click.IntRange(min=1), default=None, help="Of every run; else the preset's.")
 @click.option("--seeds", type=click.IntRange(min=1), default=1, show_default=True, help="Repetitions of everything.")
-@click.option("--pairs", default="", metavar="TEACHER:STUDENT,...", help="Else c3d, r3d and r2plus1d, each with each.")
+@click.option(
+    "--pairs",
+    default="all",
+    show_default=True,
+    metavar="TEACHER:STUDENT,...",
+    help="all: c3d, r3d and r2plus1d, each with each. Several teachers at once: c3d+r3d:r2plus1d.",
+)
 @click.option("--fractions", default="1", show_default=True, metavar="F,...", help="Shares of the training videos.")
 @click.option(
     "--terms",
     default="recipe",
     show_default=True,
     metavar="NAME,...",
-    help="What is distilled: recipe (as set), both, none, or some of pretext, contrast, feature, relation joined by +.",
+    help="What is distilled: recipe (as set), both, none, or some of pretext, contrast, feature, relation joined by +; "
+    "self: as set, from the student of the epoch before.",
+)
+@click.option(
+    "--widths", default="1", show_default=True, metavar="W,...", help="Of students, as factors of the teachers' width."
 )
 @click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Runs side by side.")
 @click.option(
@@ -42,6 +52,7 @@ def study(
     pairs: str,
     fractions: str,
     terms: str,
+    widths: str,
     jobs: int,
     part: str,
     dry_run: bool,
@@ -60,6 +71,7 @@ def study(
         seeds=seeds,
         fractions=plan.read_fractions(fractions),
         terms=plan.read_terms(terms),
+        widths=plan.read_widths(widths),
     )
     number, parts = plan.read_part(part)
     modules = context.parent.params["modules"] if context.parent is not None else ()

@@ -35,13 +35,13 @@ class Calibration:
 
 
 def calibrate(folder: StudyFolder, at_once: int) -> dict[str, Calibration]:
-    """Train each backbone of the plan for twenty steps, `at_once` side by side as the study will.
+    """Train each network of the plan for twenty steps, `at_once` side by side as the study will.
 
     Raises:
         InputError: one of them failed, and why.
         StoppedError: a signal came.
     """
-    alone = {run.backbone: run for run in folder.runs if run.teacher is None}
+    alone = {run.network: run for run in folder.runs if run.kind != "student"}
     how = ("--max-steps", str(_STEPS), "--epochs", str(_STEPS), "--set=evaluation.every=0")
     with tempfile.TemporaryDirectory(prefix="pclkd-calibration-") as temporary:
         place = Path(temporary)
@@ -67,13 +67,14 @@ def seconds_of(folder: StudyFolder, run: PlannedRun, measured: dict[str, Calibra
     settings = folder.study.settings(run)
     steps = shuffled_steps(len(settings.train_samples(folder.index)), settings.loader.batch_size, World())
     clips = settings.epochs * steps * settings.loader.batch_size * TUPLE_VIEWS
-    rate = measured[run.backbone].clips_per_s
+    rate = measured[run.network].clips_per_s
     seconds = clips / rate
-    if run.teacher is not None:
-        asked = 1 / settings.kd.teacher_every
-        if settings.kd.fade_epochs:
-            asked *= min(1.0, settings.kd.fade_epochs / settings.epochs)
-        teacher = next(other.backbone for other in folder.runs if other.name == run.teacher)
+    asked = 1 / settings.kd.teacher_every
+    if settings.kd.fade_epochs:
+        asked *= min(1.0, settings.kd.fade_epochs / settings.epochs)
+    teachers = [other.network for other in folder.runs if other.name in run.teachers]
+    teachers += [run.network] if settings.kd.self_teacher else []
+    for teacher in teachers:
         seconds += asked * clips * _FORWARD_SHARE / measured[teacher].clips_per_s
     measuring = settings.evaluation
     if measuring.every:
@@ -95,7 +96,7 @@ def plan_table(folder: StudyFolder, runs: Sequence[PlannedRun], at_once: int) ->
         settings = folder.study.settings(run)
         seconds = seconds_of(folder, run, measured) * (1 - done / max(1, epochs))
         copies = 1 + settings.checkpoint.keep + bool(settings.checkpoint.best)
-        size = copies * measured[run.backbone].bytes
+        size = copies * measured[run.network].bytes
         left, disk = left + seconds, disk + size
         holder = folder.locks.holder(run.name)
         state = f"{done}/{epochs} epochs" + (f", {holder}" if holder else "")

@@ -1,5 +1,6 @@
 """The runs of a study: who learns from whom, from how many of the videos, what is distilled, with which seed."""
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -7,13 +8,26 @@ from typing import Any, Literal
 from pclkd.sharding.common.errors import InputError
 from pclkd.training.settings import RunSettings, override, preset
 
-__all__ = ["BACKBONES", "PlannedRun", "Study", "part_of", "read_fractions", "read_pairs", "read_part", "read_terms"]
+__all__ = [
+    "BACKBONES",
+    "ITSELF",
+    "PlannedRun",
+    "Study",
+    "part_of",
+    "read_fractions",
+    "read_pairs",
+    "read_part",
+    "read_terms",
+    "read_widths",
+]
 
 BACKBONES = ("c3d", "r3d", "r2plus1d")
 """The published networks: each teaches each, where no pairs are named."""
 _TERMS = ("pretext", "contrast", "feature", "relation")
 _AS_SET = "recipe"
 _NOTHING = "none"
+ITSELF = "self"
+"""What is distilled: as the settings say, from the student of the epoch before."""
 _NAMED_TERMS = {"both": ("pretext", "contrast")}
 
 Kind = Literal["baseline", "student", "control"]
@@ -28,11 +42,14 @@ class PlannedRun:
         kind: "baseline" learns alone and teaches; "student" has a teacher; "control" learns alone with the seed of the
             students, so that weights, clips and their order are theirs.
         backbone: which network.
-        teacher: name of the baseline that teaches it.
+        teacher: name of the baseline that teaches it; None too where it teaches itself.
         seed: of the run.
         group: number of the repetition, from 0; teachers, students and controls of one belong together.
         fraction: share of the training videos.
-        terms: what is distilled: "recipe" as the settings say, or names of terms; "none" without a teacher.
+        terms: what is distilled: "recipe" as the settings say, or names of terms; "self" as the settings say, from
+            the student of the epoch before; "none" without a teacher.
+        width: factor on the settings' backbone.width, which teachers have.
+        other_teachers: names of further baselines that teach it at the same time.
     """
 
     name: str
@@ -43,6 +60,22 @@ class PlannedRun:
     group: int
     fraction: float
     terms: str
+    width: float = 1.0
+    other_teachers: tuple[str, ...] = ()
+
+    @property
+    def teachers(self) -> tuple[str, ...]:
+        """Names of all baselines that teach it."""
+        return () if self.teacher is None else (self.teacher, *self.other_teachers)
+
+    @property
+    def network(self) -> str:
+        """Backbone and width, as its name has them."""
+        return _network(self.backbone, self.width)
+
+
+def _network(backbone: str, width: float) -> str:
+    return backbone if width == 1 else f"{backbone}-x{width:g}"
 
 
 @dataclass(frozen=True)
@@ -52,10 +85,11 @@ class Study:
     Attributes:
         preset: name of the settings that all runs start from.
         assignments: what differs from them, as `--set` takes it.
-        pairs: (teacher, student) backbones.
+        pairs: (teacher, student) backbones; teachers that teach at the same time are joined by +.
         seeds: repetitions.
         fractions: shares of the training videos.
         terms: what is distilled, each as `read_terms` gives it.
+        widths: of students and controls, as factors of the teachers' width.
     """
 
     preset: str
@@ -64,6 +98,7 @@ class Study:
     seeds: int
     fractions: tuple[float, ...]
     terms: tuple[str, ...]
+    widths: tuple[float, ...] = (1.0,)
 
     def recipe(self) -> RunSettings:
         """The settings that all runs share.
@@ -71,7 +106,13 @@ class Study:
         Raises:
             InputError: an unknown preset or setting, or a value that is not allowed.
         """
-        return override(preset(self.preset), self.assignments)
+        settings = override(preset(self.preset), self.assignments)
+        if settings.kd.self_teacher:
+            raise InputError(
+                "--set kd.self_teacher=true would leave no run of the study without a teacher",
+                remedy=f"ask for --terms {ITSELF}",
+            )
+        return settings
 
     def runs(self) -> tuple[PlannedRun, ...]:
         """Repetition by repetition, teachers before their students, so that an unfinished study has whole ones.
@@ -87,34 +128,45 @@ class Study:
         )
 
     def _repetition(self, group: int, seed: int, fraction: float) -> Iterable[PlannedRun]:
-        teachers, students = (list(dict.fromkeys(side)) for side in zip(*self.pairs, strict=True))
+        teachers = list(dict.fromkeys(name for together, _ in self.pairs for name in together.split("+")))
+        students = list(dict.fromkeys(student for _, student in self.pairs))
         end = f"f{fraction:g}-s{seed}"
         for backbone in teachers:
             yield PlannedRun(f"baseline-{backbone}-{end}", "baseline", backbone, None, seed, group, fraction, _NOTHING)
-        teacher_end, end = end, f"f{fraction:g}-s{seed + 1}"
-        for terms in self.terms:
-            if terms == _NOTHING:  # those are the controls
-                continue
-            for teacher, backbone in self.pairs:
-                name = f"student-{backbone}-from-{teacher}-{terms}-{end}"
-                taught_by = f"baseline-{teacher}-{teacher_end}"
-                yield PlannedRun(name, "student", backbone, taught_by, seed + 1, group, fraction, terms)
-        for backbone in students:
-            yield PlannedRun(
-                f"control-{backbone}-{end}", "control", backbone, None, seed + 1, group, fraction, _NOTHING
-            )
+        taught_by = {backbone: f"baseline-{backbone}-{end}" for backbone in teachers}
+        seed, end = seed + 1, f"f{fraction:g}-s{seed + 1}"
+        for width in self.widths:
+            for terms in self.terms:
+                pairs = self.pairs
+                if terms == _NOTHING:  # those are the controls
+                    continue
+                if terms == ITSELF:
+                    pairs = tuple(("", student) for student in students)
+                for together, backbone in pairs:
+                    named = [taught_by[name] for name in together.split("+")] if together else []
+                    taught = f"from-{together}-{terms}" if together else terms
+                    name = f"student-{_network(backbone, width)}-{taught}-{end}"
+                    first, others = (named[0] if named else None), tuple(named[1:])
+                    how = (seed, group, fraction, terms, width)
+                    yield PlannedRun(name, "student", backbone, first, *how, other_teachers=others)
+            for backbone in students:
+                name = f"control-{_network(backbone, width)}-{end}"
+                yield PlannedRun(name, "control", backbone, None, seed, group, fraction, _NOTHING, width)
 
     def changes(self, run: PlannedRun) -> list[str]:
         """What a run sets beside the preset, as `--set` takes it."""
-        kd = self.recipe().kd
-        distilled = _NAMED_TERMS.get(run.terms, run.terms.split("+")) if run.terms not in (_AS_SET, _NOTHING) else ()
+        recipe = self.recipe()
+        kd, as_set = recipe.kd, run.terms in (_AS_SET, _NOTHING, ITSELF)
+        distilled = () if as_set else _NAMED_TERMS.get(run.terms, run.terms.split("+"))
         weights = {name: (getattr(kd, f"{name}_weight") or 1.0) if name in distilled else 0.0 for name in _TERMS}
         return [
             *self.assignments,
             f"backbone.name={run.backbone}",
+            *([f"backbone.width={recipe.backbone.width * run.width}"] if run.width != 1 else []),
             f"seed={run.seed}",
             *([f"fraction={run.fraction}", f"fraction_seed={run.group}"] if run.fraction < 1 else []),
             *(f"kd.{name}_weight={weight}" for name, weight in weights.items() if distilled),
+            *(["kd.self_teacher=true"] if run.terms == ITSELF else []),
         ]
 
     def settings(self, run: PlannedRun) -> RunSettings:
@@ -130,7 +182,7 @@ class Study:
             "preset": self.preset,
             "set": list(self.assignments),
             "seeds": list(dict.fromkeys(run.seed for run in runs if run.kind == "baseline")),
-            "runs": [asdict(run) for run in runs],
+            "runs": [{**asdict(run), "other_teachers": list(run.other_teachers)} for run in runs],
         }
 
 
@@ -141,28 +193,31 @@ def part_of(runs: Sequence[PlannedRun], part: int, parts: int) -> list[PlannedRu
     wait for one that a cluster does not start before this one ends.
     """
     own = set(runs[part - 1 :: parts])
-    needed = {run.teacher for run in own}
+    needed = {teacher for run in own for teacher in run.teachers}
     return [run for run in runs if run in own or run.name in needed]
 
 
 def read_pairs(text: str, known: Sequence[str]) -> tuple[tuple[str, str], ...]:
-    """`r3d:c3d,r3d:r3d` as (teacher, student) pairs; all pairs of the published networks for an empty text.
+    """`r3d:c3d,c3d+r3d:r3d` as (teacher, student) pairs; all pairs of the published networks for "all" or nothing.
 
     Raises:
         InputError: not pairs of known backbones.
     """
-    if not text:
-        return tuple((teacher, student) for teacher in BACKBONES for student in BACKBONES)
-    pairs = []
-    for pair in _listed(text):
-        teacher, colon, student = pair.partition(":")
-        if not colon or not {teacher, student} <= set(known):
+    pairs: list[tuple[str, str]] = []
+    for pair in _listed(text or "all"):
+        if pair == "all":
+            pairs += [(teacher, student) for teacher in BACKBONES for student in BACKBONES]
+            continue
+        together, colon, student = pair.partition(":")
+        teachers = together.split("+")
+        if not colon or not {*teachers, student} <= set(known) or len(set(teachers)) < len(teachers):
             raise InputError(
                 f"--pairs {pair!r} is no pair of backbones",
-                remedy=f"write TEACHER:STUDENT, each one of: {', '.join(known)}",
+                remedy="write TEACHER:STUDENT, or TEACHER+TEACHER:STUDENT for several at once, "
+                f"each one of: {', '.join(known)}",
             )
-        pairs.append((teacher, student))
-    return tuple(pairs)
+        pairs.append((together, student))
+    return tuple(dict.fromkeys(pairs))
 
 
 def read_fractions(text: str) -> tuple[float, ...]:
@@ -171,16 +226,29 @@ def read_fractions(text: str) -> tuple[float, ...]:
     Raises:
         InputError: no number in (0, 1].
     """
-    fractions = []
+    return _read_numbers(text, 1, "--fractions", "share of the videos")
+
+
+def read_widths(text: str) -> tuple[float, ...]:
+    """`1,.5,2` as numbers.
+
+    Raises:
+        InputError: no number in (0, 16].
+    """
+    return _read_numbers(text, 16, "--widths", "factor of the teacher's width")
+
+
+def _read_numbers(text: str, most: int, option: str, what: str) -> tuple[float, ...]:
+    numbers = []
     for word in _listed(text):
         try:
-            fraction = float(word)
+            number = float(word)
         except ValueError:
-            fraction = 0.0
-        if not 0 < fraction <= 1:
-            raise InputError(f"--fractions {word!r} is no share of the videos", remedy="give numbers in (0, 1]")
-        fractions.append(fraction)
-    return tuple(dict.fromkeys(fractions))
+            number = math.nan
+        if not 0 < number <= most:
+            raise InputError(f"{option} {word!r} is no {what}", remedy=f"give numbers in (0, {most}]")
+        numbers.append(number)
+    return tuple(dict.fromkeys(numbers))
 
 
 def read_terms(text: str) -> tuple[str, ...]:
@@ -192,7 +260,7 @@ def read_terms(text: str) -> tuple[str, ...]:
     found = []
     for word in _listed(text):
         named = set(word.split("+"))
-        if word in (_AS_SET, _NOTHING, *_NAMED_TERMS):
+        if word in (_AS_SET, ITSELF, _NOTHING, *_NAMED_TERMS):
             found.append(word)
         elif named <= set(_TERMS):
             ordered = tuple(name for name in _TERMS if name in named)
@@ -200,7 +268,8 @@ def read_terms(text: str) -> tuple[str, ...]:
         else:
             raise InputError(
                 f"--terms {word!r} is nothing that can be distilled",
-                remedy=f"give {_AS_SET} (as the settings say), {', '.join(_NAMED_TERMS)}, {_NOTHING} (controls alone), "
+                remedy=f"give {_AS_SET} (as the settings say), {ITSELF} (so too, from its own past), "
+                f"{', '.join(_NAMED_TERMS)}, {_NOTHING} (controls alone), "
                 f"or some of {', '.join(_TERMS)} joined with +",
             )
     return tuple(dict.fromkeys(found))

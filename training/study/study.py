@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from pydantic import ValidationError
 
 from pclkd.pipeline.loader.order import shuffled_steps
@@ -25,6 +26,7 @@ from pclkd.sharding.common.files import write_text
 from pclkd.sharding.shards.index import ShardIndex
 from pclkd.training.loop.plan import HOW_IT_LOADS
 from pclkd.training.loop.progress import say
+from pclkd.training.models.registry import build_backbone
 from pclkd.training.runs.checkpoint import CHECKPOINT_NAME, load_checkpoint
 from pclkd.training.runs.run_folder import SETTINGS_NAME
 from pclkd.training.settings import RunSettings, flat
@@ -64,6 +66,7 @@ class StudyFolder:
         self._modules = modules
         self._epochs_seen: dict[str, tuple[int, int]] = {}
         self._check_data()
+        self._check_networks()
         for run in self.runs:
             self._check_run(run)
 
@@ -87,7 +90,7 @@ class StudyFolder:
             Job(
                 name=run.name,
                 command=self.command(run, self.out / run.name),
-                needs=(run.teacher,) if run.teacher else (),
+                needs=run.teachers,
                 done=partial(self.is_done, run),
                 claim=partial(self.locks.claim, run.name),
             )
@@ -101,7 +104,8 @@ class StudyFolder:
     def command(self, run: PlannedRun, folder: Path, *more: str) -> tuple[str, ...]:
         """The command line that trains a run into a folder, or goes on with it; later assignments win."""
         settings = ["--preset", self.study.preset, *(f"--set={change}" for change in self.study.changes(run))]
-        how = ["distill", "--teacher", str(self.out / run.teacher)] if run.teacher else ["pretrain"]
+        how = ["pretrain"] if run.kind != "student" else ["distill"]
+        how += [f"--teacher={self.out / teacher}" for teacher in run.teachers]
         imports = [f"--import={module}" for module in self._modules]
         return train_kd(*imports, *how, "--data", str(self.data), "--out", str(folder), "--resume", *settings, *more)
 
@@ -141,6 +145,13 @@ class StudyFolder:
                 f"{self.index.fingerprint[:12]})",
                 remedy="give the shards of before, or another --out",
             )
+
+    def _check_networks(self) -> None:
+        """Refuse widths that a network is not to be had in."""
+        for run in {run.network: run for run in self.runs}.values():
+            backbone = self.study.settings(run).backbone
+            with torch.device("meta"):  # the shape of a network without its numbers
+                build_backbone(backbone.name, backbone.width)
 
     def _check_run(self, run: PlannedRun) -> None:
         """Refuse to go on with a run that was started otherwise."""

@@ -121,19 +121,22 @@ def test_distillation_across_architectures(synthetic_shards: Path, teacher: Path
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
-@pytest.mark.parametrize("kind", ["pretrain", "distill"])
+@pytest.mark.parametrize("kind", ["pretrain", "distill", "self"])
 @pytest.mark.parametrize("stop", [2, 3, 5])
 def test_resuming_gives_the_losses_of_an_uninterrupted_run(
     synthetic_shards: Path, teacher: Path, tmp_path: Path, kind: str, stop: int
 ) -> None:
     # 12 training videos, batch 4: 3 steps an epoch. Stops lie within an epoch and at its end.
-    command = [kind, "--data", synthetic_shards, "--epochs=2", *TINY]
-    command += ["--teacher", teacher] if kind == "distill" else []
+    how = {"pretrain": ["pretrain"], "distill": ["distill", "--teacher", teacher]}
+    how["self"] = ["distill", "--set=kd.self_teacher=true"]
+    command = [*how[kind], "--data", synthetic_shards, "--epochs=2", *TINY]
     run(*command, "--out", tmp_path / "whole")
     run(*command, "--out", tmp_path / "parts", "--max-steps", stop)
     assert max(steps(tmp_path / "parts")) == stop
     run(*command, "--out", tmp_path / "parts", "--resume")
     assert steps(tmp_path / "parts") == steps(tmp_path / "whole")
+    taught = [step for step, losses in steps(tmp_path / "whole").items() if "kd_contrast" in losses]
+    assert taught == {"pretrain": [], "distill": [1, 2, 3, 4, 5, 6], "self": [4, 5, 6]}[kind]
     whole, parts = load_checkpoint(tmp_path / "whole"), load_checkpoint(tmp_path / "parts")
     assert all(torch.equal(whole.model[name], parts.model[name]) for name in whole.model)
     timed = ("throughput/", "time/", "loader/")

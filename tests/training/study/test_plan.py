@@ -8,15 +8,29 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pclkd.sharding.common.errors import InputError
-from pclkd.training.study.plan import Study, part_of, read_fractions, read_pairs, read_part, read_terms
+from pclkd.training.study.plan import (
+    Study,
+    part_of,
+    read_fractions,
+    read_pairs,
+    read_part,
+    read_terms,
+    read_widths,
+)
 
 NETWORKS = ("c3d", "r3d", "r2plus1d")
 
 
 def study(
-    pairs: str = "", seeds: int = 1, fractions: str = "1", terms: str = "recipe", assignments: tuple[str, ...] = ()
+    pairs: str = "",
+    seeds: int = 1,
+    fractions: str = "1",
+    terms: str = "recipe",
+    assignments: tuple[str, ...] = (),
+    widths: str = "1",
 ) -> Study:
-    return Study("demo", assignments, read_pairs(pairs, NETWORKS), seeds, read_fractions(fractions), read_terms(terms))
+    shares, chosen, sizes = read_fractions(fractions), read_terms(terms), read_widths(widths)
+    return Study("demo", assignments, read_pairs(pairs, NETWORKS), seeds, shares, chosen, sizes)
 
 
 def test_the_whole_study() -> None:
@@ -78,26 +92,73 @@ def test_terms_are_weights(terms: str, weights: tuple[float, ...]) -> None:
     assert asked.settings(baseline).backbone.name == "r3d" and asked.settings(student).backbone.name == "c3d"
 
 
+def test_several_teachers_at_once_have_their_own_seed_and_repetition() -> None:
+    asked = study("c3d+r3d:r2plus1d,c3d:r2plus1d", seeds=2)
+    runs = asked.runs()
+    assert [run.name for run in runs[:5]] == [
+        "baseline-c3d-f1-s0",
+        "baseline-r3d-f1-s0",
+        "student-r2plus1d-from-c3d+r3d-recipe-f1-s1",
+        "student-r2plus1d-from-c3d-recipe-f1-s1",
+        "control-r2plus1d-f1-s1",
+    ]
+    assert runs[2].teachers == ("baseline-c3d-f1-s0", "baseline-r3d-f1-s0") and runs[3].teachers == runs[2].teachers[:1]
+    assert runs[7].teachers == ("baseline-c3d-f1-s2", "baseline-r3d-f1-s2")
+    assert asked.settings(runs[2]) == asked.settings(runs[3]) == asked.settings(runs[4])
+    everybody = study("all,c3d+r3d:r2plus1d").runs()
+    assert {run.name for run in everybody} == {run.name for run in study().runs()} | {runs[2].name}
+
+
+def test_who_teaches_itself_has_one_run_whoever_else_teaches() -> None:
+    asked = study("c3d:r3d,r3d:r3d", terms="recipe,self", assignments=("kd.feature_weight=3",))
+    baselines, students = asked.runs()[:2], asked.runs()[2:-1]
+    assert {run.kind for run in baselines} == {"baseline"} and len(students) == 3
+    alone, control = students[-1], asked.runs()[-1]
+    assert (alone.name, alone.kind, alone.teachers) == ("student-r3d-self-f1-s1", "student", ())
+    assert asked.settings(alone).kd.self_teacher and asked.settings(alone).kd.feature_weight == 3
+    for other in (*baselines, *students[:-1], control):
+        assert not asked.settings(other).kd.self_teacher
+    with pytest.raises(InputError, match="--terms self"):
+        study(assignments=("kd.self_teacher=true",)).runs()
+
+
+def test_widths_are_factors_of_the_teachers() -> None:
+    asked = study("r3d:c3d", widths="1,0.5,2", assignments=("backbone.width=0.375",))
+    assert [(run.name, asked.settings(run).backbone.width) for run in asked.runs()] == [
+        ("baseline-r3d-f1-s0", 0.375),
+        ("student-c3d-from-r3d-recipe-f1-s1", 0.375),
+        ("control-c3d-f1-s1", 0.375),
+        ("student-c3d-x0.5-from-r3d-recipe-f1-s1", 0.1875),
+        ("control-c3d-x0.5-f1-s1", 0.1875),
+        ("student-c3d-x2-from-r3d-recipe-f1-s1", 0.75),
+        ("control-c3d-x2-f1-s1", 0.75),
+    ]
+
+
 def test_a_repetition_learns_from_the_same_videos() -> None:
     asked = study("r3d:c3d,c3d:c3d", seeds=2, fractions=".25")
     chosen = {(run.group, asked.settings(run).fraction, asked.settings(run).fraction_seed) for run in asked.runs()}
     assert chosen == {(0, 0.25, 0), (1, 0.25, 1)}
 
 
-@given(seeds=st.integers(1, 3), parts=st.integers(1, 12), pairs=st.sampled_from(["", "r3d:c3d", "r3d:r3d,c3d:r3d"]))
+@given(
+    seeds=st.integers(1, 3),
+    parts=st.integers(1, 12),
+    pairs=st.sampled_from(["", "r3d:c3d", "r3d:r3d,c3d:r3d", "r3d+c3d:r3d,c3d+r3d:c3d"]),
+)
 def test_parts_are_the_plan(seeds: int, parts: int, pairs: str) -> None:
-    runs = study(pairs, seeds=seeds, fractions="1,.5").runs()
+    runs = study(pairs, seeds=seeds, fractions="1,.5", terms="recipe,self").runs()
     shares = [part_of(runs, number, parts) for number in range(1, parts + 1)]
     counts = Counter(run.name for run in chain(*shares))
     assert set(counts) == {run.name for run in runs}
     for share in shares:
         names = [run.name for run in share]
-        assert all(run.teacher is None or run.teacher in names[: names.index(run.name)] for run in share)
+        assert all(set(run.teachers) <= set(names[: names.index(run.name)]) for run in share)
     # What belongs to several parts teaches in those that it is not dealt to.
     for run in runs:
         if counts[run.name] > 1:
             holders = [share for share in shares if run in share]
-            assert sum(any(other.teacher == run.name for other in share) for share in holders) >= counts[run.name] - 1
+            assert sum(any(run.name in other.teachers for other in share) for share in holders) >= counts[run.name] - 1
         if run.kind != "baseline":
             assert counts[run.name] == 1
 
@@ -110,6 +171,8 @@ def test_parts_are_the_plan(seeds: int, parts: int, pairs: str) -> None:
         (read_fractions, "nan", "'nan' is no share"),
         (read_terms, "both,featur", "'featur' is nothing.*feature"),
         (read_terms, "both+feature", r"'both\+feature' is nothing"),
+        (read_widths, "0", "'0' is no factor of the teacher's width"),
+        (lambda text: read_pairs(text, NETWORKS), "c3d+c3d:r3d", "is no pair.*TEACHER.TEACHER:STUDENT"),
         (read_part, "0/3", "'0/3' is no part"),
         (read_part, "4/3", "I from 1 to N"),
         (read_part, "2", "'2' is no part"),

@@ -86,6 +86,8 @@ def test_a_study_leaves_its_plan_and_ordinary_runs(whole: Path) -> None:
             "group": 0,
             "fraction": 0.67,
             "terms": "recipe" if name == STUDENT else "none",
+            "width": 1.0,
+            "other_teachers": [],
         }
         for name in RUNS
     ]
