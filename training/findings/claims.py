@@ -76,11 +76,13 @@ class Findings:
         """The number that one student of one repetition gives for each question, [D] or [1]; without open ones.
 
         A question is open where a run has not gone as far as it needs: to the end, or for areas to half of the epochs.
+        Of several teachers the one that ends highest is to be passed.
         """
         key = (trio.student.name, metric)
         if key not in self._numbers:
-            curves = (self.study.curve(run, metric) for run in (trio.student, trio.teacher, trio.control))
-            self._numbers[key] = _numbers(*curves, epochs=self.study.epochs)
+            student, control = (self.study.curve(run, metric) for run in (trio.student, trio.control))
+            teachers = [self.study.curve(run, metric) for run in trio.teachers]
+            self._numbers[key] = _numbers(student, teachers, control, epochs=self.study.epochs)
         return self._numbers[key]
 
     def answer(self, trios: Sequence[Trio], question: str, metric: str) -> Estimate | None:
@@ -104,12 +106,16 @@ class Findings:
         return self.answer([t for t in self.study.main if t.pair.crossed == claim.crossed], claim.question, metric)
 
 
-def _numbers(student: Curve | None, teacher: Curve | None, control: Curve | None, *, epochs: int) -> dict[str, Floats]:
+def _numbers(
+    student: Curve | None, teachers: Sequence[Curve | None], control: Curve | None, *, epochs: int
+) -> dict[str, Floats]:
     half, whole = epochs / 2, float(epochs)
     found: dict[str, Floats] = {}
-    if teacher is not None and teacher.length >= whole:
-        goal = final_accuracy(teacher)
-        own = np.maximum(first_passing(teacher, goal), 1.0)  # epoch 0 would divide by nothing
+    taught = [curve for curve in teachers if curve is not None and curve.length >= whole]
+    if taught and len(taught) == len(teachers):
+        goal = _over(np.maximum, [final_accuracy(curve) for curve in taught])
+        own = _over(np.minimum, [first_passing(curve, goal) for curve in taught])
+        own = np.maximum(own, 1.0)  # epoch 0 would divide by nothing
         if student is not None and student.length >= whole:
             passing = first_passing(student, goal)
             found["passing"] = passing / whole
@@ -124,3 +130,7 @@ def _numbers(student: Curve | None, teacher: Curve | None, control: Curve | None
         if reached >= whole:
             found["end"] = final_accuracy(student) - final_accuracy(control)
     return found
+
+
+def _over(choose: np.ufunc, each: Sequence[Floats]) -> Floats:
+    return np.asarray(choose.reduce(np.stack(np.broadcast_arrays(*each))))

@@ -105,7 +105,7 @@ def figures_of(study: Study) -> list[Figure]:
         if own:
             number = f"Figure {4 + _PUBLISHED.index(name)}: " if name in _PUBLISHED else ""
             found.append(Figure(_stem(number, "same", name), f"{number}{name} taught by {name}", _lines(study, own)))
-    for name in study.backbones:
+    for name in dict.fromkeys([*study.backbones, *(trio.pair.teacher for trio in study.main)]):
         taught = [trio for trio in study.main if trio.pair.teacher == name]
         if {trio.pair.student for trio in taught} - {name}:
             number = f"Figure {7 + _PUBLISHED.index(name)}: " if name in _PUBLISHED else ""
@@ -115,9 +115,12 @@ def figures_of(study: Study) -> list[Figure]:
 
 
 def _lines(study: Study, trios: Sequence[Trio]) -> tuple[Line, ...]:
-    """The teacher, then the controls, then the students of some trios."""
-    teacher = trios[0].pair.teacher
-    lines = [_line(study, teacher, "teacher", [trio.teacher for trio in trios])]
+    """The teachers, then the controls, then the students of some trios."""
+    teachers = [run for trio in trios for run in trio.teachers]
+    lines = [
+        _line(study, name, "teacher", [run for run in teachers if title(run.backbone) == name])
+        for name in dict.fromkeys(title(run.backbone) for run in teachers)
+    ]
     students = list(dict.fromkeys(trio.pair.student for trio in trios))
     for name in students:
         lines.append(_line(study, name, "control", [t.control for t in trios if t.pair.student == name]))

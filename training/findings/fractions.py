@@ -12,10 +12,9 @@ __all__ = ["draw_fractions", "fraction_lines"]
 
 def fraction_lines(study: Study) -> list[Line]:
     """Students, whoever taught them, and controls of each backbone; none where all runs have the same share."""
-    if len({trio.pair.fraction for trio in study.trios}) < 2:
+    trios = study.beside_main("fraction")
+    if len({trio.pair.fraction for trio in trios}) < 2:
         return []
-    terms = study.main[0].pair.terms
-    trios = [trio for trio in study.trios if trio.pair.terms == terms]
     lines = []
     for name in dict.fromkeys(trio.pair.student for trio in trios):
         own = [trio for trio in trios if trio.pair.student == name]
@@ -28,7 +27,7 @@ def fraction_lines(study: Study) -> list[Line]:
 
 def draw_fractions(study: Study, metric: str, description: str) -> str:
     """SVG; a thin line a repetition, which is the mean of its runs of one share."""
-    shares = sorted({trio.pair.fraction for trio in study.trios})
+    shares = sorted({trio.pair.fraction for trio in study.beside_main("fraction")})
     axis = Axis("training videos", len(shares) - 1, [(place, f"{100 * s:g} %") for place, s in enumerate(shares)])
     lines = [(line, _series(study, line, metric, shares)) for line in fraction_lines(study)]
     return draw_chart(lines, axis, description)

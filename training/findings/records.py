@@ -21,9 +21,12 @@ from pclkd.sharding.common.settings import first_fault
 from pclkd.training.findings.arithmetic import Curve
 from pclkd.training.runs.run_folder import CONTROLS, SETTINGS_NAME, RunRecord, read_run
 
-__all__ = ["STUDY_NAME", "Pair", "PlannedRun", "Study", "Trio", "is_study", "read_study", "title"]
+__all__ = ["ITSELF", "STUDY_NAME", "Pair", "PlannedRun", "Study", "Trio", "is_study", "read_study", "title"]
 
 STUDY_NAME = "study.json"
+ITSELF = "itself"
+"""Who teaches a student that has no other teacher."""
+_SORT = ("terms", "fraction", "width", "teachers")  # of students, whatever the backbones
 _DRAWS = 401  # of the error of the test videos; a prime, to go with resamples in any order
 _TITLES = {"c3d": "C3D", "r3d": "R3D", "r2plus1d": "R(2+1)D"}
 
@@ -36,8 +39,12 @@ class PlannedRun(BaseModel):
     name: str
     kind: Literal["baseline", "student", "control"]
     backbone: str
+    width: float = 1.0
+    """Factor on the teachers' width."""
     teacher: str | None = None
-    """Name of the run that teaches it."""
+    """Name of the run that teaches it; None too where it teaches itself."""
+    other_teachers: tuple[str, ...] = ()
+    """Names of runs that teach it at the same time."""
     seed: int = 0
     group: int = 0
     """Repetition: runs of one group are held against each other."""
@@ -45,6 +52,16 @@ class PlannedRun(BaseModel):
     """Of the training videos."""
     terms: str = ""
     """What is distilled."""
+
+    @property
+    def teachers(self) -> tuple[str, ...]:
+        """Names of all runs that teach it."""
+        return () if self.teacher is None else (self.teacher, *self.other_teachers)
+
+    @property
+    def network(self) -> str:
+        """Backbone as it is told, with its width where that is not the teachers'."""
+        return title(self.backbone) + ("" if self.width == 1 else f" ×{self.width:g}")
 
 
 class _Plan(BaseModel):
@@ -56,12 +73,28 @@ class _Plan(BaseModel):
 
 @dataclass(frozen=True)
 class Pair:
-    """One sort of student: names of backbones as they are told, what is distilled, share of the training videos."""
+    """One sort of student.
+
+    Attributes:
+        teacher: its backbone as it is told; of several all, joined.
+        student: its backbone as it is told.
+        terms: what is distilled.
+        fraction: share of the training videos.
+        width: factor on the teachers' width.
+        teachers: how many teach it at once; one where it teaches itself.
+    """
 
     teacher: str
     student: str
     terms: str
     fraction: float
+    width: float
+    teachers: int
+
+    @property
+    def told(self) -> str:
+        """Who is taught by whom."""
+        return f"{self.student} taught by {self.teacher}"
 
     @property
     def crossed(self) -> bool:
@@ -71,12 +104,12 @@ class Pair:
 
 @dataclass(frozen=True)
 class Trio:
-    """A student of one repetition with what it is held against; None what the plan does not have."""
+    """A student of one repetition with what it is held against, as far as the plan has it."""
 
     pair: Pair
     group: int
     student: PlannedRun
-    teacher: PlannedRun | None
+    teachers: tuple[PlannedRun, ...]
     control: PlannedRun | None
 
 
@@ -111,25 +144,42 @@ class Study:
 
     @cached_property
     def trios(self) -> list[Trio]:
-        """Every student with its teacher and the control of its backbone, repetition and share of the videos."""
+        """Every student with its teachers and the control of its network, repetition and share of the videos."""
         by_name = {run.name: run for run in self.runs}
-        controls = {(r.backbone, r.group, r.fraction): r for r in reversed(self.runs) if r.kind == "control"}
+        controls = {_start_of(run): run for run in reversed(self.runs) if run.kind == "control"}
         trios = []
         for run in self.runs:
             if run.kind == "student":
-                teacher = by_name.get(run.teacher or "")
-                taught_by = title(teacher.backbone) if teacher else run.teacher or "?"
-                pair = Pair(taught_by, title(run.backbone), run.terms, run.fraction)
-                trios.append(Trio(pair, run.group, run, teacher, controls.get((run.backbone, run.group, run.fraction))))
+                teachers = tuple(by_name[name] for name in run.teachers if name in by_name)
+                names = [title(by_name[name].backbone) if name in by_name else name for name in run.teachers] or [
+                    ITSELF
+                ]
+                pair = Pair(" + ".join(names), title(run.backbone), run.terms, run.fraction, run.width, len(names))
+                trios.append(Trio(pair, run.group, run, teachers, controls.get(_start_of(run))))
         return trios
 
     @cached_property
     def main(self) -> list[Trio]:
-        """The students of the plan's first sort of distillation on the most videos: figures, matrices, verdicts."""
+        """The students of figures, matrices and verdicts.
+
+        Those of one teacher, of its width, on the most videos, of the plan's first sort of distillation, as far as the
+        plan has them.
+        """
         if not self.trios:
             return []
-        terms, fraction = self.trios[0].pair.terms, max(trio.pair.fraction for trio in self.trios)
-        return [trio for trio in self.trios if (trio.pair.terms, trio.pair.fraction) == (terms, fraction)]
+        usual = min(self.trios, key=lambda t: (t.pair.teachers > 1, t.pair.teacher == ITSELF, t.pair.width != 1)).pair
+        most = max(trio.pair.fraction for trio in self.trios)
+        wanted = {name: getattr(usual, name) for name in _SORT} | {"fraction": most}
+        return [t for t in self.trios if all(getattr(t.pair, name) == value for name, value in wanted.items())]
+
+    def beside_main(self, *free: str) -> list[Trio]:
+        """The main students, and those that differ from them in some fields of their pair alone."""
+        fixed = [name for name in _SORT if name not in free]
+        return [
+            trio
+            for trio in self.trios
+            if self.main and all(getattr(trio.pair, n) == getattr(self.main[0].pair, n) for n in fixed)
+        ]
 
     def epochs_done(self, run: PlannedRun) -> int:
         """Epochs that a run has finished; 0 where it has not begun."""
@@ -154,6 +204,11 @@ class Study:
         if (run.name, key) not in self._curves:
             self._curves[run.name, key] = _read_curve(self.records[run.name], run.name, key)
         return self._curves[run.name, key]
+
+
+def _start_of(run: PlannedRun) -> tuple[object, ...]:
+    """What student and control share."""
+    return run.backbone, run.width, run.group, run.fraction
 
 
 def _read_curve(record: RunRecord, name: str, key: str) -> Curve | None:

@@ -21,6 +21,13 @@ _HOW_TO_READ = (
     "figure for values, or move with the arrow keys; the buttons below it switch its lines."
 )
 
+_OTHER_WAYS = {
+    "What is distilled": tables.ablation_table,
+    "Several teachers at once": tables.teachers_table,
+    "Smaller and larger students": tables.width_table,
+}
+"""What studies may have beside the common plan, by heading."""
+
 
 def page_sections(
     findings: Findings, figures: Sequence[Figure], charts: Mapping[str, Mapping[str, str]]
@@ -41,9 +48,10 @@ def page_sections(
     if study.main:
         body = _blocks(lambda metric: tables.matrices(findings, metric))
         sections.append(("Every teacher with every student", body))
-    if ablation := _blocks(lambda metric: _some(tables.ablation_table(findings, metric))):
-        sections.append(("What is distilled", ablation))
-    if fractions := _blocks(lambda metric: _some(tables.fraction_table(findings, metric))):
+    for heading, make in _OTHER_WAYS.items():
+        if found := _blocks(_where_any(make, findings)):
+            sections.append((heading, found))
+    if fractions := _blocks(_where_any(tables.fraction_table, findings)):
         heading = "Final accuracy by share of the training videos"
         curves: dict[str, str] = {m.protocol: draw_fractions(study, m.key, f"{heading}. {m.title}") for m in METRICS}
         chart = page.chart_block(heading, curves, fraction_lines(study), live=False)
@@ -66,7 +74,7 @@ def study_text(findings: Findings) -> str:
         parts.append(tables.claim_table(findings, metric))
         for matrix in tables.matrices(findings, metric):
             parts.append(Table(f"{metric.title}: {matrix.title}", matrix.note, matrix.rows))
-    for make in (tables.ablation_table, tables.fraction_table):
+    for make in (*_OTHER_WAYS.values(), tables.fraction_table):
         parts += [table for metric in METRICS for table in _some(make(findings, metric))]
     parts += [*_some(published_table(study)), tables.run_table(study)]
     return "\n".join(f"## {table.title}\n\n{markdown_table(table)}" for table in parts)
@@ -83,6 +91,12 @@ def _blocks(make: Callable[[Metric], Sequence[Table]]) -> str:
             for protocol, made in found.items()
         }
     )
+
+
+def _where_any(
+    make: Callable[[Findings, Metric], Table | None], findings: Findings
+) -> Callable[[Metric], Sequence[Table]]:
+    return lambda metric: _some(make(findings, metric))
 
 
 def _some(table: Table | None) -> list[Table]:

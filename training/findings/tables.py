@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 from pclkd.training.findings.arithmetic import CONFIDENCE, FEWEST, POWER, Estimate, Question, final_accuracy
 from pclkd.training.findings.claims import CLAIMS, LEAST_GAIN, QUESTIONS, Findings
-from pclkd.training.findings.records import Pair, PlannedRun, Study, title
+from pclkd.training.findings.records import ITSELF, Pair, PlannedRun, Study, title
 from pclkd.training.report.comparison import METRICS, Metric
 from pclkd.training.report.page import Table
 
@@ -17,12 +17,15 @@ __all__ = [
     "matrices",
     "missing_table",
     "run_table",
+    "teachers_table",
     "told",
     "verdict_table",
+    "width_table",
 ]
 
 MARKS = {"held": "✓", "did not hold": "✗", "not decided": "?"}
 _NOTHING = "–"
+_ALL_PAIRS = "All pairs of teacher and student together."
 
 
 def verdict_table(findings: Findings) -> Table:
@@ -80,24 +83,54 @@ def matrices(findings: Findings, metric: Metric) -> list[Table]:
 
 def ablation_table(findings: Findings, metric: Metric) -> Table | None:
     """A row a sort of distillation, where the plan has several."""
-    return _by(findings, metric, "What is distilled", "terms", lambda pair: pair.terms or _NOTHING, same="fraction")
+    return _by(
+        findings, metric, "What is distilled", "terms", _ALL_PAIRS, lambda pair: pair.terms or _NOTHING, free="terms"
+    )
 
 
 def fraction_table(findings: Findings, metric: Metric) -> Table | None:
     """A row a share of the training videos, where the plan has several."""
     heading = "Fewer training videos"
-    return _by(findings, metric, heading, "videos", lambda pair: f"{100 * pair.fraction:g} %", same="terms")
+    return _by(
+        findings, metric, heading, "videos", _ALL_PAIRS, lambda pair: f"{100 * pair.fraction:g} %", free="fraction"
+    )
+
+
+def width_table(findings: Findings, metric: Metric) -> Table | None:
+    """A row a width of students, where the plan has several."""
+    heading = "Smaller and larger students"
+    note = f"{_ALL_PAIRS} Teachers are of width ×1, controls as wide as the students."
+    return _by(findings, metric, heading, "width", note, lambda pair: f"×{pair.width:g}", free="width")
+
+
+def teachers_table(findings: Findings, metric: Metric) -> Table | None:
+    """A row a student of several teachers, and those of each of these teachers alone, where the plan has such."""
+    trios = findings.study.beside_main("teachers")
+    several = {(t.pair.student, title(run.backbone)) for t in trios if t.pair.teachers > 1 for run in t.teachers}
+    if not several:
+        return None
+
+    def shown(pair: Pair) -> bool:
+        return pair.teachers > 1 or (pair.student, pair.teacher) in several
+
+    note = "A student of several teachers is held against the one that ends highest."
+    heading = "Several teachers at once"
+    return _by(findings, metric, heading, "student", note, lambda pair: pair.told, free="teachers", shown=shown)
 
 
 def _by(
-    findings: Findings, metric: Metric, heading: str, column: str, name: Callable[[Pair], str], *, same: str
+    findings: Findings,
+    metric: Metric,
+    heading: str,
+    column: str,
+    note: str,
+    name: Callable[[Pair], str],
+    *,
+    free: str,
+    shown: Callable[[Pair], bool] = lambda _: True,
 ) -> Table | None:
-    """A row a value of `name`, over all pairs of teacher and student; what is called `same` is as in the figures."""
-    study = findings.study
-    if not study.main:
-        return None
-    wanted = getattr(study.main[0].pair, same)
-    trios = [trio for trio in study.trios if getattr(trio.pair, same) == wanted]
+    """A row a value of `name` of the pairs that are shown and as the main ones but for their field `free`."""
+    trios = [trio for trio in findings.study.beside_main(free) if shown(trio.pair)]
     names = list(dict.fromkeys(name(trio.pair) for trio in trios))
     if len(names) < 2:
         return None
@@ -106,7 +139,7 @@ def _by(
         chosen = [trio for trio in trios if name(trio.pair) == each]
         cells = [_cell(findings.answer(chosen, question, metric.key), asked) for question, asked in QUESTIONS.items()]
         rows.append([each, *cells])
-    return Table(f"{heading}: {metric.title}", "All pairs of teacher and student together.", rows)
+    return Table(f"{heading}: {metric.title}", note, rows)
 
 
 def missing_table(study: Study) -> Table | None:
@@ -122,7 +155,8 @@ def run_table(study: Study) -> Table:
     metrics = [f"{metric.short} % (last)" for metric in METRICS]
     rows = [["run", "kind", "backbone", "teacher", "distils", "videos", "seed", "repetition", "epochs", *metrics]]
     for run in study.runs:
-        what = [run.name, run.kind, title(run.backbone), run.teacher or _NOTHING]
+        itself = ITSELF if run.kind == "student" else _NOTHING
+        what = [run.name, run.kind, run.network, " + ".join(run.teachers) or itself]
         how = [run.terms if run.kind == "student" and run.terms else _NOTHING, f"{100 * run.fraction:g} %"]
         rows.append(what + how + [str(run.seed), str(run.group), str(study.epochs_done(run)), *_finals(study, run)])
     note = (

@@ -33,7 +33,7 @@ def plan(backbones: list[str], repetitions: int, epochs: int) -> dict[str, Any]:
             for teacher in backbones
             for student in backbones
         ]
-    common = {"teacher": None, "fraction": 1.0, "terms": "pretext"}
+    common = {"teacher": None, "other_teachers": [], "fraction": 1.0, "terms": "pretext", "width": 1.0}
     runs = [{**common, **run} for run in runs]
     seeds = list(range(repetitions))
     return {"version": 1, "epochs": epochs, "preset": "demo", "seeds": seeds, "runs": runs}

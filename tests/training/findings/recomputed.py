@@ -43,18 +43,19 @@ def students(study: Path) -> dict[tuple[str, str, str], float]:
     epochs, found = plan["epochs"], {}
     for run, metric in itertools.product(plan["runs"], METRICS):
         if run["kind"] == "student":
-            like = ("backbone", "group", "fraction")
+            like = ("backbone", "group", "fraction", "width")
             control = next(r for r in plan["runs"] if r["kind"] == "control" and all(r[k] == run[k] for k in like))
-            s, t, c = (curve(study / name, metric) for name in (run["name"], run["teacher"], control["name"]))
-            goal = final(t)
-            answers = {
-                "passing": passing(s, goal) / epochs,
-                "passing_own": passing(s, goal) / max(passing(t, goal), 1),
-                "control_passing": passing(c, goal) / epochs,
-                "area": first_half(s, epochs) - first_half(c, epochs),
-                "end": final(s) - final(c),
-                "above_teacher": final(s) - goal,
-            }
+            s, c = (curve(study / name, metric) for name in (run["name"], control["name"]))
+            taught_by = [curve(study / name, metric) for name in [run["teacher"], *run["other_teachers"]] if name]
+            answers = {"area": first_half(s, epochs) - first_half(c, epochs), "end": final(s) - final(c)}
+            if taught_by:
+                goal = max(map(final, taught_by))
+                answers |= {
+                    "passing": passing(s, goal) / epochs,
+                    "passing_own": passing(s, goal) / max(min(passing(t, goal) for t in taught_by), 1),
+                    "control_passing": passing(c, goal) / epochs,
+                    "above_teacher": final(s) - goal,
+                }
             found |= {(run["name"], question, metric): value for question, value in answers.items()}
     return found
 

@@ -308,6 +308,69 @@ def test_shares_of_the_videos_and_what_is_distilled(tmp_path, write_study):
     assert page.count("Final accuracy by share of the training videos. ") == 3
 
 
+def test_other_ways_to_distil_have_a_line_each(tmp_path, write_study):
+    """Two teachers at once, none but itself, and other widths, which have controls of their own."""
+
+    def extend(plan):
+        for run in list(plan["runs"]):
+            group, name = run["group"], run["name"]
+            other = f"baseline-c3d-s{group}"
+            if run["kind"] == "student" and run["teacher"] != other and run["backbone"] == "r3d":
+                both = {"teacher": other, "other_teachers": [run["teacher"]]}
+                plan["runs"].append({**run, **both, "name": f"{name}-both"})
+                plan["runs"].append({**run, "teacher": None, "terms": "self", "name": f"{name}-self"})
+            if run["kind"] != "baseline" and run["backbone"] == "r3d" and run["teacher"] != other:
+                plan["runs"].append({**run, "width": 0.5, "name": f"{name}-narrow"})
+
+    folder = write_study(tmp_path / "study", backbones=("c3d", "r3d"), change=extend)
+    write_study_report(folder)
+    tables, numbers = tables_of(folder), anew.students(folder)
+    assert [len(row) for row in tables["Pretext task: " + HEADINGS["end"]]] == [3, 3, 3]  # no others among the pairs
+    pairs = [f"{student}-from-{teacher}" for teacher in ("c3d", "r3d") for student in ("c3d", "r3d")]
+    lines = {
+        ("What is distilled", "pretext"): [f"{pair}-s{{}}" for pair in pairs],
+        ("What is distilled", "self"): ["r3d-from-r3d-s{}-self"],
+        ("Several teachers at once", "R3D taught by C3D"): ["r3d-from-c3d-s{}"],
+        ("Several teachers at once", "R3D taught by R3D"): ["r3d-from-r3d-s{}"],
+        ("Several teachers at once", "R3D taught by C3D + R3D"): ["r3d-from-r3d-s{}-both"],
+        ("Smaller and larger students", "×1"): [f"{pair}-s{{}}" for pair in pairs],
+        ("Smaller and larger students", "×0.5"): ["r3d-from-r3d-s{}-narrow"],
+    }
+    for metric, title in METRIC_TITLES.items():
+        found = {
+            (heading, row[0]): row[1:]
+            for heading in dict.fromkeys(heading for heading, _ in lines)
+            for row in tables[f"{heading}: {title}"][1:]
+        }
+        assert list(found) == list(lines)
+        for line, names in lines.items():
+            for question, cell in zip(HEADINGS, found[line], strict=True):
+                known = [[numbers.get((n.format(100 + g), question, metric)) for n in names] for g in range(5)]
+                if line[1] == "self" and question not in {"area", "end"}:
+                    assert known == [[None]] * 5 and cell == "–"
+                    continue
+                words = [in_words(number, question) for number in anew.answer(known, question, TAIL)]
+                assert cell.lstrip("✓✗? ") == "{} ({} to {})".format(*words)
+    rows = {row[0]: row[1:4] for row in tables["Runs"][1:]}
+    assert rows["r3d-from-r3d-s100-both"] == ["student", "R3D", "baseline-c3d-s0 + baseline-r3d-s0"]
+    assert rows["r3d-from-r3d-s100-self"] == ["student", "R3D", "itself"]
+    assert rows["control-r3d-s100-narrow"] == ["control", "R3D ×0.5", "–"]
+    text = (folder / "report" / "index.html").read_text()
+    assert all(text.count(f"<h2>{heading}</h2>") == 1 for heading in dict.fromkeys(heading for heading, _ in lines))
+
+
+def test_a_study_of_students_that_teach_themselves(tmp_path, write_study):
+    def alone(plan):
+        for run in plan["runs"]:
+            run["teacher"] = None
+            run["terms"] = "self" if run["kind"] == "student" else "none"
+
+    folder = write_study(tmp_path / "study", backbones=("r3d",), change=alone)
+    write_study_report(folder)
+    assert tables_of(folder)["Pretext task: " + HEADINGS["end"]][1][0] == "itself"
+    assert (folder / "report" / "teacher-itself.png").exists()
+
+
 def test_published_figures_stand_beside_runs_measured_the_same_way_only(tmp_path, write_study):
     folder = write_study(tmp_path / "study", backbones=("r3d",), repetitions=2)
     same = {"finetune_top1_pct": 71.26, "test_videos": 3783, "clips": 10, "finetune_epochs": 150}
