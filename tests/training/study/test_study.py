@@ -15,6 +15,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from pclkd.training.cli import main
+from pclkd.training.findings.report import write_study_report
 from pclkd.training.runs.checkpoint import load_checkpoint
 from pclkd.training.runs.run_folder import read_run
 from pclkd.training.study.estimate import Calibration, seconds_of
@@ -24,11 +25,16 @@ from pclkd.training.study.study import StudyFolder
 EPOCHS = 3
 TINY = (
     *("backbone.width=0.125", "loader.crop=32", "loader.batch_size=4", "pcl.negatives=8"),
-    *("evaluation.every=0", "log_every=1"),
+    *(f"evaluation.every={EPOCHS}", "log_every=1"),
 )
-ASKED = ["--preset=demo", *(f"--set={change}" for change in TINY), "--pairs=r3d:c3d", f"--epochs={EPOCHS}"]
-TEACHER, STUDENT, CONTROL = "baseline-r3d-f0.67-s0", "student-c3d-from-r3d-recipe-f0.67-s1", "control-c3d-f0.67-s1"
-RUNS = (TEACHER, STUDENT, CONTROL)
+ASKED = [
+    *("--preset=demo", *(f"--set={change}" for change in TINY), f"--epochs={EPOCHS}"),
+    *("--pairs=c3d+r3d:c3d", "--terms=recipe,self", "--widths=.5"),
+]
+TEACHER, OTHER = (f"baseline-{name}-f0.67-s0" for name in ("c3d", "r3d"))
+STUDENT, ALONE = (f"student-c3d-x0.5-{how}-f0.67-s1" for how in ("from-c3d+r3d-recipe", "self"))
+CONTROL = "control-c3d-x0.5-f0.67-s1"
+RUNS = (TEACHER, OTHER, STUDENT, ALONE, CONTROL)
 
 
 def arguments(shards: Path, out: Path, *more: str) -> list[str]:
@@ -62,13 +68,13 @@ def whole(synthetic_shards: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     failing = begin(synthetic_shards, out, "--jobs=2")
     told, _ = failing.communicate(timeout=1200)
     assert failing.returncode == 1, told
-    assert f"{CONTROL}: failed with exit code" in told and "2 done, 1 failed" in told
+    assert f"{CONTROL}: failed with exit code" in told and "4 done, 1 failed" in told
     assert load_checkpoint(out / STUDENT).epoch == EPOCHS
     before = (out / STUDENT / "last.pt").stat().st_mtime_ns
     (out / CONTROL).unlink()
     mended = begin(synthetic_shards, out, "--jobs=2")
     told, _ = mended.communicate(timeout=1200)
-    assert mended.returncode == 0 and "3 done" in told, told
+    assert mended.returncode == 0 and "5 done" in told, told
     assert (out / STUDENT / "last.pt").stat().st_mtime_ns == before
     return out
 
@@ -80,46 +86,60 @@ def test_a_study_leaves_its_plan_and_ordinary_runs(whole: Path) -> None:
         {
             "name": name,
             "kind": name.partition("-")[0],
-            "backbone": "r3d" if name == TEACHER else "c3d",
+            "backbone": "r3d" if name == OTHER else "c3d",
             "teacher": TEACHER if name == STUDENT else None,
-            "seed": 0 if name == TEACHER else 1,
+            "seed": 0 if name in (TEACHER, OTHER) else 1,
             "group": 0,
             "fraction": 0.67,
-            "terms": "recipe" if name == STUDENT else "none",
-            "width": 1.0,
-            "other_teachers": [],
+            "terms": {STUDENT: "recipe", ALONE: "self"}.get(name, "none"),
+            "width": 1.0 if name in (TEACHER, OTHER) else 0.5,
+            "other_teachers": [OTHER] if name == STUDENT else [],
         }
         for name in RUNS
     ]
     for name in RUNS:
         checkpoint = load_checkpoint(whole / name)
         assert (checkpoint.epoch, checkpoint.rows, checkpoint.step) == (EPOCHS, 8, 2 * EPOCHS)  # 8 of 12 videos
-    assert "train/kd_contrast" in learned(whole / STUDENT)[-1]
+    for name in RUNS:
+        taught = [line["epoch"] for line in learned(whole / name) if "train/kd_contrast" in line]
+        assert taught == {STUDENT: [1, 2, 3], ALONE: [2, 3]}.get(name, [])
+    assert len(json.loads((whole / STUDENT / "settings.json").read_text())["teachers"]) == 2
     assert list((whole / "locks").iterdir()) == []
 
 
-def test_a_killed_study_goes_on_to_the_same_figures(whole: Path, synthetic_shards: Path, tmp_path: Path) -> None:
+def written_epochs(out: Path) -> int:
+    return sum(file.read_text().count('"kind": "epoch"') for file in out.glob("*/metrics.jsonl"))
+
+
+def test_a_study_killed_three_times_ends_with_the_same_tables(
+    whole: Path, synthetic_shards: Path, tmp_path: Path
+) -> None:
     out = tmp_path / "killed"
-    first = begin(synthetic_shards, out, "--jobs=2")
-    metrics = out / random.choice([TEACHER, CONTROL]) / "metrics.jsonl"
-    end = time.monotonic() + 600
-    while not (metrics.exists() and '"epoch"' in metrics.read_text()):
-        assert time.monotonic() < end and first.poll() is None
-        time.sleep(0.02)
-    time.sleep(random.uniform(0, 1.5))
-    first.send_signal(signal.SIGKILL)
-    first.communicate()
+    for _ in range(3):
+        before = written_epochs(out)
+        process = begin(synthetic_shards, out, "--jobs=2")
+        end = time.monotonic() + 600
+        while written_epochs(out) == before:
+            assert time.monotonic() < end and process.poll() is None
+            time.sleep(0.02)
+        time.sleep(random.uniform(0, 1.5))
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        assert process.returncode == -signal.SIGKILL
     # Two hosts go on, as far as one machine can show it.
     both = [begin(synthetic_shards, out) for _ in range(2)]
     for process in both:
         told, _ = process.communicate(timeout=1200)
-        assert process.returncode == 0 and "3 done" in told, told
+        assert process.returncode == 0 and "5 done" in told, told
     for name in RUNS:
         assert learned(out / name) == learned(whole / name)
         lines = [json.loads(line) for line in (out / name / "metrics.jsonl").read_text().splitlines()]
         ends = [line["epoch"] for line in lines if line["kind"] == "epoch"]
         assert ends == sorted(ends)  # nobody went back to what another one had done
     assert json.loads((out / "study.json").read_text()) == json.loads((whole / "study.json").read_text())
+    reports = [write_study_report(shutil.copytree(study, tmp_path / f"{study.name}-copy")) for study in (whole, out)]
+    tables = [{file.name: file.read_bytes() for file in page.parent.iterdir() if file != page} for page in reports]
+    assert {"study.md", "students.csv", "figure-3.png"} < set(tables[0]) and tables[0] == tables[1]
 
 
 def test_what_changed_is_refused_by_name(whole: Path, synthetic_shards: Path, tmp_path: Path) -> None:
@@ -136,6 +156,8 @@ def test_what_changed_is_refused_by_name(whole: Path, synthetic_shards: Path, tm
     assert refused.exit_code == 2 and "holds a study of other data (shard set 000000000000;" in refused.output
     refused = asked(*arguments(synthetic_shards, tmp_path / "none", "--fractions=1,.1"))
     assert refused.exit_code == 2 and "baseline-r3d-f0.1-s0: 1 samples do not fill" in refused.output
+    refused = asked(*arguments(synthetic_shards, tmp_path / "none", "--pairs=r3d:mc3_18"))
+    assert refused.exit_code == 2 and "mc3_18" in refused.output and "width" in refused.output
     assert not (tmp_path / "none").exists()
 
 
@@ -145,10 +167,10 @@ def test_done_runs_are_neither_trained_nor_estimated_again(whole: Path, syntheti
     before = sorted(path for path in study.rglob("*"))
     shown = asked(*arguments(synthetic_shards, study, "--dry-run"))
     assert shown.exit_code == 0, shown.output
-    rows = {line.split()[0]: line.split() for line in shown.stdout.splitlines()[1:4]}
+    rows = {line.split()[0]: line.split() for line in shown.stdout.splitlines()[1:6]}
     assert rows[TEACHER][1:5] == ["3/3", "epochs", "0", "s"] and rows[STUDENT][1:5] == ["3/3", "epochs", "0", "s"]
     assert rows[CONTROL][1:3] == ["0/3", "epochs"]
-    assert "3 runs: about" in shown.stdout
+    assert "5 runs: about" in shown.stdout
     assert sorted(path for path in study.rglob("*")) == before
     size = sum(path.stat().st_size for path in (whole / CONTROL).rglob("*") if path.is_file()) / 1e6
     assert float(rows[CONTROL][-2]) == pytest.approx(size, rel=0.1)
