@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from pclkd.pipeline.clips.covering import UniformRecipe
 from pclkd.pipeline.opening import clip_loader
@@ -21,12 +22,14 @@ from pclkd.pipeline.world import World
 from pclkd.sharding.common.errors import InputError
 from pclkd.sharding.common.files import atomic_write, write_text
 from pclkd.sharding.shards.index import ShardIndex
+from pclkd.training.exchange.onnx_backbone import OnnxBackbone, check_onnx, write_onnx
 from pclkd.training.exchange.trained_backbone import CARD_FORMAT, CARD_NAME, WEIGHTS_NAME
 from pclkd.training.models.base import Backbone
 from pclkd.training.runs.checkpoint import Checkpoint, load_checkpoint, load_model
 from pclkd.training.runs.run_folder import read_run
+from pclkd.training.settings import RunSettings
 
-__all__ = ["ONNX_TOLERANCE", "export_backbone", "export_onnx"]
+__all__ = ["ONNX_TOLERANCE", "export_backbone", "export_onnx", "prepared_clips"]
 
 _ONNX_NAME = "backbone.onnx"
 ONNX_TOLERANCE = 1e-4
@@ -73,34 +76,18 @@ def export_onnx(run: Path, out: Path, data: Path) -> float:
     Raises:
         InputError: packages are missing, or the difference passes ONNX_TOLERANCE (the file is removed then).
     """
-    try:
-        import onnxruntime
-        import onnxscript  # noqa: F401 - torch's exporter needs it
-    except ImportError as error:
-        raise InputError(f"ONNX export needs {error.name}", remedy="pip install 'pclkd[onnx]'") from None
+    check_onnx()
     checkpoint = load_checkpoint(run)
     backbone = load_model(checkpoint, run).base_network.eval()
-    clips = _some_clips(checkpoint, data)
+    index = ShardIndex.open(data)
+    samples = index.split_samples(checkpoint.settings.split, "test")[:2]
+    clips = prepared_clips(index, checkpoint.settings, samples, 4 // len(samples))
     _make_folder(out)
     path = out / _ONNX_NAME
-    # Two clips: an example of one would let the exporter take N for a constant.
-    torch.onnx.export(
-        backbone,
-        (clips[:2],),
-        str(path),
-        input_names=["clips"],
-        output_names=["features"],
-        dynamic_shapes=({0: torch.export.Dim("N", min=1)},),
-        dynamo=True,
-        external_data=False,
-        verbose=False,
-    )
+    write_onnx(backbone, clips, path)
     with torch.inference_mode():
         expected = backbone(clips).numpy()
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    (found,) = session.run(None, {"clips": clips.numpy()})
+    found = OnnxBackbone(path, torch.get_num_threads())(clips.numpy())
     difference = float(np.abs(found - expected).max() / np.abs(expected).max())
     if not difference <= ONNX_TOLERANCE:
         path.unlink()
@@ -118,12 +105,9 @@ def _make_folder(out: Path) -> None:
         raise InputError(f"{out} is not a folder", remedy="give another place for the export") from None
 
 
-def _some_clips(checkpoint: Checkpoint, data: Path) -> torch.Tensor:
-    """[4, 3, T, H, W] real clips, prepared as the network saw them in training."""
-    settings = checkpoint.settings
-    index = ShardIndex.open(data)
-    samples = index.split_samples(settings.split, "test")[:2]
-    recipe = UniformRecipe(views=4 // len(samples), clip_frames=settings.tuples.clip_frames)
+def prepared_clips(index: ShardIndex, settings: RunSettings, samples: NDArray[np.int64], views: int) -> torch.Tensor:
+    """[samples * views, 3, T, H, W] real clips, prepared as the network saw them in training, but plain."""
+    recipe = UniformRecipe(views=views, clip_frames=settings.tuples.clip_frames)
     how: dict[str, Any] = {"shuffle": False, "recipe": recipe, "batch_size": len(samples), "decode": "cpu"}
     with clip_loader(index, settings, World(), samples=samples, device=torch.device("cpu"), **how) as loader:
         (batch,) = loader.epoch(0)

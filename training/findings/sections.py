@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from pclkd.training.findings import page, tables
 from pclkd.training.findings.claims import Findings
+from pclkd.training.findings.devices import Devices
 from pclkd.training.findings.figures import Figure
 from pclkd.training.findings.fractions import draw_fractions, fraction_lines
 from pclkd.training.findings.published import published_table
@@ -30,9 +31,19 @@ _OTHER_WAYS = {
 
 
 def page_sections(
-    findings: Findings, figures: Sequence[Figure], charts: Mapping[str, Mapping[str, str]]
+    findings: Findings,
+    figures: Sequence[Figure],
+    charts: Mapping[str, Mapping[str, str]],
+    devices: Devices,
 ) -> list[tuple[str, str]]:
-    """(heading, HTML) of the page; `charts` has SVG by the figure's name and the metric's protocol."""
+    """(heading, HTML) of the page.
+
+    Args:
+        findings: the answers.
+        figures: in their order.
+        charts: SVG by the figure's name and the metric's protocol.
+        devices: what was measured in ONNX Runtime.
+    """
     study = findings.study
     standing = standing_table(findings)
     sections = [(standing.title, page.table_block(standing))]
@@ -56,6 +67,10 @@ def page_sections(
         curves: dict[str, str] = {m.protocol: draw_fractions(study, m.key, f"{heading}. {m.title}") for m in METRICS}
         chart = page.chart_block(heading, curves, fraction_lines(study), live=False)
         sections.append(("Fewer training videos", chart + fractions))
+    if devices:
+        table = devices.table()
+        chart = page.chart_block("Accuracy against latency", charts["latency"], devices.lines(), live=False)
+        sections.append((table.title, chart + page.table_block(table)))
     ends = [*_some(published_table(study)), tables.run_table(study)]
     sections += [(table.title, page.table_block(table)) for table in ends]
     if seen := page.learned_links(study):
@@ -65,7 +80,7 @@ def page_sections(
     return sections
 
 
-def study_text(findings: Findings) -> str:
+def study_text(findings: Findings, devices: Devices) -> str:
     """All tables as Markdown."""
     study = findings.study
     verdicts = [tables.verdict_table(findings)] if study.main else []
@@ -76,6 +91,7 @@ def study_text(findings: Findings) -> str:
             parts.append(Table(f"{metric.title}: {matrix.title}", matrix.note, matrix.rows))
     for make in (*_OTHER_WAYS.values(), tables.fraction_table):
         parts += [table for metric in METRICS for table in _some(make(findings, metric))]
+    parts += [devices.table()] if devices else []
     parts += [*_some(published_table(study)), tables.run_table(study)]
     return "\n".join(f"## {table.title}\n\n{markdown_table(table)}" for table in parts)
 

@@ -11,7 +11,7 @@ from pclkd.training.report.comparison import METRICS
 from pclkd.training.report.page import Table
 from pclkd.training.runs.run_folder import Measured, RunRecord
 
-__all__ = ["standing_table"]
+__all__ = ["standing_table", "told_runs"]
 
 _NOTHING = "–"
 _PRETEXT = METRICS[0]
@@ -59,8 +59,8 @@ def _measured(study: Study, runs: Sequence[PlannedRun]) -> list[str]:
     whole = [run for run in runs if study.epochs_done(run) >= study.epochs]
     cells = [str(len(whole))]
     for metric in METRICS:
-        cells.append(_told([final_accuracy(curve) for curve in _curves(study, whole, metric.key)]))
-    cells.append(_told([average_until(curve, study.epochs / 2) for curve in _curves(study, whole, _PRETEXT.key)]))
+        cells.append(told_runs([final_accuracy(curve) for curve in _curves(study, whole, metric.key)]))
+    cells.append(told_runs([average_until(curve, study.epochs / 2) for curve in _curves(study, whole, _PRETEXT.key)]))
     return cells
 
 
@@ -68,7 +68,7 @@ def _curves(study: Study, runs: Sequence[PlannedRun], key: str) -> list[Curve]:
     return [curve for curve in (study.curve(run, key) for run in runs) if curve is not None]
 
 
-def _told(numbers: Sequence[Floats]) -> str:
+def told_runs(numbers: Sequence[Floats]) -> str:
     """Median and standard error of what some runs gave, each [D] with its draws from row 1 on."""
     if not numbers:
         return _NOTHING

@@ -29,11 +29,13 @@ class Axis:
         title: what it counts.
         last: its right end; it begins at 0.
         ticks: (place, label).
+        dots: whether medians have a mark where they were measured.
     """
 
     title: str
     last: float
     ticks: Sequence[tuple[float, str]]
+    dots: bool = False
 
 
 def epoch_axis(epochs: int) -> Axis:
@@ -87,6 +89,8 @@ def draw_chart(lines: Sequence[tuple[Line, Series]], axis: Axis, description: st
                 f'<polyline class="run" data-run="{name}" data-group="{run.group}" points="{points(at, values)}"/>'
             )
         parts.append(f'<polyline class="median" points="{points(epochs, median)}"/>')
+        for epoch, value in zip(epochs, median, strict=True) if axis.dots else ():
+            parts.append(f'<circle class="dot" cx="{across(epoch):.1f}" cy="{up(value):.1f}" r="3.5"/>')
         parts.append(f'<text class="end" x="{_RIGHT + 6}" y="{height + 4:.1f}">{ends[number]:.1f}</text></g>')
     if not drawn:
         parts.append(f'<text x="{middle:g}" y="{(_TOP + _BOTTOM) / 2:g}" text-anchor="middle">not measured yet</text>')

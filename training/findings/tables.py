@@ -19,6 +19,7 @@ __all__ = [
     "run_table",
     "teachers_table",
     "told",
+    "told_answer",
     "verdict_table",
     "width_table",
 ]
@@ -75,7 +76,7 @@ def matrices(findings: Findings, metric: Metric) -> list[Table]:
             cells = []
             for student in students:
                 trios = [t for t in study.main if (t.pair.teacher, t.pair.student) == (teacher, student)]
-                cells.append(_cell(findings.answer(trios, name, metric.key), asked))
+                cells.append(told_answer(findings.answer(trios, name, metric.key), asked))
             rows.append([teacher, *cells])
         found.append(Table(asked.name, asked.unit or "ratio", rows))
     return found
@@ -137,7 +138,9 @@ def _by(
     rows = [[column, *(f"{asked.name} ({asked.unit})" if asked.unit else asked.name for asked in QUESTIONS.values())]]
     for each in names:
         chosen = [trio for trio in trios if name(trio.pair) == each]
-        cells = [_cell(findings.answer(chosen, question, metric.key), asked) for question, asked in QUESTIONS.items()]
+        cells = [
+            told_answer(findings.answer(chosen, question, metric.key), asked) for question, asked in QUESTIONS.items()
+        ]
         rows.append([each, *cells])
     return Table(f"{heading}: {metric.title}", note, rows)
 
@@ -185,7 +188,8 @@ def _verdict(found: Estimate | None) -> str:
     return _NOTHING if found is None or found.verdict is None else f"{MARKS[found.verdict]} {found.verdict}"
 
 
-def _cell(found: Estimate | None, asked: Question) -> str:
+def told_answer(found: Estimate | None, asked: Question) -> str:
+    """An answer with its interval, and the mark of its verdict where there is one."""
     if found is None:
         return _NOTHING
     mark = f"{MARKS[found.verdict]} " if found.verdict else ""

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-__all__ = ["study"]
+__all__ = ["latency", "study"]
 
 
 @click.command()
@@ -87,3 +87,19 @@ def study(
         raise click.exceptions.Exit(stopped.exit_code) from None
     if outcomes != {"done"}:
         raise click.exceptions.Exit(1 if "failed" in outcomes else StoppedError.exit_code)
+
+
+@click.command()
+@click.argument("directory", type=click.Path(path_type=Path))
+@click.option("--data", type=click.Path(path_type=Path), default=None, help="Shard set; else the study's.")
+@click.option(
+    "--rounds", type=click.IntRange(min=2), default=50, show_default=True, help="Clips that each is timed with."
+)
+def latency(directory: Path, data: Path | None, rounds: int) -> None:
+    """Time the networks of the study in DIRECTORY in ONNX Runtime, one CPU thread, float and 8-bit.
+
+    Measures how well they describe the test videos there, too; train-kd report then shows accuracy against latency.
+    """
+    from pclkd.training.study.latency import measure_latency
+
+    click.echo(f"wrote {measure_latency(directory, data, rounds)}")

@@ -359,6 +359,60 @@ def test_other_ways_to_distil_have_a_line_each(tmp_path, write_study):
     assert all(text.count(f"<h2>{heading}</h2>") == 1 for heading in dict.fromkeys(heading for heading, _ in lines))
 
 
+def test_accuracy_against_latency_and_size(tmp_path, write_study):
+    def narrower(plan):
+        plan["runs"] += [
+            {**run, "width": 0.5, "name": f"{run['name']}-narrow"} for run in plan["runs"] if run["kind"] != "baseline"
+        ]
+
+    folder = write_study(tmp_path / "study", backbones=("r3d",), change=narrower)
+    networks = {("R3D", "float"): 8.0, ("R3D", "int8"): 5.0, ("R3D ×0.5", "float"): 2.0, ("R3D ×0.5", "int8"): 1.5}
+    told = [
+        {"network": name, "precision": how, "bytes": round(1e5 * ms), "ms": [ms, 9 * ms, 0.5 * ms, ms, 0.9 * ms]}
+        for (name, how), ms in networks.items()
+    ]
+    content = {"rounds": 5, "clip": [3, 8, 32, 32], "environment": {"cpu": "a <fast> one"}, "networks": told}
+    (folder / "latency.json").write_text(json.dumps(content))
+    accuracy = {}
+    for run in json.loads((folder / "study.json").read_text())["runs"]:
+        if run["kind"] != "baseline":
+            linear = 50 - 10 * (run["width"] == 0.5) + 4 * (run["kind"] == "student") + run["group"]
+            lost = 3.0 if run["width"] == 0.5 else 0.25
+            found = {
+                how: {"linear_top1_pct": linear - less, "retrieval_r1_pct": 40.0 - less, "linear_top1_pct_se": 5.0}
+                for how, less in (("float", 0.0), ("int8", lost))
+            }
+            (folder / run["name"] / "onnx.json").write_text(json.dumps(found))
+            accuracy[run["name"]] = found
+    write_study_report(folder)
+    rows = tables_of(folder)["Accuracy, latency and size"][1:]
+    assert [tuple(row[:2]) for row in rows] == list(networks)
+    assert rows[0][2:4] == ["0.80", "8.00 (5.60 to 40.00)"]
+    error = stats.sem(range(5))
+    assert rows[0][4:] == [f"52.0 ± {error:.1f}", f"56.0 ± {error:.1f}", "40.0 ± 0.0", "40.0 ± 0.0", "–"]
+    assert rows[1][-1] == "✓ −0.2 (−0.2 to −0.2)" and rows[3][-1] == "✗ −3.0 (−3.0 to −3.0)"
+    assert rows[3][4:6] == [f"39.0 ± {error:.1f}", f"43.0 ± {error:.1f}"]
+    root = ElementTree.parse(folder / "report" / "latency-linear.svg").getroot()
+    left, right, _, last = map(float, root.get("data-x").split())
+    bottom, top, low, high = map(float, root.get("data-y").split())
+    marks = {
+        group.get("data-label"): [(float(dot.get("cx")), float(dot.get("cy"))) for dot in group.iter() if dot.get("r")]
+        for group in root.iter("{http://www.w3.org/2000/svg}g")
+    }
+    wanted = {
+        "R3D, no teacher": [(2.0, 42.0), (8.0, 52.0)],
+        "R3D, students": [(2.0, 46.0), (8.0, 56.0)],
+        "R3D, students, int8": [(1.5, 43.0), (5.0, 55.75)],
+    }
+    for name, points in wanted.items():
+        for (x, y), (ms, value) in zip(marks[name], points, strict=True):
+            assert (x - left) / (right - left) * last == pytest.approx(math.log(ms / (1.5 / 1.25)), abs=0.01)
+            assert low + (bottom - y) / (bottom - top) * (high - low) == pytest.approx(value, abs=0.05)
+    text = (folder / "report" / "index.html").read_text()
+    assert text.count("<h2>Accuracy, latency and size</h2>") == 1 and "<fast>" not in text
+    assert (folder / "report" / "latency.png").exists()
+
+
 def test_a_study_of_students_that_teach_themselves(tmp_path, write_study):
     def alone(plan):
         for run in plan["runs"]:

@@ -142,6 +142,32 @@ def test_a_study_killed_three_times_ends_with_the_same_tables(
     assert {"study.md", "students.csv", "figure-3.png"} < set(tables[0]) and tables[0] == tables[1]
 
 
+def test_what_a_small_device_makes_of_it(whole: Path, synthetic_shards: Path, tmp_path: Path) -> None:
+    study = shutil.copytree(whole, tmp_path / "study")
+    shown = asked("latency", str(study), "--rounds=5")
+    assert shown.exit_code == 0, shown.output
+    told = json.loads((study / "latency.json").read_text())
+    assert [(found["network"], found["precision"]) for found in told["networks"]] == [
+        ("C3D ×0.5", "float"),
+        ("C3D ×0.5", "int8"),
+    ]
+    sizes = [found["bytes"] for found in told["networks"]]
+    assert sizes[1] < sizes[0] and all(len(found["ms"]) == 5 and min(found["ms"]) > 0 for found in told["networks"])
+    assert told["clip"] == [3, 8, 32, 32] and told["rounds"] == 5
+    assert {file.parent.name for file in study.glob("*/onnx.json")} == {STUDENT, CONTROL}  # what the report compares
+    for name in (STUDENT, CONTROL):
+        found, last = json.loads((study / name / "onnx.json").read_text()), read_run(study / name).epochs[-1]
+        for figure in ("linear_top1_pct", "retrieval_r1_pct"):
+            # The same clips through the same weights: all but what rounding tips over, of 4 videos.
+            assert abs(found["float"][figure] - last[f"val/{figure}"]) <= 25
+            assert 0 <= found["int8"][figure] <= 100
+    before = {file: file.stat().st_mtime_ns for file in study.glob("*/onnx.json")}
+    assert asked("latency", str(study), f"--data={synthetic_shards}", "--rounds=3").exit_code == 0
+    assert {file: file.stat().st_mtime_ns for file in study.glob("*/onnx.json")} == before
+    assert json.loads((study / "latency.json").read_text())["rounds"] == 3
+    assert "## Accuracy, latency and size" in (write_study_report(study).parent / "study.md").read_text()
+
+
 def test_what_changed_is_refused_by_name(whole: Path, synthetic_shards: Path, tmp_path: Path) -> None:
     refused = asked(*arguments(synthetic_shards, whole, "--set=kd.pretext_weight=2"))
     assert refused.exit_code == 2
@@ -155,7 +181,7 @@ def test_what_changed_is_refused_by_name(whole: Path, synthetic_shards: Path, tm
     refused = asked(*arguments(synthetic_shards, other))
     assert refused.exit_code == 2 and "holds a study of other data (shard set 000000000000;" in refused.output
     refused = asked(*arguments(synthetic_shards, tmp_path / "none", "--fractions=1,.1"))
-    assert refused.exit_code == 2 and "baseline-r3d-f0.1-s0: 1 samples do not fill" in refused.output
+    assert refused.exit_code == 2 and "baseline-c3d-f0.1-s0: 1 samples do not fill" in refused.output
     refused = asked(*arguments(synthetic_shards, tmp_path / "none", "--pairs=r3d:mc3_18"))
     assert refused.exit_code == 2 and "mc3_18" in refused.output and "width" in refused.output
     assert not (tmp_path / "none").exists()
