@@ -16,7 +16,7 @@ import click
 
 from pclkd.sharding.common.console import CleanGroup
 from pclkd.training.evaluation.command import controls, evaluate
-from pclkd.training.study.command import latency, study
+from pclkd.training.study.command import study, time_networks
 from pclkd.training.visualize.command import visualize
 
 __all__ = ["main"]
@@ -48,7 +48,7 @@ def _choose_waiting() -> None:
     choose_waiting()
 
 
-for command in (study, latency, evaluate, controls, visualize):
+for command in (study, time_networks, evaluate, controls, visualize):
     main.add_command(command)
 
 

@@ -61,7 +61,9 @@ def published_table(study: Study) -> Table | None:
 
 
 def _own(study: Study, row: _Published, kinds: set[str]) -> str:
+    usual = {trio.student.name for trio in study.main}
     runs = [run for run in study.runs if run.backbone == row.backbone and run.kind in kinds and run.fraction == 1]
+    runs = [run for run in runs if run.kind != "student" or run.name in usual]
     found = [value for run in runs if (value := _measured(study, row, run)) is not None]
     return f"{sum(found) / len(found):.1f} ({len(found)} runs)" if found else "not measured so"
 

@@ -6,6 +6,7 @@ from pclkd.training.findings import page, tables
 from pclkd.training.findings.claims import Findings
 from pclkd.training.findings.devices import Devices
 from pclkd.training.findings.figures import Figure
+from pclkd.training.findings.finetuned import finetuned_table
 from pclkd.training.findings.fractions import draw_fractions, fraction_lines
 from pclkd.training.findings.published import published_table
 from pclkd.training.findings.standing import standing_table
@@ -67,6 +68,8 @@ def page_sections(
         curves: dict[str, str] = {m.protocol: draw_fractions(study, m.key, f"{heading}. {m.title}") for m in METRICS}
         chart = page.chart_block(heading, curves, fraction_lines(study), live=False)
         sections.append(("Fewer training videos", chart + fractions))
+    if (finetuned := finetuned_table(study)) is not None:
+        sections.append((finetuned.title, page.table_block(finetuned)))
     if devices:
         table = devices.table()
         chart = page.chart_block("Accuracy against latency", charts["latency"], devices.lines(), live=False)
@@ -91,7 +94,7 @@ def study_text(findings: Findings, devices: Devices) -> str:
             parts.append(Table(f"{metric.title}: {matrix.title}", matrix.note, matrix.rows))
     for make in (*_OTHER_WAYS.values(), tables.fraction_table):
         parts += [table for metric in METRICS for table in _some(make(findings, metric))]
-    parts += [devices.table()] if devices else []
+    parts += [*_some(finetuned_table(study)), *([devices.table()] if devices else [])]
     parts += [*_some(published_table(study)), tables.run_table(study)]
     return "\n".join(f"## {table.title}\n\n{markdown_table(table)}" for table in parts)
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-__all__ = ["latency", "study"]
+__all__ = ["study", "time_networks"]
 
 
 @click.command()
@@ -35,6 +35,16 @@ __all__ = ["latency", "study"]
 @click.option(
     "--widths", default="1", show_default=True, metavar="W,...", help="Of students, as factors of the teachers' width."
 )
+@click.option(
+    "--finetune",
+    type=click.IntRange(min=1),
+    is_flag=False,
+    flag_value=150,
+    default=None,
+    metavar="[EPOCHS]",
+    help="Fine-tune every network with the labels at the end, for 150 epochs or so many.",
+)
+@click.option("--latency", is_flag=True, help="Time the networks in ONNX Runtime at the end; see train-kd latency.")
 @click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Runs side by side.")
 @click.option(
     "--part", default="1/1", show_default=True, metavar="I/N", help="One of N parts of the plan, for job arrays."
@@ -53,11 +63,17 @@ def study(
     fractions: str,
     terms: str,
     widths: str,
+    finetune: int | None,
+    latency: bool,
     jobs: int,
     part: str,
     dry_run: bool,
 ) -> None:
     """Train teachers, their students, and controls without a teacher; the same command goes on where it was stopped."""
+    if latency:
+        from pclkd.training.exchange.onnx_backbone import check_onnx
+
+        check_onnx()  # before the hours that come first
     from pclkd.training.models.registry import backbone_names
     from pclkd.training.study import plan
     from pclkd.training.study.estimate import plan_table
@@ -79,9 +95,11 @@ def study(
     runs = plan.part_of(folder.runs, number, parts)
     try:
         if dry_run:
-            click.echo(plan_table(folder, runs, jobs))
+            click.echo(plan_table(folder, runs, jobs, finetune or 0))
             return
-        outcomes = set(folder.carry_out(runs, jobs).values())
+        more = folder.fine_tuning(runs, finetune) if finetune else []
+        more += [folder.timing(runs)] if latency else []
+        outcomes = set(folder.carry_out(runs, jobs, more).values())
     except StoppedError as stopped:
         click.echo(str(stopped), err=True)
         raise click.exceptions.Exit(stopped.exit_code) from None
@@ -89,13 +107,13 @@ def study(
         raise click.exceptions.Exit(1 if "failed" in outcomes else StoppedError.exit_code)
 
 
-@click.command()
+@click.command("latency")
 @click.argument("directory", type=click.Path(path_type=Path))
 @click.option("--data", type=click.Path(path_type=Path), default=None, help="Shard set; else the study's.")
 @click.option(
     "--rounds", type=click.IntRange(min=2), default=50, show_default=True, help="Clips that each is timed with."
 )
-def latency(directory: Path, data: Path | None, rounds: int) -> None:
+def time_networks(directory: Path, data: Path | None, rounds: int) -> None:
     """Time the networks of the study in DIRECTORY in ONNX Runtime, one CPU thread, float and 8-bit.
 
     Measures how well they describe the test videos there, too; train-kd report then shows accuracy against latency.

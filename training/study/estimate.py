@@ -86,8 +86,15 @@ def seconds_of(folder: StudyFolder, run: PlannedRun, measured: dict[str, Calibra
     return seconds
 
 
-def plan_table(folder: StudyFolder, runs: Sequence[PlannedRun], at_once: int) -> str:
-    """The plan, a line a run: where it stands, and time and disk that it still takes or took."""
+def plan_table(folder: StudyFolder, runs: Sequence[PlannedRun], at_once: int, finetune: int = 0) -> str:
+    """The plan, a line a run: where it stands, and time and disk that it still takes or took.
+
+    Args:
+        folder: the study.
+        runs: of it.
+        at_once: runs side by side.
+        finetune: epochs of fine-tuning of each run.
+    """
     measured = calibrate(folder, at_once)
     left, disk = 0.0, 0
     rows = [["run", "state", "left", "disk"]]
@@ -95,6 +102,9 @@ def plan_table(folder: StudyFolder, runs: Sequence[PlannedRun], at_once: int) ->
         epochs, done = folder.epochs, folder.epochs_done(run)
         settings = folder.study.settings(run)
         seconds = seconds_of(folder, run, measured) * (1 - done / max(1, epochs))
+        if finetune and not folder.is_fine_tuned(run, finetune):
+            clips = finetune * len(folder.index.split_samples(settings.split, "train"))
+            seconds += clips / measured[run.network].clips_per_s
         copies = 1 + settings.checkpoint.keep + bool(settings.checkpoint.best)
         size = copies * measured[run.network].bytes
         left, disk = left + seconds, disk + size

@@ -28,7 +28,7 @@ from pclkd.training.loop.plan import HOW_IT_LOADS
 from pclkd.training.loop.progress import say
 from pclkd.training.models.registry import build_backbone
 from pclkd.training.runs.checkpoint import CHECKPOINT_NAME, load_checkpoint
-from pclkd.training.runs.run_folder import SETTINGS_NAME
+from pclkd.training.runs.run_folder import SETTINGS_NAME, read_run
 from pclkd.training.settings import RunSettings, flat
 from pclkd.training.study.execution import Job, Outcome, run_jobs, train_kd
 from pclkd.training.study.locks import Locks
@@ -63,7 +63,7 @@ class StudyFolder:
         self.runs = study.runs()
         self.index = ShardIndex.open(data)
         self.locks = Locks(out / _LOCKS)
-        self._modules = modules
+        self._imports = [f"--import={module}" for module in modules]
         self._epochs_seen: dict[str, tuple[int, int]] = {}
         self._check_data()
         self._check_networks()
@@ -101,13 +101,39 @@ class StudyFolder:
         say(f"{self.out}: " + ", ".join(f"{counts[outcome]} {outcome}" for outcome in sorted(counts)))
         return outcomes
 
+    def fine_tuning(self, runs: Sequence[PlannedRun], epochs: int) -> list[Job]:
+        """Jobs that fine-tune each run for so many epochs once it is trained, where none has."""
+        how = ("--protocol=finetune", f"--epochs={epochs}", f"--data={self.data}")
+        return [
+            Job(
+                name=f"{run.name}-finetuned",
+                command=train_kd(*self._imports, "evaluate", str(self.out / run.name), *how),
+                needs=(run.name,),
+                done=partial(self.is_fine_tuned, run, epochs),
+                claim=partial(self.locks.claim, f"{run.name}-finetuned"),
+            )
+            for run in runs
+        ]
+
+    def timing(self, runs: Sequence[PlannedRun]) -> Job:
+        """The job that measures the networks in ONNX Runtime once all of these are trained."""
+        command = train_kd(*self._imports, "latency", str(self.out), f"--data={self.data}")
+        needs = tuple(run.name for run in runs)
+        return Job("latency", command, needs, claim=partial(self.locks.claim, "latency"))
+
+    def is_fine_tuned(self, run: PlannedRun, epochs: int) -> bool:
+        """Whether a run has a figure of so many epochs of fine-tuning."""
+        found = read_run(self.out / run.name).evals.get("finetune", {}) if self.is_done(run) else {}
+        return (found.get("finetune_epochs"), found.get("epoch")) == (epochs, self.epochs)
+
     def command(self, run: PlannedRun, folder: Path, *more: str) -> tuple[str, ...]:
         """The command line that trains a run into a folder, or goes on with it; later assignments win."""
         settings = ["--preset", self.study.preset, *(f"--set={change}" for change in self.study.changes(run))]
         how = ["pretrain"] if run.kind != "student" else ["distill"]
         how += [f"--teacher={self.out / teacher}" for teacher in run.teachers]
-        imports = [f"--import={module}" for module in self._modules]
-        return train_kd(*imports, *how, "--data", str(self.data), "--out", str(folder), "--resume", *settings, *more)
+        return train_kd(
+            *self._imports, *how, "--data", str(self.data), "--out", str(folder), "--resume", *settings, *more
+        )
 
     def epochs_done(self, run: PlannedRun) -> int:
         """Finished epochs that are saved."""

@@ -359,6 +359,22 @@ def test_other_ways_to_distil_have_a_line_each(tmp_path, write_study):
     assert all(text.count(f"<h2>{heading}</h2>") == 1 for heading in dict.fromkeys(heading for heading, _ in lines))
 
 
+def test_fine_tuned_students_stand_beside_their_controls(tmp_path, write_study):
+    folder = write_study(tmp_path / "study", backbones=("r3d",))
+    gains = [2.0, 3.0, 4.0, 5.0, 2.5]
+    for group, gain in enumerate(gains):
+        for name, value in ((f"control-r3d-s{100 + group}", 60.0 + group), (f"r3d-from-r3d-s{100 + group}", None)):
+            found = {"finetune_top1_pct": value or 60.0 + group + gain, "finetune_epochs": 30}
+            (folder / name / "eval-finetune.json").write_text(json.dumps(found))
+    write_study_report(folder)
+    (row,) = tables_of(folder)["Fine-tuned"][1:]
+    values = [60.0 + group + gain for group, gain in enumerate(gains)]
+    taught = f"{sorted(values)[2]:.1f} ± {stats.sem(values):.1f}"
+    words = [in_words(number, "end") for number in anew.answer([[gain] for gain in gains], "end", TAIL)]
+    about = ["R3D taught by R3D", "pretext", "100 %", "×1", f"62.0 ± {stats.sem(range(5)):.1f}", taught]
+    assert row == [*about, "✓ {} ({} to {})".format(*words)]
+
+
 def test_accuracy_against_latency_and_size(tmp_path, write_study):
     def narrower(plan):
         plan["runs"] += [

@@ -168,6 +168,19 @@ def test_what_a_small_device_makes_of_it(whole: Path, synthetic_shards: Path, tm
     assert "## Accuracy, latency and size" in (write_study_report(study).parent / "study.md").read_text()
 
 
+def test_fine_tuning_where_it_is_asked_for(whole: Path, synthetic_shards: Path, tmp_path: Path) -> None:
+    study = shutil.copytree(whole, tmp_path / "study")
+    done = asked(*arguments(synthetic_shards, study, "--finetune=1", "--part=5/5"))
+    assert done.exit_code == 0 and "2 done" in done.output, done.output
+    (file,) = study.glob("*/eval-finetune.json")
+    assert file.parent.name == CONTROL and json.loads(file.read_text())["finetune_epochs"] == 1
+    before = file.stat().st_mtime_ns
+    assert asked(*arguments(synthetic_shards, study, "--finetune=1", "--part=5/5")).exit_code == 0
+    assert file.stat().st_mtime_ns == before
+    assert asked(*arguments(synthetic_shards, study, "--finetune=2", "--part=5/5")).exit_code == 0
+    assert json.loads(file.read_text())["finetune_epochs"] == 2  # another number is another figure
+
+
 def test_what_changed_is_refused_by_name(whole: Path, synthetic_shards: Path, tmp_path: Path) -> None:
     refused = asked(*arguments(synthetic_shards, whole, "--set=kd.pretext_weight=2"))
     assert refused.exit_code == 2
