@@ -19,8 +19,6 @@ from scipy import stats
 from pclkd.sharding.common.errors import InputError
 from pclkd.training.findings.report import write_study_report
 
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
-
 
 def load_recomputed():
     path = Path(__file__).with_name("recomputed.py")
@@ -118,6 +116,7 @@ def test_every_number_of_the_report_is_what_the_metrics_say(study):
             question = next(r["question"] for r in told.values() if r["about"] == row[0])
             value, low, high = of(pairs, question, metric)
             assert row[2].split()[0] == in_words(value, question)
+            assert row[4] == "5" and (row[5] == "–") == (not row[1].startswith("?"))
             assert row[3] == f"{in_words(low, question)} to {in_words(high, question)}"
             if question == "passing":
                 word = "✓ held" if high <= 0.5 else "✗ did not hold" if low > 0.5 else "? not decided"
@@ -500,20 +499,3 @@ def test_the_command_line_knows_a_study(tmp_path, write_study):
     assert done.returncode == 0, done.stderr
     assert "Teachers and students" in (folder / "report" / "index.html").read_text()
     assert str(folder / "report" / "index.html") in done.stdout
-
-
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium")
-def test_the_script_runs_in_a_browser_without_a_word_on_the_console(study, tmp_path):
-    options = [
-        "--headless=new",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--enable-logging=stderr",
-        "--virtual-time-budget=3000",
-    ]
-    page = study / "report" / "index.html"
-    command = [CHROMIUM, *options, f"--user-data-dir={tmp_path}", "--dump-dom", page.as_uri()]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=600)
-    assert "CONSOLE" not in done.stderr
-    assert '<form id="controls">' in done.stdout  # the script has shown it
-    assert 'data-metric="linear" hidden' in done.stdout and 'data-metric="pretext" hidden' not in done.stdout
