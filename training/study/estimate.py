@@ -78,11 +78,14 @@ def seconds_of(folder: StudyFolder, run: PlannedRun, measured: dict[str, Calibra
         seconds += asked * clips * _FORWARD_SHARE / measured[teacher].clips_per_s
     measuring = settings.evaluation
     if measuring.every:
-        times = 1 + -(-settings.epochs // measuring.every)
+        last = settings.epochs
+        asked_at = [epoch for epoch in range(last + 1) if epoch % measuring.every == 0 or epoch == last]
+        described_at = [epoch for epoch in asked_at if epoch % measuring.features_every == 0 or epoch == last]
         tests = len(folder.index.split_samples(settings.split, "test"))
         trains = len(folder.index.split_samples(settings.split, "train"))
-        shown = measuring.clips * (trains + tests) + measuring.pretext_passes * TUPLE_VIEWS * tests
-        seconds += times * shown * _FORWARD_SHARE / rate
+        shown = len(described_at) * measuring.clips * (trains + tests)
+        shown += len(asked_at) * measuring.pretext_passes * TUPLE_VIEWS * tests
+        seconds += shown * _FORWARD_SHARE / rate
     return seconds
 
 

@@ -25,7 +25,7 @@ from pclkd.training.study.study import StudyFolder
 EPOCHS = 3
 TINY = (
     *("backbone.width=0.125", "loader.crop=32", "loader.batch_size=4", "pcl.negatives=8"),
-    *(f"evaluation.every={EPOCHS}", "log_every=1"),
+    *(f"evaluation.every={EPOCHS}", "evaluation.clips=2", "log_every=1"),
 )
 ASKED = [
     *("--preset=demo", *(f"--set={change}" for change in TINY), f"--epochs={EPOCHS}"),
@@ -217,6 +217,7 @@ def test_done_runs_are_neither_trained_nor_estimated_again(whole: Path, syntheti
 
 def test_time_is_clips_by_rate(synthetic_shards: Path, tmp_path: Path) -> None:
     changes = (*TINY, "evaluation.every=2", "evaluation.clips=2", "evaluation.pretext_passes=3", "epochs=5")
+    changes += ("evaluation.features_every=5",)
     folder = StudyFolder(
         Study("demo", (*changes, "kd.fade_epochs=2"), (("r3d", "c3d"),), 1, (1.0,), ("recipe",)),
         synthetic_shards,
@@ -224,7 +225,8 @@ def test_time_is_clips_by_rate(synthetic_shards: Path, tmp_path: Path) -> None:
     )
     measured = {"r3d": Calibration(10.0, 0), "c3d": Calibration(20.0, 0)}
     trained = 5 * 12 * 3  # clips: epochs, videos, views
-    tested = 4 * (2 * 16 + 3 * 3 * 4) / 3  # untrained and after epochs 2, 4 and 5; forward passes only
+    # Untrained and after epochs 2, 4 and 5, features untrained and after 5; forward passes only.
+    tested = (2 * 2 * 16 + 4 * 3 * 3 * 4) / 3
     _, student, control = folder.runs
     assert seconds_of(folder, control, measured) == pytest.approx((trained + tested) / 20)
     asked_in = 2 / 5  # of the epochs
