@@ -87,8 +87,8 @@ class Devices:
             f"ONNX Runtime, one CPU thread ({self._told['environment'].get('cpu')}), clips of {clip}, one at a time; "
             f"the median of {self._told['rounds']} rounds in which all networks take turns. int8: weights with a scale "
             "a channel, activations with ranges from training clips; its accuracy is measured, not inferred. It holds "
-            f"where the interval of what it loses ends above −{LEAST_GAIN:g} point. Accuracies: median over runs ± "
-            "standard error."
+            f"where the whole interval of the difference is above −{LEAST_GAIN:g} point. Accuracies: median over runs "
+            "± standard error."
         )
         return Table("Accuracy, latency and size", note, rows)
 

@@ -16,6 +16,7 @@ from pclkd.training.report.chart_style import STYLE
 
 __all__ = ["draw_picture"]
 
+_COLUMNS = 4  # of the legend
 _STROKES: dict[Role, str | tuple[int, tuple[float, ...]]] = {
     "teacher": (0, (4.5, 2)),
     "control": (0, (1.2, 1.1)),
@@ -36,7 +37,11 @@ def draw_picture(path: Path, panels: Mapping[str, Sequence[tuple[Line, Series]]]
     with rc_context(STYLE):
         # Placed by hand: a layout that measures itself draws every line several times.
         picture = Picture(figsize=(11.0, 3.9), dpi=130)
-        picture.subplots_adjust(left=0.05, right=0.99, top=0.92, bottom=0.25, wspace=0.13)
+        handles = [
+            Line2D([], [], **_stroke(line), linewidth=2, label=line.label) for line, _ in next(iter(panels.values()))
+        ]
+        rows = -(-len(handles) // _COLUMNS)
+        picture.subplots_adjust(left=0.05, right=0.99, top=0.92, bottom=max(0.25, 0.15 + 0.05 * rows), wspace=0.13)
         for axes, (title, lines) in zip(picture.subplots(1, len(panels)), panels.items(), strict=True):
             axes.set_title(title)
             for line, series in lines:
@@ -45,9 +50,7 @@ def draw_picture(path: Path, panels: Mapping[str, Sequence[tuple[Line, Series]]]
             axes.set_xlim(0, axis.last)
             axes.set_xticks([place for place, _ in axis.ticks], [label for _, label in axis.ticks])
         picture.axes[0].set_ylabel("test accuracy (%)")
-        drawn = [line for line, _ in next(iter(panels.values()))]
-        handles = [Line2D([], [], **_stroke(line), linewidth=2, label=line.label) for line in drawn]
-        picture.legend(handles=handles, loc="lower center", ncols=min(len(handles), 4), handlelength=3.2)
+        picture.legend(handles=handles, loc="lower center", ncols=min(len(handles), _COLUMNS), handlelength=3.2)
         with atomic_write(path) as file:
             # Without the program's version in it, the same figures give the same bytes.
             picture.savefig(file, format="png", facecolor="white", metadata={"Software": None})
