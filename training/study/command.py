@@ -98,7 +98,8 @@ def study(
             click.echo(plan_table(folder, runs, jobs, finetune or 0))
             return
         more = folder.fine_tuning(runs, finetune) if finetune else []
-        more += [folder.timing(runs)] if latency else []
+        names = [*(run.name for run in runs), *(job.name for job in more)]
+        more += [folder.timing(names)] if latency else []
         outcomes = set(folder.carry_out(runs, jobs, more).values())
     except StoppedError as stopped:
         click.echo(str(stopped), err=True)

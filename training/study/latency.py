@@ -4,6 +4,7 @@ import json
 import tempfile
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -13,7 +14,7 @@ import torch
 from pclkd.sharding.common.errors import InputError
 from pclkd.sharding.common.files import write_text
 from pclkd.sharding.shards.index import ShardIndex
-from pclkd.training.evaluation.evaluate import Evaluator, VideoFeatures
+from pclkd.training.evaluation.evaluate import Evaluator
 from pclkd.training.exchange.export import prepared_clips
 from pclkd.training.exchange.onnx_backbone import OnnxBackbone, check_onnx, quantise, write_onnx
 from pclkd.training.findings.devices import LATENCY_NAME, ONNX_NAME, PRECISIONS, Precision, compared
@@ -115,7 +116,7 @@ def _accuracies(run: Path, index: ShardIndex, files: Mapping[Precision, Path]) -
         parts = [evaluator.features(both, part) for part in ("train", "test")]
         for number, precision in enumerate(PRECISIONS):
             train, test = (
-                VideoFeatures(part.features.chunk(len(PRECISIONS), dim=1)[number], part.labels) for part in parts
+                replace(part, features=part.features.chunk(len(PRECISIONS), dim=1)[number]) for part in parts
             )
             found[precision] = {**evaluator.linear(train, test), **evaluator.retrieval(train, test, ks=(1,))}
     return found

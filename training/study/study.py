@@ -115,11 +115,10 @@ class StudyFolder:
             for run in runs
         ]
 
-    def timing(self, runs: Sequence[PlannedRun]) -> Job:
-        """The job that measures the networks in ONNX Runtime once all of these are trained."""
+    def timing(self, names: Sequence[str]) -> Job:
+        """The job that measures the networks in ONNX Runtime once all of these are done and the machine is still."""
         command = train_kd(*self._imports, "latency", str(self.out), f"--data={self.data}")
-        needs = tuple(run.name for run in runs)
-        return Job("latency", command, needs, claim=partial(self.locks.claim, "latency"))
+        return Job("latency", command, tuple(names), claim=partial(self.locks.claim, "latency"))
 
     def is_fine_tuned(self, run: PlannedRun, epochs: int) -> bool:
         """Whether a run has a figure of so many epochs of fine-tuning."""
