@@ -167,7 +167,7 @@ class Study:
         """
         if not self.trios:
             return []
-        usual = min(self.trios, key=lambda t: (t.pair.teachers > 1, t.pair.teacher == ITSELF, t.pair.width != 1)).pair
+        usual = min(self.trios, key=lambda t: (t.pair.teacher == ITSELF, t.pair.teachers > 1, t.pair.width != 1)).pair
         most = max(trio.pair.fraction for trio in self.trios)
         wanted = {name: getattr(usual, name) for name in _SORT} | {"fraction": most}
         return [t for t in self.trios if all(getattr(t.pair, name) == value for name, value in wanted.items())]

@@ -144,16 +144,16 @@ def test_a_study_killed_three_times_ends_with_the_same_tables(
 
 def test_what_a_small_device_makes_of_it(whole: Path, synthetic_shards: Path, tmp_path: Path) -> None:
     study = shutil.copytree(whole, tmp_path / "study")
-    shown = asked("latency", str(study), "--rounds=5")
-    assert shown.exit_code == 0, shown.output
+    shown = asked(*arguments(synthetic_shards, study, "--latency"))
+    assert shown.exit_code == 0 and "6 done" in shown.output, shown.output
     told = json.loads((study / "latency.json").read_text())
     assert [(found["network"], found["precision"]) for found in told["networks"]] == [
         ("C3D ×0.5", "float"),
         ("C3D ×0.5", "int8"),
     ]
     sizes = [found["bytes"] for found in told["networks"]]
-    assert sizes[1] < sizes[0] and all(len(found["ms"]) == 5 and min(found["ms"]) > 0 for found in told["networks"])
-    assert told["clip"] == [3, 8, 32, 32] and told["rounds"] == 5
+    assert sizes[1] < sizes[0] and all(len(found["ms"]) == 50 and min(found["ms"]) > 0 for found in told["networks"])
+    assert told["clip"] == [3, 8, 32, 32] and told["rounds"] == 50
     assert {file.parent.name for file in study.glob("*/onnx.json")} == {STUDENT, CONTROL}  # what the report compares
     for name in (STUDENT, CONTROL):
         found, last = json.loads((study / name / "onnx.json").read_text()), read_run(study / name).epochs[-1]
@@ -162,7 +162,8 @@ def test_what_a_small_device_makes_of_it(whole: Path, synthetic_shards: Path, tm
             assert abs(found["float"][figure] - last[f"val/{figure}"]) <= 25
             assert 0 <= found["int8"][figure] <= 100
     before = {file: file.stat().st_mtime_ns for file in study.glob("*/onnx.json")}
-    assert asked("latency", str(study), f"--data={synthetic_shards}", "--rounds=3").exit_code == 0
+    again = asked("latency", str(study), f"--data={synthetic_shards}", "--rounds=3")
+    assert again.exit_code == 0, again.output
     assert {file: file.stat().st_mtime_ns for file in study.glob("*/onnx.json")} == before
     assert json.loads((study / "latency.json").read_text())["rounds"] == 3
     assert "## Accuracy, latency and size" in (write_study_report(study).parent / "study.md").read_text()
@@ -212,7 +213,8 @@ def test_done_runs_are_neither_trained_nor_estimated_again(whole: Path, syntheti
     assert "5 runs: about" in shown.stdout
     assert sorted(path for path in study.rglob("*")) == before
     size = sum(path.stat().st_size for path in (whole / CONTROL).rglob("*") if path.is_file()) / 1e6
-    assert float(rows[CONTROL][-2]) == pytest.approx(size, rel=0.1)
+    # So small a network weighs little beside the pictures of clips, one an epoch, of which the calibration has more.
+    assert float(rows[CONTROL][-2]) == pytest.approx(size, rel=0.4)
 
 
 def test_time_is_clips_by_rate(synthetic_shards: Path, tmp_path: Path) -> None:
