@@ -84,11 +84,11 @@ class Devices:
             rows.append([*row, self._lost(network) if precision == "int8" else "–"])
         clip = " x ".join(map(str, self._told["clip"]))
         note = (
-            f"ONNX Runtime, one CPU thread ({self._told['environment'].get('cpu')}), clips of {clip}, one at a time; "
-            f"the median of {self._told['rounds']} rounds in which all networks take turns. int8: weights with a scale "
-            "a channel, activations with ranges from training clips; its accuracy is measured, not inferred. It holds "
-            f"where the whole interval of the difference is above −{LEAST_GAIN:g} point. Accuracies: median over runs "
-            "± standard error."
+            f"ONNX Runtime, one CPU thread ({self._told['environment'].get('cpu')}), clips of {clip}, one at a time: "
+            f"processor time, the median of {self._told['rounds']} rounds in which all networks take turns. int8: "
+            "weights with a scale a channel, activations with ranges from training clips; its accuracy is measured. It "
+            f"holds where the whole interval of the difference is above −{LEAST_GAIN:g} point. Accuracies: median over "
+            "runs ± standard error."
         )
         return Table("Accuracy, latency and size", note, rows)
 
