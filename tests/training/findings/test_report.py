@@ -350,6 +350,20 @@ def test_other_ways_to_distil_have_a_line_each(tmp_path, write_study):
                     continue
                 words = [in_words(number, question) for number in anew.answer(known, question, TAIL)]
                 assert cell.lstrip("✓✗? ") == "{} ({} to {})".format(*words)
+    answers = [row for row in rows_of(folder, "answers") if " taught by " in row["about"]]
+    groups = {}
+    for run in json.loads((folder / "study.json").read_text())["runs"]:
+        if run["kind"] == "student":
+            names = [TITLES[name.split("-")[1]] for name in [run["teacher"], *run["other_teachers"]] if name]
+            about = f"{TITLES[run['backbone']]} taught by {' + '.join(names) or 'itself'}"
+            groups.setdefault((about, run["terms"], run["width"]), []).append([run["name"]])
+    assert len(answers) == 3 * (6 * (len(groups) - 1) + 2)  # who teaches itself passes nobody
+    for row in answers:
+        names = groups[row["about"], row["terms"], float(row["width"])]
+        numbers_of = [[numbers[name, row["question"], row["metric"]]] for (name,) in names]
+        wanted = anew.answer(numbers_of, row["question"], TAIL)
+        assert [float(row[k]) for k in ("value", "low", "high")] == pytest.approx(wanted)
+        assert row["repetitions"] == "5"
     rows = {row[0]: row[1:4] for row in tables["Runs"][1:]}
     assert rows["r3d-from-r3d-s100-both"] == ["student", "R3D", "baseline-c3d-s0 + baseline-r3d-s0"]
     assert rows["r3d-from-r3d-s100-self"] == ["student", "R3D", "itself"]
