@@ -100,7 +100,7 @@ def scale(
     and read.
     """
     from pclkd.benchmarks.growth.benchmark import ScaleBenchmark, with_processes
-    from pclkd.benchmarks.loading.case import ClipShape
+    from pclkd.benchmarks.measuring.clip_shape import ClipShape
     from pclkd.benchmarks.processes.benchmark import ProcessScaleBenchmark, usual_processes
 
     both = bool(videos) == bool(processes)

@@ -12,7 +12,8 @@ import click
 from pclkd.benchmarks.measuring.session import Session
 
 if TYPE_CHECKING:
-    from pclkd.benchmarks.loading.case import ClipShape, RecipeName
+    from pclkd.benchmarks.loading.case import RecipeName
+    from pclkd.benchmarks.measuring.clip_shape import ClipShape
     from pclkd.benchmarks.steps.case import StepNetworks
 
 __all__ = ["COUNTS", "PATH", "Loaded", "Trained", "has_gpu", "loading", "measuring", "training"]
@@ -71,7 +72,7 @@ class Trained:
 
     def shape(self) -> "ClipShape":
         """By default the published one where there is a GPU, and the demo's where there is none."""
-        from pclkd.benchmarks.loading.case import ClipShape
+        from pclkd.benchmarks.measuring.clip_shape import ClipShape
 
         batch_size, frames, crop = (16, 16, 112) if has_gpu() else (8, 8, 48)
         return ClipShape(self.batch_size or batch_size, frames if self.frames is None else self.frames, self.crop, crop)
@@ -123,7 +124,7 @@ class Loaded:
 
     def shape(self) -> "ClipShape":
         """Of a batch."""
-        from pclkd.benchmarks.loading.case import ClipShape
+        from pclkd.benchmarks.measuring.clip_shape import ClipShape
 
         return ClipShape(self.batch_size, self.frames, self.crop)
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pclkd.benchmarks.growth.large_set import grow_shard_set
-from pclkd.benchmarks.loading.case import ClipShape
+from pclkd.benchmarks.measuring.clip_shape import ClipShape
 from pclkd.benchmarks.measuring.result import BenchmarkResult, make_result
 from pclkd.benchmarks.measuring.session import Session
 from pclkd.sharding.common.errors import InputError

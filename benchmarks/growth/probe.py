@@ -30,7 +30,7 @@ def main() -> None:
 
     import torch
 
-    from pclkd.benchmarks.loading.case import ClipShape
+    from pclkd.benchmarks.measuring.clip_shape import ClipShape
     from pclkd.pipeline.opening import clip_loader
     from pclkd.pipeline.world import World
 

@@ -12,9 +12,10 @@ from typing import Literal
 
 import numpy as np
 
-from pclkd.benchmarks.loading.case import ClipShape, LoadCase, RecipeName, synchronise
+from pclkd.benchmarks.loading.case import LoadCase, RecipeName
 from pclkd.benchmarks.loading.graphs import WindowDecoder
 from pclkd.benchmarks.measuring.bounds import tell_bounds
+from pclkd.benchmarks.measuring.clip_shape import ClipShape, synchronise
 from pclkd.benchmarks.measuring.result import BenchmarkResult, make_result
 from pclkd.benchmarks.measuring.rounds import Work
 from pclkd.benchmarks.measuring.session import Session

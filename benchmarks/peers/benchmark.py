@@ -16,7 +16,8 @@ import torch
 from torch.utils.data import DataLoader
 
 from pclkd.benchmarks.loading.benchmark import decode_only, in_memory
-from pclkd.benchmarks.loading.case import ClipShape, LoadCase, RecipeName
+from pclkd.benchmarks.loading.case import LoadCase, RecipeName
+from pclkd.benchmarks.measuring.clip_shape import ClipShape
 from pclkd.benchmarks.measuring.counters import tree_seconds
 from pclkd.benchmarks.measuring.result import BenchmarkResult, make_result
 from pclkd.benchmarks.measuring.rounds import Work, median_interval

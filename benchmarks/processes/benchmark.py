@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 
-from pclkd.benchmarks.loading.case import ClipShape
+from pclkd.benchmarks.measuring.clip_shape import ClipShape
 from pclkd.benchmarks.measuring.result import BenchmarkResult, make_result
 from pclkd.benchmarks.measuring.session import Session
 from pclkd.benchmarks.processes.job import JobFailedError, Told, TrainingJob

@@ -76,7 +76,7 @@ def main() -> None:
 def _serve(plan: JobPlan, line: TextIO) -> None:
     import torch
 
-    from pclkd.benchmarks.loading.case import synchronise
+    from pclkd.benchmarks.measuring.clip_shape import synchronise
     from pclkd.benchmarks.measuring.counters import CollectiveBytes
     from pclkd.benchmarks.steps.case import StepNetworks, StepOptions
     from pclkd.pipeline.world import World
@@ -111,7 +111,7 @@ def _serve(plan: JobPlan, line: TextIO) -> None:
 def _loader(plan: JobPlan, world: "World", device: "torch.device") -> "ClipLoader":
     import numpy as np
 
-    from pclkd.benchmarks.loading.case import ClipShape
+    from pclkd.benchmarks.measuring.clip_shape import ClipShape
     from pclkd.pipeline.opening import clip_loader
     from pclkd.sharding.shards.index import ShardIndex
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from pclkd.benchmarks.loading.case import ClipShape
+from pclkd.benchmarks.measuring.clip_shape import ClipShape
 from pclkd.benchmarks.measuring.counters import peak_tflop_per_s
 from pclkd.benchmarks.measuring.result import BenchmarkResult, make_result
 from pclkd.benchmarks.measuring.rounds import Work

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import torch
 
-from pclkd.benchmarks.loading.case import ClipShape, synchronise
+from pclkd.benchmarks.measuring.clip_shape import ClipShape, synchronise
 from pclkd.benchmarks.measuring.counters import count_operations
 from pclkd.benchmarks.measuring.rounds import Work
 from pclkd.pipeline.batch import ClipBatch

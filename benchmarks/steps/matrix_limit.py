@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from pclkd.benchmarks.loading.case import synchronise
+from pclkd.benchmarks.measuring.clip_shape import synchronise
 from pclkd.benchmarks.measuring.rounds import Work
 from pclkd.training.compute.precision import Precision
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from pclkd.benchmarks.loading.case import ClipShape
+from pclkd.benchmarks.measuring.clip_shape import ClipShape
 from pclkd.benchmarks.measuring.counters import count_operations
 from pclkd.benchmarks.measuring.result import BenchmarkResult, make_result
 from pclkd.benchmarks.measuring.rounds import Work

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from pclkd.benchmarks.loading.case import ClipShape, synchronise
 from pclkd.benchmarks.measuring.bounds import nearest_bounds
+from pclkd.benchmarks.measuring.clip_shape import ClipShape, synchronise
 from pclkd.benchmarks.measuring.result import BenchmarkResult, make_result
 from pclkd.benchmarks.measuring.rounds import Work
 from pclkd.benchmarks.measuring.session import Session

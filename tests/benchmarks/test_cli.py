@@ -10,7 +10,7 @@ import torch
 from click.testing import CliRunner
 
 from pclkd.benchmarks.cli import main
-from pclkd.benchmarks.loading.case import ClipShape
+from pclkd.benchmarks.measuring.clip_shape import ClipShape
 from pclkd.benchmarks.measuring.result import BenchmarkResult
 from pclkd.benchmarks.peers.videos import VIDEO_READERS, missing_library
 from pclkd.benchmarks.steps.case import StepNetworks, random_batch

@@ -11,8 +11,8 @@ from PIL import Image
 from pclkd.benchmarks.cli import main
 from pclkd.benchmarks.growth.benchmark import probe
 from pclkd.benchmarks.growth.large_set import grow_shard_set
-from pclkd.benchmarks.loading.case import ClipShape
 from pclkd.benchmarks.measuring.charts import tells_growth, write_growth_chart
+from pclkd.benchmarks.measuring.clip_shape import ClipShape
 from pclkd.benchmarks.measuring.result import BenchmarkResult, make_result
 from pclkd.pipeline.reading.reader import FrameReader
 from pclkd.sharding.common.errors import InputError

@@ -8,7 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
-from pclkd.benchmarks.loading.case import ClipShape, LoadCase
+from pclkd.benchmarks.loading.case import LoadCase
+from pclkd.benchmarks.measuring.clip_shape import ClipShape
 from pclkd.benchmarks.peers.clips import PeerWork, torch_loader
 from pclkd.benchmarks.peers.dali import DaliShards
 from pclkd.benchmarks.peers.shards import FolderClips, ShardClips, write_frame_folders

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from pclkd.benchmarks.loading.case import ClipShape
+from pclkd.benchmarks.measuring.clip_shape import ClipShape
 from pclkd.benchmarks.measuring.session import Session
 from pclkd.benchmarks.steps.benchmark import StepBenchmark
 from pclkd.benchmarks.steps.case import ClipByClipModel, StepNetworks, StepOptions, random_batch

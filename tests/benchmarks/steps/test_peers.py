@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from torch import nn
 
 from pclkd.benchmarks.cli import main
-from pclkd.benchmarks.loading.case import ClipShape
+from pclkd.benchmarks.measuring.clip_shape import ClipShape
 from pclkd.benchmarks.measuring.counters import count_operations
 from pclkd.benchmarks.steps.case import StepNetworks, StepOptions, random_batch
 from pclkd.benchmarks.steps.peers import plain_clips
