@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 from click.core import ParameterSource
 
+from pclkd.benchmarks.gpu.command import find_section, prove
 from pclkd.benchmarks.measuring.session import Session
 from pclkd.benchmarks.options import COUNTS, PATH, Loaded, Trained, has_gpu, loading, measuring, training
 from pclkd.benchmarks.suite.command import measure_all
@@ -254,7 +255,8 @@ def compare(ctx: click.Context, before: Path, after: Path) -> None:
         ctx.exit(_SLOWER)
 
 
-main.add_command(measure_all)
+for command in (measure_all, prove, find_section):
+    main.add_command(command)
 
 
 if __name__ == "__main__":

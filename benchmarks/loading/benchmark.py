@@ -8,17 +8,17 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
-from pclkd.benchmarks.loading.case import LoadCase, RecipeName
+from pclkd.benchmarks.loading.case import LoadCase, Place, RecipeName
 from pclkd.benchmarks.loading.graphs import WindowDecoder
 from pclkd.benchmarks.measuring.bounds import tell_bounds
 from pclkd.benchmarks.measuring.clip_shape import ClipShape, synchronise
 from pclkd.benchmarks.measuring.result import BenchmarkResult, make_result
 from pclkd.benchmarks.measuring.rounds import Work
 from pclkd.benchmarks.measuring.session import Session
+from pclkd.pipeline.loader.loader import ClipLoader
 from pclkd.pipeline.loader.order import sequential_positions
 from pclkd.pipeline.loader.prepare import BatchPreparer, PreparedBatch
 from pclkd.pipeline.pixels.dali import Colours, FrameDecoder
@@ -34,9 +34,9 @@ def in_memory(case: LoadCase) -> list[PreparedBatch]:
         return [preparer.read(rows, 0) for rows in positions]
 
 
-def decode_only(case: LoadCase, batches: Sequence[PreparedBatch]) -> Work:
+def decode_only(case: LoadCase, batches: Sequence[PreparedBatch], decode: Place | None = None) -> Work:
     """Decodes the windows of frames that lie in memory as JPEGs; the pixels are dropped."""
-    graph = case.graph("none")
+    graph = case.graph("none", decode)
     decoder = WindowDecoder(graph.frames, case.shape.side, graph.decode, graph.threads)
 
     def work() -> float:
@@ -107,20 +107,30 @@ class LoadBenchmark:
         case = LoadCase.choose(self.data, self.recipe, self.shape, self.samples, self.workers)
         with ExitStack() as stack:
             batches = in_memory(case)
-            cases: dict[str, Work] = {"pclkd": _deliver(stack, case, "auto")}
-            if case.device.type == "cuda":
-                cases |= {f"pclkd_decode_{where}": _deliver(stack, case, where) for where in ("cpu", "mixed")}
-            bounds: dict[str, Sequence[str]] = {name: ["decode_only", "range_reads"] for name in cases}
-            cases |= {"decode_only": decode_only(case, batches), "range_reads": range_reads(stack, case)}
+            loader = stack.enter_context(case.loader())
+            cases: dict[str, Work] = {"pclkd": _deliver(case, loader)}
+            # A loader is bounded by decoding where it decodes.
+            several = len(case.places) > 1
+            decoding = {place: f"decode_only_{place}" if several else "decode_only" for place in case.places}
+            bounds: dict[str, Sequence[str]] = {}
+            for place, bound in decoding.items():
+                if several:
+                    cases[f"pclkd_decode_{place}"] = _deliver(case, stack.enter_context(case.loader(place)))
+                    bounds[f"pclkd_decode_{place}"] = [bound, "range_reads"]
+                cases[bound] = decode_only(case, batches, place)
+            cases["range_reads"] = range_reads(stack, case)
             if case.recipe.colours:
                 cases["augment_dali"] = _decode_and_augment(stack, case, batches, "graph")
                 if case.device.type == "cpu":
                     cases["augment_fused"] = _decode_and_augment(stack, case, batches, "fused")
-            cases |= {f"pclkd_{n}_threads": _deliver(stack, case, "auto", n) for n in self.threads}
+            for n in self.threads:
+                cases[f"pclkd_{n}_threads"] = _deliver(case, stack.enter_context(case.loader(threads=n)))
             rates = session.measure(cases)
+            chosen = case.places[-1] if loader.calibration is None else loader.calibration.decode
+        bounds["pclkd"] = [decoding[chosen], "range_reads"]
         rates |= _multiples(rates, self.threads)
         bounds |= {f"pclkd_{n}_threads": [f"{n}_x_{self.threads[0]}_threads"] for n in self.threads[1:]}
-        bounds |= {name: ["decode_only"] for name in rates if name.startswith("augment")}
+        bounds |= {name: [decoding[case.places[-1]]] for name in rates if name.startswith("augment")}
         return make_result(
             "load",
             "clips/s",
@@ -138,10 +148,7 @@ def _multiples(rates: Mapping[str, Sequence[float]], threads: Sequence[int]) -> 
     return {f"{n}_x_{threads[0]}_threads": [n / threads[0] * rate for rate in fewest] for n in threads[1:]}
 
 
-def _deliver(
-    stack: ExitStack, case: LoadCase, decode: Literal["auto", "cpu", "mixed"], threads: int | None = None
-) -> Work:
-    loader = stack.enter_context(case.loader(decode, threads))
+def _deliver(case: LoadCase, loader: ClipLoader) -> Work:
     return lambda: case.drain(batch.clips for batch in loader.epoch(0))
 
 

@@ -20,9 +20,11 @@ from pclkd.sharding.common.errors import InputError
 from pclkd.sharding.shards.index import ShardIndex
 from pclkd.training.compute.distributed import choose_device
 
-__all__ = ["LoadCase", "RecipeName"]
+__all__ = ["LoadCase", "Place", "RecipeName"]
 
 
+Place = Literal["cpu", "mixed"]
+"""Where JPEGs are decoded."""
 RecipeName = Literal["plain", "full"]
 """plain: crop, flip, normalise; full: colours, blur, pretext task and residual as well."""
 
@@ -92,7 +94,7 @@ class LoadCase:
             "data_fingerprint": self.index.fingerprint[:16],
         }
 
-    def loader(self, decode: Literal["auto", "cpu", "mixed"] = "auto", threads: int | None = None) -> ClipLoader:
+    def loader(self, decode: Place | Literal["auto"] = "auto", threads: int | None = None) -> ClipLoader:
         """This package's loader, which decodes where it finds best or where it is told, in as many threads."""
         return clip_loader(
             self.index,
@@ -106,13 +108,18 @@ class LoadCase:
             modality="residual" if self.residual else "rgb",
         )
 
-    def graph(self, colours: Colours) -> FrameGraph:
-        """What decodes a batch."""
+    @property
+    def places(self) -> tuple[Place, ...]:
+        """Where frames can be decoded here, the usual place last."""
+        return ("cpu", "mixed") if self.device.type == "cuda" else ("cpu",)
+
+    def graph(self, colours: Colours, decode: Place | None = None) -> FrameGraph:
+        """What decodes a batch, in the usual place unless told."""
         return FrameGraph(
             frames=self.shape.batch_size * self.shape.views * self.shape.frames,
             crop=(self.shape.side, self.shape.side),
             colours=colours,
-            decode="mixed" if self.device.type == "cuda" else "cpu",
+            decode=decode or self.places[-1],
             device=self.device,
             threads=self.workers,
         )

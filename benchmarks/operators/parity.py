@@ -9,7 +9,7 @@ import dataclasses
 import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ from pclkd.pipeline.pixels.colours import MEAN, STD, blur_window
 from pclkd.pipeline.pixels.dali import Colours, FrameDecoder, FrameGraph
 from pclkd.pipeline.pixels.finish import residual
 
-__all__ = ["OPERATORS", "ClipJpegs", "Operator", "Parity", "decoded", "measure", "reference"]
+__all__ = ["OPERATORS", "ClipJpegs", "Operator", "Parity", "Way", "apart", "decoded", "measure", "reference"]
 
 ClipJpegs = Sequence[Sequence[NDArray[np.uint8]]]
 """N clips of T encoded frames each."""
@@ -45,6 +45,24 @@ class Parity:
     mean: float
     p99: float
     largest: float
+
+
+_CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class Way:
+    """Who decodes and augments.
+
+    Attributes:
+        colours: which of the decoder's ways.
+        decode: where JPEGs are decoded.
+        device: where frames are augmented.
+    """
+
+    colours: Colours
+    decode: Literal["cpu", "mixed"] = "cpu"
+    device: torch.device = _CPU
 
 
 @dataclass(frozen=True)
@@ -134,34 +152,36 @@ OPERATORS: dict[str, Operator] = {
 """The operators by name; "colour jitter" is the four in torchvision's default order."""
 
 
-def measure(clips: ClipJpegs, size: tuple[int, int], crop: int, colours: Colours) -> dict[str, Parity]:
+def measure(clips: ClipJpegs, size: tuple[int, int], crop: int, way: Way) -> dict[str, Parity]:
     """The error of every operator.
 
     Args:
         clips: N clips of T frames.
         size: (height, width) of the stored frames.
         crop: height and width of the clips, in pixels.
-        colours: which of the decoder's ways.
+        way: who decodes and augments.
     """
-    found = {}
-    for name, operator in OPERATORS.items():
-        ours = decoded(clips, size, crop, colours, operator)
-        error = np.abs(ours - reference(clips, size, crop, operator)).ravel()
-        found[name] = Parity(float(error.mean()), float(np.percentile(error, 99)), float(error.max()))
-    return found
+    return {
+        name: apart(decoded(clips, size, crop, way, operator), reference(clips, size, crop, operator))
+        for name, operator in OPERATORS.items()
+    }
 
 
-def decoded(
-    clips: ClipJpegs, size: tuple[int, int], crop: int, colours: Colours, operator: Operator
-) -> NDArray[np.float64]:
+def apart(ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> Parity:
+    """The error between frames of one shape, in their unit."""
+    error = np.abs(ours - theirs).ravel()
+    return Parity(float(error.mean()), float(np.percentile(error, 99)), float(error.max()))
+
+
+def decoded(clips: ClipJpegs, size: tuple[int, int], crop: int, way: Way, operator: Operator) -> NDArray[np.float64]:
     """[N, T, crop, crop, 3] of the decoder, in levels (scaled to levels where `operator.normalised`)."""
     augment = _augment(len(clips), size, crop, operator)
     graph = FrameGraph(
         frames=sum(map(len, clips)),
         crop=(crop, crop),
-        colours=colours,
-        decode="cpu",
-        device=torch.device("cpu"),
+        colours=way.colours,
+        decode=way.decode,
+        device=way.device,
         threads=2,
     )
     decoder = FrameDecoder(graph)
@@ -169,7 +189,7 @@ def decoded(
     decoder.close()
     out = (residual(out) if operator.reference is _residual else out).permute(0, 2, 3, 4, 1)
     std = 255 * np.array(STD)
-    levels: NDArray[np.float64] = out.double().numpy() * std
+    levels: NDArray[np.float64] = out.double().cpu().numpy() * std
     return levels if operator.normalised else levels + 255 * np.array(MEAN)
 
 
@@ -180,7 +200,7 @@ def reference(clips: ClipJpegs, size: tuple[int, int], crop: int, operator: Oper
     if operator.whole_frame:
         pixels = np.stack([np.stack([_pillow(jpeg) for jpeg in clip]) for clip in clips])
     else:
-        pixels = np.rint(decoded(clips, size, crop, "none", _NOTHING)).astype(np.uint8)
+        pixels = np.rint(decoded(clips, size, crop, Way("none"), _NOTHING)).astype(np.uint8)
     out = []
     for number, clip in enumerate(torch.from_numpy(pixels).permute(0, 1, 4, 2, 3)):
         parameters = {name: float(values[number, 0]) for name, values in dataclasses.asdict(augment).items()}

@@ -16,14 +16,15 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pclkd.benchmarks.operators.parity import OPERATORS, ClipJpegs, Operator, decoded, measure, reference
+from pclkd.benchmarks.operators.parity import OPERATORS, ClipJpegs, Operator, Way, decoded, measure, reference
 from pclkd.pipeline.reading.reader import FrameReader
 from pclkd.sharding.common.pictures import contact_sheet, write_png
 from pclkd.sharding.shards.index import ShardIndex
 
-__all__ = ["main"]
+__all__ = ["frames_of", "main"]
 
 _CLIPS, _FRAMES = 16, 8
+_FUSED = Way("fused")
 _TURNS = (-36.0, -18.0, 18.0, 36.0)
 _AMPLIFIED = 8
 Levels = NDArray[np.uint8]
@@ -37,14 +38,14 @@ def main(shards: Path, out: Path) -> None:
     index = ShardIndex.open(shards)
     size = index.smallest_frame
     crop = min(112, min(size) // 8 * 7 // 2 * 2)
-    clips = _read(index)
+    clips = frames_of(index)
     for line in _table(clips, size, crop):
         click.echo(line)
     write_png(out / "augmentation-operators.png", _operators(clips[:4], size, crop))
     write_png(out / "augmentation-hue.png", _hues(clips[:1], size, crop))
 
 
-def _read(index: ShardIndex) -> list[list[NDArray[np.uint8]]]:
+def frames_of(index: ShardIndex) -> list[list[NDArray[np.uint8]]]:
     """Frames evenly over up to 16 videos of the smallest size."""
     samples = np.arange(len(index))
     samples = samples[(index.sample_sizes(samples) == np.array(index.smallest_frame)).all(axis=1)]
@@ -56,7 +57,7 @@ def _read(index: ShardIndex) -> list[list[NDArray[np.uint8]]]:
 
 
 def _table(clips: ClipJpegs, size: tuple[int, int], crop: int) -> list[str]:
-    ways = {colours: measure(clips, size, crop, colours) for colours in ("graph", "fused")}
+    ways = {colours: measure(clips, size, crop, Way(colours)) for colours in ("graph", "fused")}
     lines = [
         f"{len(clips)} clips of {len(clips[0])} frames, {size[0]}x{size[1]} stored, cropped to {crop}x{crop}",
         "",
@@ -71,13 +72,13 @@ def _table(clips: ClipJpegs, size: tuple[int, int], crop: int) -> list[str]:
 
 def _operators(clips: ClipJpegs, size: tuple[int, int], crop: int) -> Image.Image:
     names = ["scale-jittered crop", "brightness", "contrast", "saturation", "hue", "grayscale", "blur"]
-    plain = decoded(clips, size, crop, "fused", OPERATORS["crop"])[-1, 0]
+    plain = decoded(clips, size, crop, _FUSED, OPERATORS["crop"])[-1, 0]
     rows = []
     for name in names:
         ours, theirs = (
             levels[-1, 0]
             for levels in (
-                decoded(clips, size, crop, "fused", OPERATORS[name]),
+                decoded(clips, size, crop, _FUSED, OPERATORS[name]),
                 reference(clips, size, crop, OPERATORS[name]),
             )
         )
@@ -98,9 +99,9 @@ def _hues(clips: ClipJpegs, size: tuple[int, int], crop: int) -> Image.Image:
     for what, jpeg in (("colour wheel", _wheel(size, crop)), ("frame", clips[0][0])):
         turned = dataclasses.replace(OPERATORS["hue"], changes={"hue": list(_TURNS)})
         same = [[jpeg]] * len(_TURNS)
-        plain = decoded(same[:1], size, crop, "fused", OPERATORS["crop"])[0]
+        plain = decoded(same[:1], size, crop, _FUSED, OPERATORS["crop"])[0]
         for way, levels in (
-            ("here: a turn in YIQ, luma stays", decoded(same, size, crop, "fused", turned)),
+            ("here: a turn in YIQ, luma stays", decoded(same, size, crop, _FUSED, turned)),
             ("torchvision: a turn in HSV, luma changes", reference(same, size, crop, turned)),
         ):
             rows.append([_levels(frame) for frame in (plain[0], *levels[:, 0])])

@@ -48,7 +48,6 @@ class StepOptions:
         layout: order of clips and weights in memory.
         clip_by_clip: the network that takes a forward pass for each of a sample's clips, instead of one for all.
         read_figures: bring the losses to the host after each step.
-        autotune: let cuDNN try its algorithms (torch.backends.cudnn.benchmark); None: as `choose_device` set it.
     """
 
     precision: str = "auto"
@@ -57,7 +56,6 @@ class StepOptions:
     layout: Layout = "auto"
     clip_by_clip: Literal["none", "student", "teacher"] = "none"
     read_figures: bool = False
-    autotune: bool | None = None
 
 
 class ClipByClipModel(PclModel):
@@ -161,15 +159,14 @@ class StepNetworks:
         return kind(build_backbone(name, self.width))
 
 
-def random_batch(shape: ClipShape, rows: int, device: torch.device) -> ClipBatch:
-    """A batch of noise on the device, in the memory layout that the loader delivers."""
-    generator = torch.Generator().manual_seed(0)
+def random_batch(shape: ClipShape, rows: int, device: torch.device, seed: int = 0) -> ClipBatch:
+    """A batch of noise on the device, drawn there, in the memory layout that the loader delivers."""
+    drawn = {"generator": torch.Generator(device).manual_seed(seed), "device": device}
     b, v, t, side = shape.batch_size, shape.views, shape.frames, shape.side
-    frames = torch.randn(b, v, t, side, side, 3, generator=generator).to(device)
     return ClipBatch(
-        clips=frames.permute(0, 1, 5, 2, 3, 4),
-        pretext_label=torch.randint(5, (b,), generator=generator).to(device),
-        sample_index=torch.randperm(rows, generator=generator)[:b].to(device),
+        clips=torch.randn(b, v, t, side, side, 3, **drawn).permute(0, 1, 5, 2, 3, 4),
+        pretext_label=torch.randint(5, (b,), **drawn),
+        sample_index=torch.randperm(rows, **drawn)[:b],
         label=torch.zeros(b, dtype=torch.int64, device=device),
         epoch=0,
         valid=b,
@@ -181,22 +178,19 @@ def repeated(
     batch: ClipBatch,
     *,
     options: StepOptions | None = None,
+    steps: int = _GPU_STEPS,
 ) -> Work:
     """Steps to be timed, one on the CPU, several between two waits for a GPU; counts samples."""
-    device, cudnn, how = batch.clips.device, torch.backends.cudnn, options or StepOptions()
-    steps = _GPU_STEPS if device.type == "cuda" else 1
+    device, how = batch.clips.device, options or StepOptions()
+    repeats = steps if device.type == "cuda" else 1
 
     def work() -> float:
-        before = cudnn.benchmark
-        if how.autotune is not None:
-            cudnn.benchmark = how.autotune
-        for _ in range(steps):
+        for _ in range(repeats):
             losses = step(batch)
             if how.read_figures and isinstance(losses, dict):
                 torch.stack(list(losses.values())).tolist()
         synchronise(device)
-        cudnn.benchmark = before
-        return float(steps * len(batch.sample_index))
+        return float(repeats * len(batch.sample_index))
 
     return work
 

@@ -35,7 +35,7 @@ def step_lines(trained: StepNetworks, device: torch.device, *, fused: bool, quic
         fused: whether its optimiser is fused.
         quick: whether to leave out what takes a minute to prepare.
     """
-    on_gpu, tuned = device.type == "cuda", torch.backends.cudnn.benchmark
+    on_gpu = device.type == "cuda"
     last = is_channels_last(trained.options.layout, device)
     now = trained.precision(device).name
     changed = {
@@ -55,11 +55,9 @@ def step_lines(trained: StepNetworks, device: torch.device, *, fused: bool, quic
     elif trained.options.compile != "on":
         changed["compile_on"] = trained.varied(compile="on")
     if not on_gpu:
-        missing |= dict.fromkeys(("compile_cuda_graphs", "cudnn_benchmark_off"), _NO_GPU)
-    else:
-        if trained.options.compile != "cuda-graphs":
-            changed["compile_cuda_graphs"] = trained.varied(compile="cuda-graphs")
-        changed[f"cudnn_benchmark_{'off' if tuned else 'on'}"] = trained.varied(autotune=not tuned)
+        missing["compile_cuda_graphs"] = _NO_GPU
+    elif trained.options.compile != "cuda-graphs":
+        changed["compile_cuda_graphs"] = trained.varied(compile="cuda-graphs")
     return StepLines(changed, missing)
 
 

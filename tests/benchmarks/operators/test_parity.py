@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pclkd.benchmarks.operators.parity import OPERATORS, Parity, decoded, measure, reference
+from pclkd.benchmarks.operators.parity import OPERATORS, Parity, Way, decoded, measure, reference
 from pclkd.pipeline.pixels.dali import Colours
 from pclkd.pipeline.reading.reader import FrameReader
 from pclkd.sharding.shards.index import ShardIndex
@@ -39,7 +39,7 @@ def clips(real_shards: Path) -> list[list[np.ndarray]]:
 @pytest.fixture(scope="module", params=["graph", "fused"])
 def parity(request: pytest.FixtureRequest, clips: list[list[np.ndarray]]) -> dict[str, Parity]:
     colours: Colours = request.param
-    return measure(clips, SIZE, CROP, colours)
+    return measure(clips, SIZE, CROP, Way(colours))
 
 
 def test_every_operator_is_within_its_tolerance(parity: dict[str, Parity]) -> None:
@@ -52,22 +52,22 @@ def test_every_operator_is_within_its_tolerance(parity: dict[str, Parity]) -> No
 
 def test_on_a_cpu_scale_jittered_windows_are_torchvisions(clips: list[list[np.ndarray]]) -> None:
     operator = OPERATORS["scale-jittered crop"]
-    ours = decoded(clips, SIZE, CROP, "fused", operator)
+    ours = decoded(clips, SIZE, CROP, Way("fused"), operator)
     np.testing.assert_allclose(ours, reference(clips, SIZE, CROP, operator), atol=1e-3)
 
 
 def test_the_operators_change_what_they_are_given(clips: list[list[np.ndarray]]) -> None:
     """A tolerance says nothing of an operator that does nothing."""
-    plain = decoded(clips, SIZE, CROP, "fused", OPERATORS["crop"])
+    plain = decoded(clips, SIZE, CROP, Way("fused"), OPERATORS["crop"])
     for name in set(OPERATORS) - {"crop", "normalise", "residual"}:
-        assert np.abs(decoded(clips, SIZE, CROP, "fused", OPERATORS[name]) - plain).mean() > 1.5, name
+        assert np.abs(decoded(clips, SIZE, CROP, Way("fused"), OPERATORS[name]) - plain).mean() > 1.5, name
 
 
 def test_contrast_differs_from_torchvision_by_one_offset_a_frame(clips: list[list[np.ndarray]]) -> None:
     """(1 - c) * (128 - the frame's mean luma): ours keeps mid-grey, torchvision the frame's mean."""
     operator = OPERATORS["contrast"]
-    ours, theirs = decoded(clips, SIZE, CROP, "fused", operator), reference(clips, SIZE, CROP, operator)
-    luma = decoded(clips, SIZE, CROP, "none", OPERATORS["crop"]) @ np.array([0.299, 0.587, 0.114])
+    ours, theirs = decoded(clips, SIZE, CROP, Way("fused"), operator), reference(clips, SIZE, CROP, operator)
+    luma = decoded(clips, SIZE, CROP, Way("none"), OPERATORS["crop"]) @ np.array([0.299, 0.587, 0.114])
     factor = np.resize(np.array(operator.changes["contrast"]), len(clips))[:, None]
     offset = (1 - factor) * (128 - luma.mean(axis=(2, 3)))
     inside = (np.minimum(ours, theirs) > 1) & (np.maximum(ours, theirs) < 254)
@@ -80,12 +80,12 @@ def test_contrast_differs_from_torchvision_by_one_offset_a_frame(clips: list[lis
 def test_hue_turns_the_same_way_as_torchvision_but_keeps_luma(clips: list[list[np.ndarray]]) -> None:
     weights = np.array([0.299, 0.587, 0.114])
     plane = np.array([[0.596, -0.274, -0.321], [0.211, -0.523, 0.311]])
-    plain = decoded(clips, SIZE, CROP, "none", OPERATORS["crop"])
+    plain = decoded(clips, SIZE, CROP, Way("none"), OPERATORS["crop"])
     for turn in (-36.0, 36.0):
         operator = dataclasses.replace(OPERATORS["hue"], changes={"hue": [turn]})
         ours, theirs = (
             way - plain
-            for way in (decoded(clips, SIZE, CROP, "fused", operator), reference(clips, SIZE, CROP, operator))
+            for way in (decoded(clips, SIZE, CROP, Way("fused"), operator), reference(clips, SIZE, CROP, operator))
         )
         chroma = [(way @ plane.T).ravel() for way in (ours, theirs)]
         assert np.corrcoef(*chroma)[0, 1] > 0.7

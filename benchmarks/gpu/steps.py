@@ -1,0 +1,200 @@
+"""The step: do precisions and seeds learn alike, how fast is it with each choice, and where its time goes."""
+
+import dataclasses
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+from pclkd.benchmarks.gpu.bench import Bench
+from pclkd.benchmarks.gpu.rows import LeftOutError, Value
+from pclkd.benchmarks.measuring.clip_shape import ClipShape, synchronise
+from pclkd.benchmarks.measuring.counters import count_operations, peak_tflop_per_s
+from pclkd.benchmarks.steps.case import UCF101_ROWS, StepNetworks, memory_in_use, peak_memory, random_batch, repeated
+from pclkd.benchmarks.steps.lines import allow_many_compilations, step_lines
+from pclkd.benchmarks.steps.teacher import frozen_teacher
+from pclkd.pipeline.batch import ClipBatch
+from pclkd.sharding.common.console import text_columns
+from pclkd.sharding.common.files import write_text
+
+__all__ = ["losses", "step", "untuned"]
+
+Taken = Callable[[], dict[str, Value]]
+_SEEDS = (0, 1)
+_PRECISIONS = ("fp32", "bf16")
+_BATCHES = 8  # that are learned by heart
+_KERNELS = 25
+_NAME = 120  # characters of a kernel's
+_PROFILED = 3  # steps
+_STEPS = 4  # between two waits for the GPU
+_EAGER, _COMPILED = "eager", ("compile_on", "compile_cuda_graphs")
+
+
+def losses(bench: Bench) -> None:
+    """The loss of every step of runs that differ by precision or seed alone, and how far they are apart."""
+    take = bench.rows.take
+    for seed in _SEEDS:
+        for precision in _PRECISIONS:
+            take(f"{precision}_seed_{seed}", bench.freed(lambda p=precision, s=seed: _learned(bench, p, s)))
+    take("compared", lambda: _compared(bench))
+
+
+def _learned(bench: Bench, precision: str, seed: int) -> dict[str, Value]:
+    """A student learns the same few batches of noise by heart; its teacher has other weights."""
+    size, steps = bench.sizes.compared
+    shape = ClipShape(size, bench.sizes.shape.frames, bench.sizes.shape.side)
+    rows = _BATCHES * size
+    batches = [
+        dataclasses.replace(
+            random_batch(shape, rows, bench.device, seed=number),
+            sample_index=torch.arange(number * size, (number + 1) * size, device=bench.device),
+        )
+        for number in range(_BATCHES)
+    ]
+    torch.manual_seed(seed)
+    networks = bench.networks(precision=precision)
+    taken = networks.build(batches[0], rows, distil=True)
+    told = torch.stack([taken(batches[number % _BATCHES])["loss"] for number in range(steps)])
+    return {"loss": [round(value, 5) for value in told.tolist()]}
+
+
+def _compared(bench: Bench) -> dict[str, Value]:
+    """Means over the last quarter, relative to that of fp32 and the first seed."""
+    ends = {}
+    for precision in _PRECISIONS:
+        for seed in _SEEDS:
+            curve = bench.rows.found(f"losses/{precision}_seed_{seed}").get("loss")
+            if not isinstance(curve, list):
+                raise LeftOutError(f"there is no curve of {precision}, seed {seed}")
+            ends[precision, seed] = statistics.mean(curve[-max(1, len(curve) // 4) :])
+    base = ends["fp32", 0]
+    apart = {f"bf16_apart_seed_{seed}_pct": 100 * abs(ends["bf16", seed] / ends["fp32", seed] - 1) for seed in _SEEDS}
+    return {"last_quarter": base, **apart, "seeds_apart_pct": 100 * abs(ends["fp32", 1] / base - 1)}
+
+
+def step(bench: Bench) -> None:
+    """PCL+KD on clips that stay on the device: by option, by batch, with and without its teacher, by kernel."""
+    take, sizes, device = bench.rows.take, bench.sizes, bench.device
+    allow_many_compilations()
+    take("operations", bench.freed(lambda: _operations(bench)))
+    trained, largest = bench.networks(), sizes.batches[-1]
+
+    def timed(networks: StepNetworks, size: int = sizes.shape.batch_size, *, distil: bool = True) -> Taken:
+        return bench.freed(lambda: _timed(bench, networks, size, distil=distil))
+
+    take(_EAGER, timed(trained))
+    take("eager_without_teacher", timed(trained, distil=False))
+    take("teacher_forward", bench.freed(lambda: _teacher(bench, trained)))
+    take("teacher_cost", lambda: _teacher_cost(bench))
+    take("kernels", bench.freed(lambda: _profiled(bench, trained)))
+    lines = step_lines(trained, device, fused=device.type == "cuda", quick=False).changed
+    lines |= {"compile_cuda_graphs": trained.varied(compile="cuda-graphs")}
+    for name, networks in lines.items():
+        if name not in _COMPILED:
+            take(name, timed(networks), needs_gpu=name == "fp16")
+    for batch in sizes.batches:
+        take(f"eager_batch_{batch}", timed(trained, batch))
+    for name in _COMPILED:
+        take(name, timed(lines[name]), needs_gpu=True)
+        take(f"{name}_batch_{largest}", timed(lines[name], largest), needs_gpu=True)
+
+
+def untuned(bench: Bench) -> None:
+    """The step without cuDNN's trials, in a process that never made any: their outcome is kept for a whole process."""
+    _ = bench.device  # turns the trials on
+    torch.backends.cudnn.benchmark = False
+    networks, size = bench.networks(), bench.sizes.shape.batch_size
+    bench.rows.take("cudnn_trials_off", bench.freed(lambda: _timed(bench, networks, size, distil=True)))
+
+
+def _batch(bench: Bench, size: int) -> ClipBatch:
+    shape = ClipShape(size, bench.sizes.shape.frames, bench.sizes.shape.side)
+    return random_batch(shape, max(UCF101_ROWS, size), bench.device)
+
+
+def _operations(bench: Bench) -> dict[str, Value]:
+    """TFLOP a sample, which no option changes."""
+    networks, size = bench.networks(), min(4, bench.sizes.shape.batch_size)
+    batch = _batch(bench, size)
+    found = {
+        name: networks.count(batch, UCF101_ROWS, distil=distil) / size
+        for name, distil in (("pcl_kd_tflop", True), ("pcl_tflop", False))
+    }
+    forward = frozen_teacher(networks, batch)
+    return {**found, "teacher_tflop": count_operations(lambda: forward(batch)) / size}
+
+
+def _timed(bench: Bench, networks: StepNetworks, size: int, *, distil: bool) -> dict[str, Value]:
+    batch, device = _batch(bench, size), bench.device
+    before = memory_in_use(device)
+    taken = networks.build(batch, max(UCF101_ROWS, size), distil=distil)
+    memory = peak_memory(lambda: taken(batch), before, device)
+    found = bench.rate(repeated(taken, batch, options=networks.options, steps=_STEPS), "samples_per_s")
+    found |= {"batch_size": float(size), **memory}
+    return found | _used(bench, taken.precision.name, found["samples_per_s"], "pcl_kd" if distil else "pcl")
+
+
+def _used(bench: Bench, precision: str, samples_per_s: Value, work: str) -> dict[str, Value]:
+    """How much of the device that is: of its measured matrix rate, and of its data sheet's peak."""
+    each = bench.rows.number("step/operations", f"{work}_tflop")
+    if each is None or not isinstance(samples_per_s, float):
+        return {}
+    reached = each * samples_per_s
+    limits = {
+        "mfu_pct": bench.rows.number(f"health/matrix_{precision}", "tflop_per_s"),
+        "of_data_sheet_pct": peak_tflop_per_s(bench.device, precision),
+    }
+    return {"tflop_per_s": reached} | {name: 100 * reached / limit for name, limit in limits.items() if limit}
+
+
+def _teacher(bench: Bench, networks: StepNetworks) -> dict[str, Value]:
+    batch = _batch(bench, bench.sizes.shape.batch_size)
+    found = bench.rate(repeated(frozen_teacher(networks, batch), batch, steps=_STEPS), "samples_per_s")
+    return found | _used(bench, networks.precision(bench.device).name, found["samples_per_s"], "teacher")
+
+
+def _teacher_cost(bench: Bench) -> dict[str, Value]:
+    """By how much longer a step takes with its teacher, beside by how much more it computes."""
+    number = bench.rows.number
+    rates = number(f"step/{_EAGER}", "samples_per_s"), number("step/eager_without_teacher", "samples_per_s")
+    work = number("step/operations", "pcl_kd_tflop"), number("step/operations", "pcl_tflop")
+    if None in rates or None in work:
+        raise LeftOutError("the step was not timed with and without a teacher")
+    (taught, alone), (more, less) = rates, work
+    overhead, share = 100 * (alone / taught - 1), 100 * (more / less - 1)  # type: ignore[operator]
+    return {"overhead_pct": overhead, "flop_share_pct": share, "overhead_over_flop_share": overhead / share}
+
+
+def _profiled(bench: Bench, networks: StepNetworks) -> dict[str, Value]:
+    """A trace of a few steps, and the kernels (on a CPU the operators) that take the most of them."""
+    batch, device = _batch(bench, bench.sizes.shape.batch_size), bench.device
+    taken = networks.build(batch, UCF101_ROWS, distil=True)
+    for _ in range(2):
+        taken(batch)
+    synchronise(device)
+    on_gpu = device.type == "cuda"
+    activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
+    began = time.perf_counter()
+    with profile(activities=activities) as profiled:
+        for _ in range(_PROFILED):
+            taken(batch)
+        synchronise(device)
+        wall_ms = 1000 * (time.perf_counter() - began) / _PROFILED
+    profiled.export_chrome_trace(str(bench.out / "trace.json.gz"))
+    kernels = [
+        ((event.self_device_time_total if on_gpu else event.self_cpu_time_total) / 1000 / _PROFILED, event)
+        for event in profiled.key_averages()
+        if event.device_type.name == device.type.upper()
+    ]
+    kernels.sort(key=lambda kernel: -kernel[0])
+    total = sum(ms for ms, _ in kernels)
+    rows = [["kernel", "ms a step", "share", "calls a step"]]
+    for ms, event in kernels[:_KERNELS]:
+        share, calls = f"{100 * ms / total:.1f} %", f"{event.count / _PROFILED:.0f}"
+        rows.append([event.key[:_NAME], f"{ms:.3f}", share, calls])
+    write_text(bench.out / "kernels.txt", text_columns(rows) + "\n")
+    first = {f"top_{number}": f"{row[2]} {row[0][:60]}" for number, row in enumerate(rows[1:6], 1)}
+    launched = sum(event.count for _, event in kernels) / _PROFILED
+    return {"wall_ms_per_step": wall_ms, "busy_pct": 100 * total / wall_ms, "launches_per_step": launched, **first}

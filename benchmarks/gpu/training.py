@@ -1,0 +1,156 @@
+"""Whole runs: does a stopped one go on as if it had not been, how fast is training, and a run for the time left."""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from pclkd.benchmarks.gpu.bench import Bench
+from pclkd.benchmarks.gpu.rows import LeftOutError, Value
+from pclkd.benchmarks.measuring.session import Session
+from pclkd.benchmarks.steps.case import UCF101_ROWS
+from pclkd.benchmarks.steps.train import TrainBenchmark
+from pclkd.training.compute.settings import Compile
+from pclkd.training.loop.plan import plan_run
+from pclkd.training.loop.preemption import PreemptedError
+from pclkd.training.loop.trainer import train
+from pclkd.training.runs.run_folder import METRICS_NAME, read_run
+from pclkd.training.settings import RunSettings
+
+__all__ = ["METRICS_COPY", "resume", "training"]
+
+METRICS_COPY = "kd-metrics.jsonl"
+_COMPILED: tuple[Compile, ...] = ("on", "cuda-graphs")
+_END_S = 10.0  # that the last run needs to save and to be told
+_LEAST_S = 20.0  # less is no run
+
+
+def resume(bench: Bench) -> None:
+    """The losses of a run that was stopped and gone on with, beside one that was not, and beside the same once more."""
+    steps = bench.sizes.resumed
+    for name, stops in (("straight", [steps]), ("again", [steps]), ("resumed", [steps // 2, steps])):
+        bench.rows.take(name, bench.freed(lambda name=name, stops=stops: _followed(bench, name, stops)))
+    bench.rows.take("compared", lambda: _compared(bench))
+
+
+def _followed(bench: Bench, name: str, stops: Sequence[int]) -> dict[str, Value]:
+    """A run up to each of the steps in turn; its losses."""
+    folder = bench.scratch / "resume" / name
+    settings = bench.sizes.settings("compile=off", "epochs=1000")
+    for stop in stops:
+        train(plan_run(folder, bench.data, settings, resume=stop != stops[0], max_steps=stop))
+    return {"loss": [float(line["loss"]) for line in read_run(folder).steps]}
+
+
+def _compared(bench: Bench) -> dict[str, Value]:
+    """The largest relative difference of a step's loss; what two straight runs differ by is no matter of the stop."""
+    curves = [bench.rows.found(f"resume/{name}").get("loss") for name in ("straight", "again", "resumed")]
+    straight, again, resumed = (curve if isinstance(curve, list) else [] for curve in curves)
+    if not straight or not len(straight) == len(again) == len(resumed):
+        raise LeftOutError("the three runs did not all come to their end")
+    apart = [max(abs(a / b - 1) for a, b in zip(other, straight, strict=True)) for other in (resumed, again)]
+    return {"resumed_apart_pct": 100 * apart[0], "again_apart_pct": 100 * apart[1], "steps": float(len(straight))}
+
+
+def training(bench: Bench) -> None:
+    """Training end to end beside the step and the loader alone, and distillation for as long as there is time."""
+    bench.rows.take("end_to_end_eager", bench.freed(lambda: _end_to_end(bench, "off")))
+    bench.rows.take("end_to_end_compiled", bench.freed(lambda: _end_to_end(bench, _fastest(bench))))
+    bench.rows.take("teacher", bench.freed(lambda: _taught(bench)))
+    bench.rows.take("kd", bench.freed(lambda: _distilled(bench)))
+
+
+def _fastest(bench: Bench) -> Compile:
+    """The compiled step that was faster than the eager one.
+
+    Raises:
+        LeftOutError: none was.
+    """
+    rates = {how: bench.rows.number(f"step/compile_{how.replace('-', '_')}", "samples_per_s") for how in _COMPILED}
+    told = {how: rate for how, rate in rates.items() if rate is not None}
+    best = max(told, key=lambda how: told[how], default=None)
+    if best is None or told[best] < (bench.rows.number("step/eager", "samples_per_s") or 0.0):
+        raise LeftOutError("no compiled step was faster than the eager one")
+    return best
+
+
+def _end_to_end(bench: Bench, how: Compile) -> dict[str, Value]:
+    sizes = bench.sizes
+    benchmark = TrainBenchmark(bench.data, 1, bench.networks(compile=how), sizes.shape, sizes.epoch_steps, 0)
+    result = benchmark.run(Session(3, 0.0))
+    whole, loader = result["end_to_end"], result["loader_alone"]
+    return {
+        "samples_per_s": whole.median,
+        "of_step_pct": 100 * whole.ratio,
+        "of_smaller_side_pct": whole.of_bound_pct,
+        "loader_samples_per_s": loader.median,
+        "data_wait_pct": whole.extra["time/data_wait_pct"],
+        "minutes_100_ucf101_epochs": 100 * UCF101_ROWS / whole.median / 60,
+        "compile": how,
+    }
+
+
+def _settings(bench: Bench) -> RunSettings:
+    try:
+        how = _fastest(bench)
+    except LeftOutError:
+        how = "off"
+    return bench.sizes.settings(f"compile={how}", "epochs=1000")
+
+
+def _taught(bench: Bench) -> dict[str, Value]:
+    folder, settings = bench.scratch / "teacher", bench.sizes.settings("compile=off", "epochs=1000")
+    train(plan_run(folder, bench.data, settings, max_steps=bench.sizes.teacher_steps))
+    return _told(folder)
+
+
+def _distilled(bench: Bench) -> dict[str, Value]:
+    """Ends by the signal that a cluster would send, some seconds before the time is up."""
+    room = bench.rows.left_s - _END_S
+    if room < _LEAST_S:
+        raise LeftOutError(f"{max(0.0, room):.0f} s were left")
+    folder = bench.scratch / "kd"
+    folder.mkdir()
+    # Line by line where it is kept, whatever happens to this process.
+    (folder / METRICS_NAME).symlink_to((bench.out / METRICS_COPY).resolve())
+    plan = plan_run(
+        folder,
+        bench.data,
+        _settings(bench),
+        teachers=[bench.scratch / "teacher"],
+        max_steps=bench.sizes.longest_run,
+    )
+    stop = threading.Timer(room, os.kill, (os.getpid(), signal.SIGTERM))
+    stop.daemon = True
+    began = time.monotonic()
+    stop.start()
+    try:
+        train(plan)
+    except PreemptedError:
+        pass
+    finally:
+        stop.cancel()
+    found = _told(folder)
+    found["samples_per_s"] = bench.sizes.shape.batch_size * len(read_run(folder).steps) / (time.monotonic() - began)
+    return found
+
+
+def _told(folder: Path) -> dict[str, Value]:
+    """The losses of the first and of the last step, and what the last epoch said of speed and memory."""
+    record = read_run(folder)
+    first, last = record.steps[0], record.steps[-1]
+    losses = {
+        f"{name}_{when}": float(line[name])
+        for name in first
+        if isinstance(first[name], float) and "/" not in name
+        for when, line in (("first", first), ("last", last))
+        if name in line
+    }
+    epoch = record.epochs[-1] if record.epochs else {}
+    speed = {name: float(value) for name, value in epoch.items() if name.startswith(("throughput/", "memory/"))}
+    peak = {"memory/peak_gib": torch.cuda.max_memory_allocated() / 2**30} if torch.cuda.is_available() else {}
+    return {"steps": float(len(record.steps)), **losses, **speed, **peak}
