@@ -1,21 +1,38 @@
-"""Video files and shard sets that several tests share; made once a session."""
+"""Which tests see a GPU; video files and shard sets that several tests share, made once a session.
 
+PyAV is imported where it is used: tests of the step run on machines without it.
+"""
+
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
-import av
 import hypothesis
 import numpy as np
 import pytest
 
-from pclkd.sharding.packing.pack import pack_videos, plan_packing
-from pclkd.sharding.synth.dataset import LISTS_FOLDER, VIDEOS_FOLDER, SynthSettings, render_dataset
-
 # A busy machine is no fault of the code: how long an example takes says nothing.
 hypothesis.settings.register_profile("unhurried", deadline=None)
 hypothesis.settings.load_profile("unhurried")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """GPUs are there for `-m gpu` alone: what is not marked would race compilers there, and expects the CPU's figures.
+
+    Processes that tests start inherit it.
+    """
+    if config.getoption("markexpr") != "gpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("gpu") is not None:
+        import torch
+
+        if not torch.cuda.is_available():
+            pytest.skip("no GPU: run `pytest -m gpu` where there is one")
 
 
 @dataclass(frozen=True)
@@ -29,6 +46,8 @@ class VideoFolder:
 @pytest.fixture(scope="session")
 def ucf101_sample() -> VideoFolder:
     """71 original UCF101 videos with the official lists; the test is skipped where they are not at hand."""
+    from pclkd.sharding.synth.dataset import LISTS_FOLDER, VIDEOS_FOLDER
+
     root = Path(__file__).resolve().parents[2] / "shared" / "ucf101-sample"
     if not root.is_dir():
         pytest.skip("no UCF101 sample beside the checkout")
@@ -38,6 +57,8 @@ def ucf101_sample() -> VideoFolder:
 @pytest.fixture(scope="session")
 def synthetic_videos(tmp_path_factory: pytest.TempPathFactory) -> VideoFolder:
     """16 rendered videos of 96 frames, 120x160: 4 classes x 4 groups x 1 clip."""
+    from pclkd.sharding.synth.dataset import LISTS_FOLDER, VIDEOS_FOLDER, SynthSettings, render_dataset
+
     root = tmp_path_factory.mktemp("synthetic")
     render_dataset(
         root, SynthSettings(classes=4, groups=4, clips=1, frames=96, seed=7, height=120, width=160), workers=1
@@ -48,6 +69,8 @@ def synthetic_videos(tmp_path_factory: pytest.TempPathFactory) -> VideoFolder:
 @pytest.fixture(scope="session")
 def synthetic_shards(synthetic_videos: VideoFolder, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The rendered videos as a shard set with 64x86 frames. Read-only: copy it before damaging it."""
+    from pclkd.sharding.packing.pack import pack_videos, plan_packing
+
     out = tmp_path_factory.mktemp("synthetic-shards") / "shards"
     pack_videos(plan_packing(synthetic_videos.videos, synthetic_videos.splits, height=64, width=86), out, workers=1)
     return out
@@ -56,6 +79,8 @@ def synthetic_shards(synthetic_videos: VideoFolder, tmp_path_factory: pytest.Tem
 @pytest.fixture(scope="session")
 def real_shards(ucf101_sample: VideoFolder, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The 71 originals as a shard set with 64x86 frames. Read-only: copy it before damaging it."""
+    from pclkd.sharding.packing.pack import pack_videos, plan_packing
+
     out = tmp_path_factory.mktemp("real-shards") / "shards"
     plan = plan_packing(ucf101_sample.videos, ucf101_sample.splits, allow_empty_split=True, height=64, width=86)
     pack_videos(plan, out, workers=2)
@@ -72,6 +97,8 @@ def write_video() -> WriteVideo:
     `frames` are rows of planes (Y, Cb, Cr or grey), uint8 [height, width], of one size; `times` are their time stamps
     in frames, 0, 1, 2, ... by default; `tags` are attributes of the encoder, such as colour tags.
     """
+
+    import av
 
     def write(
         path: Path,

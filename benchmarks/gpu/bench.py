@@ -1,11 +1,12 @@
 """What a section works with: sizes, device, and where its findings go."""
 
+import functools
 import gc
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -119,7 +120,7 @@ class Bench:
         """Whether figures mean nothing."""
         return self.sizes is TINY
 
-    @cached_property
+    @functools.cached_property
     def device(self) -> torch.device:
         """As the trainer chooses it, which also turns cuDNN's trials on: once."""
         return choose_device(World())
@@ -146,15 +147,19 @@ class Bench:
         rates = interleave({"": work}, rounds=3, warmup=1, min_seconds=self.sizes.turn_s)[""]
         return {unit: factor * statistics.median(rates), f"least_{unit}": factor * min(rates)}
 
-    def freed(self, work: Callable[[], dict[str, Value]]) -> Callable[[], dict[str, Value]]:
-        """The work, after which the GPU's memory is free again, also where it failed."""
+    def take(
+        self, name: str, work: Callable[..., Mapping[str, Value]], *given: Any, needs_gpu: bool = False, **named: Any
+    ) -> None:
+        """A row: what `work(self, *given, **named)` finds; then the GPU's memory is free again, also where it failed.
 
-        def run() -> dict[str, Value]:
-            try:
-                return work()
-            finally:
-                gc.collect()
-                if torch.cuda.is_available():
-                    torch.cuda.empty_cache()
-
-        return run
+        Args:
+            name: of the row.
+            work: see above.
+            given: what the work is given beside this.
+            needs_gpu: whether without one the work is expected to refuse.
+            named: further arguments.
+        """
+        self.rows.take(name, functools.partial(work, self, *given, **named), needs_gpu=needs_gpu)
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()

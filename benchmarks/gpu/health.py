@@ -30,18 +30,17 @@ _COPIED = {"cuda": 2**30, "cpu": 2**24}  # bytes
 
 def health(bench: Bench) -> None:
     """The environment, matrix products, memory, convolutions and gradients."""
-    take = bench.rows.take
-    take("environment", _environment)
+    take = bench.take
+    bench.rows.take("environment", _environment)
     for name in _PRECISIONS:
-        take(f"matrix_{name}", lambda name=name: _matrix(bench, name), needs_gpu=name == "fp16")
-    take("memory_copy", lambda: _copy(bench))
+        take(f"matrix_{name}", _matrix, name, needs_gpu=name == "fp16")
+    take("memory_copy", _copy)
     for name in _PRECISIONS[:2]:
-        take(f"conv3d_{name}", lambda name=name: _conv3d(bench, name), needs_gpu=True)
+        take(f"conv3d_{name}", _conv3d, name, needs_gpu=True)
     for name in _PRECISIONS:
         for layout in _LAYOUTS:
-            row = f"gradient_{name}_{layout}"
-            take(row, bench.freed(lambda name=name, layout=layout: _gradient(bench, name, layout)), needs_gpu=True)
-    take("contexts", lambda: _contexts(bench))
+            take(f"gradient_{name}_{layout}", _gradient, name, layout, needs_gpu=True)
+    take("contexts", _contexts)
 
 
 def _environment() -> dict[str, Value]:

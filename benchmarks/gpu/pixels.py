@@ -36,7 +36,7 @@ Levels = NDArray[np.float64]
 
 def data(bench: Bench) -> None:
     """A shard set large enough to train on: the given one, or rendered videos over and over."""
-    bench.rows.take("shards", lambda: _shards(bench))
+    bench.take("shards", _shards)
 
 
 def _shards(bench: Bench) -> dict[str, Value]:
@@ -60,20 +60,17 @@ def _shards(bench: Bench) -> dict[str, Value]:
 
 def parity(bench: Bench) -> None:
     """Every operator and whole clips, on the device beside the CPU; repeated decoding beside itself."""
-    take = bench.rows.take
+    take = bench.take
     differences: dict[str, list[NDArray[np.uint8]]] = {}
     for place in _PLACES:
         for name in OPERATORS:
-            take(
-                f"operator_{name.replace(' ', '_')}_{place}",
-                lambda n=name, p=place: _operator(bench, n, p, differences),
-            )
-    take("picture_operators", lambda: _show(bench, "parity-operators.png", differences, "operators"))
+            take(f"operator_{name.replace(' ', '_')}_{place}", _operator, name, place, differences)
+    take("picture_operators", _show, "parity-operators.png", differences, "operators")
     clips: dict[str, list[NDArray[np.uint8]]] = {}
     for place in _PLACES:
-        take(f"clips_{place}", lambda place=place: _clips(bench, place, clips))
-        take(f"repeats_{place}", lambda place=place: _repeats(bench, place))
-    take("picture_clips", lambda: _show(bench, "parity-clips.png", clips, "whole clips"))
+        take(f"clips_{place}", _clips, place, clips)
+        take(f"repeats_{place}", _repeats, place)
+    take("picture_clips", _show, "parity-clips.png", clips, "whole clips")
 
 
 def _here(bench: Bench, place: Place) -> Place:
@@ -151,8 +148,8 @@ def _clips(bench: Bench, place: Place, shown: dict[str, list[NDArray[np.uint8]]]
                 threads=threads,
                 modality="rgb",
             ) as loader,
-            closing(loader.epoch(0)) as epoch,
-        ):  # type: ignore[type-var]
+            closing(loader.epoch(0)) as epoch,  # type: ignore[type-var]
+        ):
             # [B, V, C, T, H, W] -> [B * V, T, H, W, C]
             found = [
                 batch.clips.flatten(0, 1).permute(0, 2, 3, 4, 1).double().cpu().numpy() for batch in islice(epoch, 2)
@@ -198,15 +195,15 @@ def _repeats(bench: Bench, place: Place) -> dict[str, Value]:
 
 def loading(bench: Bench) -> None:
     """Frames a second by place and threads, and what bounds them."""
-    take, most = bench.rows.take, bench.sizes.threads[-1]
+    take, most = bench.take, bench.sizes.threads[-1]
     for recipe in reversed(_RECIPES):
         for place in reversed(_PLACES):
             for threads in reversed(bench.sizes.threads) if recipe == "full" else (most,):
                 row = f"{recipe}_{place}_{threads}_threads"
-                take(row, lambda r=recipe, p=place, n=threads: _delivered(bench, r, p, n))
+                take(row, _delivered, recipe, place, threads)
     for place in _PLACES:
-        take(f"decode_only_{place}", lambda place=place: _decoded(bench, place))
-    take("range_reads", lambda: _read(bench))
+        take(f"decode_only_{place}", _decoded, place)
+    take("range_reads", _read)
 
 
 def _case(bench: Bench, recipe: RecipeName, threads: int) -> LoadCase:

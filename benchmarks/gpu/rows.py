@@ -112,7 +112,7 @@ class Rows:
         add_row(self._file, row)
         began = time.monotonic()
         try:
-            changes = {"state": "ok", "values": dict(work())}
+            changes: dict[str, object] = {"state": "ok", "values": dict(work())}
         except Exception as error:
             out = _is_left_out(error) or (needs_gpu and not self._gpu and isinstance(error, InputError))
             changes = {"state": "left out" if out else "failed", "error": _told(error)}

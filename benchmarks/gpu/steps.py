@@ -3,7 +3,6 @@
 import dataclasses
 import statistics
 import time
-from collections.abc import Callable
 
 import torch
 from torch.profiler import ProfilerActivity, profile
@@ -21,7 +20,6 @@ from pclkd.sharding.common.files import write_text
 
 __all__ = ["losses", "step", "untuned"]
 
-Taken = Callable[[], dict[str, Value]]
 _SEEDS = (0, 1)
 _PRECISIONS = ("fp32", "bf16")
 _BATCHES = 8  # that are learned by heart
@@ -34,11 +32,11 @@ _EAGER, _COMPILED = "eager", ("compile_on", "compile_cuda_graphs")
 
 def losses(bench: Bench) -> None:
     """The loss of every step of runs that differ by precision or seed alone, and how far they are apart."""
-    take = bench.rows.take
+    take = bench.take
     for seed in _SEEDS:
         for precision in _PRECISIONS:
-            take(f"{precision}_seed_{seed}", bench.freed(lambda p=precision, s=seed: _learned(bench, p, s)))
-    take("compared", lambda: _compared(bench))
+            take(f"{precision}_seed_{seed}", _learned, precision, seed)
+    take("compared", _compared)
 
 
 def _learned(bench: Bench, precision: str, seed: int) -> dict[str, Value]:
@@ -76,29 +74,26 @@ def _compared(bench: Bench) -> dict[str, Value]:
 
 def step(bench: Bench) -> None:
     """PCL+KD on clips that stay on the device: by option, by batch, with and without its teacher, by kernel."""
-    take, sizes, device = bench.rows.take, bench.sizes, bench.device
+    take, sizes, device = bench.take, bench.sizes, bench.device
     allow_many_compilations()
-    take("operations", bench.freed(lambda: _operations(bench)))
-    trained, largest = bench.networks(), sizes.batches[-1]
+    take("operations", _operations)
+    trained, usual, largest = bench.networks(), sizes.shape.batch_size, sizes.batches[-1]
 
-    def timed(networks: StepNetworks, size: int = sizes.shape.batch_size, *, distil: bool = True) -> Taken:
-        return bench.freed(lambda: _timed(bench, networks, size, distil=distil))
-
-    take(_EAGER, timed(trained))
-    take("eager_without_teacher", timed(trained, distil=False))
-    take("teacher_forward", bench.freed(lambda: _teacher(bench, trained)))
-    take("teacher_cost", lambda: _teacher_cost(bench))
-    take("kernels", bench.freed(lambda: _profiled(bench, trained)))
+    take(_EAGER, _timed, trained, usual)
+    take("eager_without_teacher", _timed, trained, usual, distil=False)
+    take("teacher_forward", _teacher, trained)
+    take("teacher_cost", _teacher_cost)
+    take("kernels", _profiled, trained)
     lines = step_lines(trained, device, fused=device.type == "cuda", quick=False).changed
-    lines |= {"compile_cuda_graphs": trained.varied(compile="cuda-graphs")}
+    lines = {**lines, "compile_cuda_graphs": trained.varied(compile="cuda-graphs")}
     for name, networks in lines.items():
         if name not in _COMPILED:
-            take(name, timed(networks), needs_gpu=name == "fp16")
+            take(name, _timed, networks, usual, needs_gpu=name == "fp16")
     for batch in sizes.batches:
-        take(f"eager_batch_{batch}", timed(trained, batch))
+        take(f"eager_batch_{batch}", _timed, trained, batch)
     for name in _COMPILED:
-        take(name, timed(lines[name]), needs_gpu=True)
-        take(f"{name}_batch_{largest}", timed(lines[name], largest), needs_gpu=True)
+        take(name, _timed, lines[name], usual, needs_gpu=True)
+        take(f"{name}_batch_{largest}", _timed, lines[name], largest, needs_gpu=True)
 
 
 def untuned(bench: Bench) -> None:
@@ -106,7 +101,7 @@ def untuned(bench: Bench) -> None:
     _ = bench.device  # turns the trials on
     torch.backends.cudnn.benchmark = False
     networks, size = bench.networks(), bench.sizes.shape.batch_size
-    bench.rows.take("cudnn_trials_off", bench.freed(lambda: _timed(bench, networks, size, distil=True)))
+    bench.take("cudnn_trials_off", _timed, networks, size)
 
 
 def _batch(bench: Bench, size: int) -> ClipBatch:
@@ -118,7 +113,7 @@ def _operations(bench: Bench) -> dict[str, Value]:
     """TFLOP a sample, which no option changes."""
     networks, size = bench.networks(), min(4, bench.sizes.shape.batch_size)
     batch = _batch(bench, size)
-    found = {
+    found: dict[str, Value] = {
         name: networks.count(batch, UCF101_ROWS, distil=distil) / size
         for name, distil in (("pcl_kd_tflop", True), ("pcl_tflop", False))
     }
@@ -126,7 +121,7 @@ def _operations(bench: Bench) -> dict[str, Value]:
     return {**found, "teacher_tflop": count_operations(lambda: forward(batch)) / size}
 
 
-def _timed(bench: Bench, networks: StepNetworks, size: int, *, distil: bool) -> dict[str, Value]:
+def _timed(bench: Bench, networks: StepNetworks, size: int, *, distil: bool = True) -> dict[str, Value]:
     batch, device = _batch(bench, size), bench.device
     before = memory_in_use(device)
     taken = networks.build(batch, max(UCF101_ROWS, size), distil=distil)
@@ -155,7 +150,7 @@ def _teacher(bench: Bench, networks: StepNetworks) -> dict[str, Value]:
     return found | _used(bench, networks.precision(bench.device).name, found["samples_per_s"], "teacher")
 
 
-def _teacher_cost(bench: Bench) -> dict[str, Value]:
+def _teacher_cost(bench: Bench) -> dict[str, float]:
     """By how much longer a step takes with its teacher, beside by how much more it computes."""
     number = bench.rows.number
     rates = number(f"step/{_EAGER}", "samples_per_s"), number("step/eager_without_teacher", "samples_per_s")

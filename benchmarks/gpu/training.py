@@ -1,10 +1,11 @@
 """Whole runs: does a stopped one go on as if it had not been, how fast is training, and a run for the time left."""
 
 import os
+import shutil
 import signal
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -33,8 +34,8 @@ def resume(bench: Bench) -> None:
     """The losses of a run that was stopped and gone on with, beside one that was not, and beside the same once more."""
     steps = bench.sizes.resumed
     for name, stops in (("straight", [steps]), ("again", [steps]), ("resumed", [steps // 2, steps])):
-        bench.rows.take(name, bench.freed(lambda name=name, stops=stops: _followed(bench, name, stops)))
-    bench.rows.take("compared", lambda: _compared(bench))
+        bench.take(name, _followed, name, stops)
+    bench.take("compared", _compared)
 
 
 def _followed(bench: Bench, name: str, stops: Sequence[int]) -> dict[str, Value]:
@@ -58,10 +59,10 @@ def _compared(bench: Bench) -> dict[str, Value]:
 
 def training(bench: Bench) -> None:
     """Training end to end beside the step and the loader alone, and distillation for as long as there is time."""
-    bench.rows.take("end_to_end_eager", bench.freed(lambda: _end_to_end(bench, "off")))
-    bench.rows.take("end_to_end_compiled", bench.freed(lambda: _end_to_end(bench, _fastest(bench))))
-    bench.rows.take("teacher", bench.freed(lambda: _taught(bench)))
-    bench.rows.take("kd", bench.freed(lambda: _distilled(bench)))
+    bench.take("end_to_end_eager", _end_to_end, lambda _: "off")
+    bench.take("end_to_end_compiled", _end_to_end, _fastest)
+    bench.take("teacher", _taught)
+    bench.take("kd", _distilled)
 
 
 def _fastest(bench: Bench) -> Compile:
@@ -78,8 +79,8 @@ def _fastest(bench: Bench) -> Compile:
     return best
 
 
-def _end_to_end(bench: Bench, how: Compile) -> dict[str, Value]:
-    sizes = bench.sizes
+def _end_to_end(bench: Bench, choose: Callable[[Bench], Compile]) -> dict[str, Value]:
+    sizes, how = bench.sizes, choose(bench)
     benchmark = TrainBenchmark(bench.data, 1, bench.networks(compile=how), sizes.shape, sizes.epoch_steps, 0)
     result = benchmark.run(Session(3, 0.0))
     whole, loader = result["end_to_end"], result["loader_alone"]
@@ -114,9 +115,6 @@ def _distilled(bench: Bench) -> dict[str, Value]:
     if room < _LEAST_S:
         raise LeftOutError(f"{max(0.0, room):.0f} s were left")
     folder = bench.scratch / "kd"
-    folder.mkdir()
-    # Line by line where it is kept, whatever happens to this process.
-    (folder / METRICS_NAME).symlink_to((bench.out / METRICS_COPY).resolve())
     plan = plan_run(
         folder,
         bench.data,
@@ -134,6 +132,8 @@ def _distilled(bench: Bench) -> dict[str, Value]:
         pass
     finally:
         stop.cancel()
+        if (folder / METRICS_NAME).exists():
+            shutil.copy(folder / METRICS_NAME, bench.out / METRICS_COPY)
     found = _told(folder)
     found["samples_per_s"] = bench.sizes.shape.batch_size * len(read_run(folder).steps) / (time.monotonic() - began)
     return found

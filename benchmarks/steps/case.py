@@ -161,7 +161,7 @@ class StepNetworks:
 
 def random_batch(shape: ClipShape, rows: int, device: torch.device, seed: int = 0) -> ClipBatch:
     """A batch of noise on the device, drawn there, in the memory layout that the loader delivers."""
-    drawn = {"generator": torch.Generator(device).manual_seed(seed), "device": device}
+    drawn: dict[str, Any] = {"generator": torch.Generator(device).manual_seed(seed), "device": device}
     b, v, t, side = shape.batch_size, shape.views, shape.frames, shape.side
     return ClipBatch(
         clips=torch.randn(b, v, t, side, side, 3, **drawn).permute(0, 1, 5, 2, 3, 4),
