@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, ValidationError
+from pydantic import ConfigDict, Field, ValidationError
 
 from pclkd.sharding.common.errors import InputError
 from pclkd.sharding.common.settings import Settings
@@ -26,7 +26,9 @@ class LeftOutError(Exception):
 
 
 class Row(Settings):
-    """One finding."""
+    """One finding; numbers that are not finite are written as words, for JSON has none."""
+
+    model_config = ConfigDict(ser_json_inf_nan="strings")
 
     section: str
     """Whose."""

@@ -1,6 +1,7 @@
 """The step: do precisions and seeds learn alike, how fast is it with each choice, and where its time goes."""
 
 import dataclasses
+import math
 import statistics
 import time
 
@@ -66,6 +67,9 @@ def _compared(bench: Bench) -> dict[str, Value]:
             curve = bench.rows.found(f"losses/{precision}_seed_{seed}").get("loss")
             if not isinstance(curve, list):
                 raise LeftOutError(f"there is no curve of {precision}, seed {seed}")
+            broken = sum(not math.isfinite(value) for value in curve)
+            if broken and bench.device.type == "cuda":  # bf16 is known to be wrong on some CPUs
+                raise ArithmeticError(f"{broken} losses of {precision}, seed {seed}, are not finite")
             ends[precision, seed] = statistics.mean(curve[-max(1, len(curve) // 4) :])
     base = ends["fp32", 0]
     apart = {f"bf16_apart_seed_{seed}_pct": 100 * abs(ends["bf16", seed] / ends["fp32", seed] - 1) for seed in _SEEDS}

@@ -1,5 +1,6 @@
 """A finding is on the disk as soon as it is known, and a failure is a finding."""
 
+import math
 import time
 from pathlib import Path
 
@@ -74,11 +75,11 @@ def test_when_the_time_is_up_rows_are_left_out(file: Path) -> None:
 
 
 def test_a_line_that_was_cut_off_hides_no_other(file: Path) -> None:
-    add_row(file, Row(section="step", name="a", state="ok", values={"curve": [1.0, 2.0], "worst": float("nan")}))
+    add_row(file, Row(section="step", name="a", state="ok", values={"curve": [1.0, math.inf], "worst": math.nan}))
     with file.open("a") as out:
         out.write('{"section":"step","na')
     assert list(read_rows(file)) == ["step/a"]
-    assert read_rows(file)["step/a"].values == {"curve": [1.0, 2.0], "worst": None}
+    assert read_rows(file)["step/a"].values == {"curve": [1.0, math.inf], "worst": "NaN"}
 
 
 def test_an_aim_is_met_missed_or_not_measured() -> None:
