@@ -3,6 +3,11 @@
 # make test   the test suite, against the installed wheel
 # make golden renews tests/golden.json; in a commit that says why its change is meant to change numbers
 # make check  lint, types, import rules
+# make test-gpu        the tests that need a GPU, and no others, in the environment of $(PYTHON)
+# make wheelhouse PYTHON=3.12     for a machine without a package index that has torch and torchvision: what it lacks,
+#             in wheelhouse/, in parts of 56 MB
+# make offline-install    there: puts the parts together and installs them and this checkout into .offline, all without
+#             an index; docs/benchmarks.md
 
 PYTHON ?= python3
 VENV := .venv
@@ -17,7 +22,7 @@ DEMO_OPTIONS := $(if $(UCF101),--videos '$(UCF101)') $(if $(SPLITS),--splits '$(
 # pytest's workers; each test of several processes or threads stays small
 WORKERS ?= 2
 
-.PHONY: demo test golden check clean
+.PHONY: demo test test-gpu golden check wheelhouse offline-install clean
 
 # The package is rebuilt into the environment on every call, so that what runs is what is in the checkout.
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check
@@ -56,5 +61,37 @@ check: $(VENV)/.dependencies
 	$(BIN)/mypy examples/*.py
 	$(BIN)/lint-imports
 
+test-gpu:
+	$(PYTHON) -m pytest -m gpu tests/test_gpu.py
+
+# All that runs beside torch, torchvision and what comes with tensorboard, OpenCV and matplotlib.
+LACKING := annotated-types astunparse av braceexpand click filelock gast lazy-loader libcst makefun nvidia-dali-cuda130 \
+	nvidia-libnvcomp-cu13 nvidia-nvimgcodec-cu13 nvidia-nvjpeg nvtx optree pydantic pydantic_core PyYAML \
+	simplejpeg six typing-inspection typing_extensions webdataset 'setuptools<82' # torch 2.11 wants no newer one
+# pip takes each by its own name.
+PLATFORMS := manylinux_2_28 manylinux_2_27 manylinux_2_17 manylinux2014 manylinux1
+WHEELS := wheelhouse/wheels
+SITE := .offline
+
+wheelhouse:
+	$(if $(filter 3.%,$(PYTHON)),,$(error name the version of the other machine: make wheelhouse PYTHON=3.12))
+	@rm -rf wheelhouse
+	python3 -m pip download --quiet --disable-pip-version-check --no-deps --only-binary=:all: --implementation cp \
+		--python-version $(PYTHON) $(PLATFORMS:%=--platform %_x86_64) --constraint constraints.txt --dest $(WHEELS) $(LACKING)
+	tar --create --directory $(WHEELS) . | split --bytes 56MB --numeric-suffixes - wheelhouse/part-
+	@rm -r $(WHEELS)
+	@cd wheelhouse && sha256sum part-* > SHA256SUMS && du --bytes part-*
+
+offline-install:
+	cd wheelhouse && sha256sum --check --quiet SHA256SUMS
+	@rm -rf $(SITE) $(WHEELS)
+	@mkdir -p $(WHEELS)
+	cat wheelhouse/part-* | tar --extract --directory $(WHEELS)
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-index --no-deps --no-compile --target $(SITE) $(WHEELS)/*.whl
+	PYTHONPATH=$(SITE) $(PYTHON) -m pip install --quiet --disable-pip-version-check --no-index --no-deps --no-compile \
+		--no-build-isolation --target $(SITE) .
+	@rm -rf build pclkd.egg-info $(WHEELS)
+	@echo "PYTHONPATH=$(CURDIR)/$(SITE) $(PYTHON) -m pclkd.benchmarks.cli gpu --minutes 9 --out DIR"
+
 clean:
-	rm -rf $(VENV) build dist *.egg-info
+	rm -rf $(VENV) $(SITE) wheelhouse build dist *.egg-info
