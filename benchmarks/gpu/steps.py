@@ -141,11 +141,12 @@ def _used(bench: Bench, precision: str, samples_per_s: Value, work: str) -> dict
     if each is None or not isinstance(samples_per_s, float):
         return {}
     reached = each * samples_per_s
+    found: dict[str, Value] = {"tflop_per_s": reached}
     limits = {
         "mfu_pct": bench.rows.number(f"health/matrix_{precision}", "tflop_per_s"),
         "of_data_sheet_pct": peak_tflop_per_s(bench.device, precision),
     }
-    return {"tflop_per_s": reached} | {name: 100 * reached / limit for name, limit in limits.items() if limit}
+    return found | {name: 100 * reached / limit for name, limit in limits.items() if limit}
 
 
 def _teacher(bench: Bench, networks: StepNetworks) -> dict[str, Value]:

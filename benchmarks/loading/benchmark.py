@@ -17,7 +17,7 @@ from pclkd.benchmarks.measuring.bounds import tell_bounds
 from pclkd.benchmarks.measuring.clip_shape import ClipShape, synchronise
 from pclkd.benchmarks.measuring.result import BenchmarkResult, make_result
 from pclkd.benchmarks.measuring.rounds import Work
-from pclkd.benchmarks.measuring.session import Session
+from pclkd.benchmarks.measuring.session import Rates, Session
 from pclkd.pipeline.loader.loader import ClipLoader
 from pclkd.pipeline.loader.order import sequential_positions
 from pclkd.pipeline.loader.prepare import BatchPreparer, PreparedBatch
@@ -125,21 +125,24 @@ class LoadBenchmark:
                     cases["augment_fused"] = _decode_and_augment(stack, case, batches, "fused")
             for n in self.threads:
                 cases[f"pclkd_{n}_threads"] = _deliver(case, stack.enter_context(case.loader(threads=n)))
-            rates = session.measure(cases)
-            chosen = case.places[-1] if loader.calibration is None else loader.calibration.decode
-        bounds["pclkd"] = [decoding[chosen], "range_reads"]
-        rates |= _multiples(rates, self.threads)
-        bounds |= {f"pclkd_{n}_threads": [f"{n}_x_{self.threads[0]}_threads"] for n in self.threads[1:]}
-        bounds |= {name: [decoding[case.places[-1]]] for name in rates if name.startswith("augment")}
-        return make_result(
-            "load",
-            "clips/s",
-            rates,
-            "pclkd",
-            case.settings,
-            bounds=bounds,
-            notes=[*tell_bounds(rates, bounds), *_NOTES, *(_COLOUR_NOTES if case.recipe.colours else ())],
-        )
+
+            def told(rates: Rates) -> BenchmarkResult:
+                chosen = case.places[-1] if loader.calibration is None else loader.calibration.decode
+                limits = {**bounds, "pclkd": [decoding[chosen], "range_reads"]}
+                rates |= _multiples(rates, self.threads)
+                limits |= {f"pclkd_{n}_threads": [f"{n}_x_{self.threads[0]}_threads"] for n in self.threads[1:]}
+                limits |= {name: [decoding[case.places[-1]]] for name in rates if name.startswith("augment")}
+                return make_result(
+                    "load",
+                    "clips/s",
+                    rates,
+                    "pclkd",
+                    case.settings,
+                    bounds=limits,
+                    notes=[*tell_bounds(rates, limits), *_NOTES, *(_COLOUR_NOTES if case.recipe.colours else ())],
+                )
+
+            return session.measure(cases, told)
 
 
 def _multiples(rates: Mapping[str, Sequence[float]], threads: Sequence[int]) -> dict[str, list[float]]:

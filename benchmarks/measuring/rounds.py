@@ -70,7 +70,7 @@ def interleave(
     warmup: int,
     min_seconds: float,
     budget_s: float | None = None,
-    on_round: Callable[[int], None] = lambda _: None,
+    on_round: Callable[[int, dict[str, list[float]]], None] = lambda *_: None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, list[float]]:
     """Time the cases in turns; every second round runs backwards, so that no case always follows the same one.
@@ -81,7 +81,7 @@ def interleave(
         warmup: rounds before those; not measured, and each case does its work once.
         min_seconds: shortest turn.
         budget_s: time for warm-up and rounds together; see `round_numbers`.
-        on_round: called with the number of measured rounds that are through.
+        on_round: called with the number of measured rounds that are through, and what it would return by now.
         clock: seconds.
 
     Returns:
@@ -102,7 +102,7 @@ def interleave(
     for number in round_numbers(rounds, budget_s=left, clock=clock):
         for name in names if number % 2 == 0 else reversed(names):
             rates[name].append(_time(cases[name], min_seconds, clock))
-        on_round(number + 1)
+        on_round(number + 1, rates)
     return rates
 
 

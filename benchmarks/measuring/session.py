@@ -1,7 +1,7 @@
 """How a command measures, and where its figures go."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +14,9 @@ from pclkd.sharding.common.errors import InputError
 if TYPE_CHECKING:
     from pclkd.benchmarks.measuring.result import BenchmarkResult
 
-__all__ = ["Session", "check_place"]
+__all__ = ["Rates", "Session", "check_place"]
+
+Rates = dict[str, list[float]]
 
 
 def check_place(path: Path) -> None:
@@ -68,16 +70,33 @@ class Session:
         left = self.left_s
         return replace(self, budget_s=None if left is None else part * left, started=time.perf_counter())
 
-    def measure(self, cases: Mapping[str, Work], *, warmup: int = 1) -> dict[str, list[float]]:
-        """Time the cases in turns, after `warmup` rounds; units a second by case, one for each round."""
-        return interleave(
+    def measure(
+        self, cases: Mapping[str, Work], told: Callable[[Rates], "BenchmarkResult"], *, warmup: int = 1
+    ) -> "BenchmarkResult":
+        """Time the cases in turns; the result is written after every round, so that who is killed leaves what it has.
+
+        Args:
+            cases: work by name.
+            told: makes the result of the rates so far, units a second by case, one for each round; the rates are its.
+            warmup: rounds before those that count.
+        """
+
+        def on_round(number: int, rates: Rates) -> None:
+            self.tell(number)
+            if self.json_file is not None and self.budget_s is not None:
+                from pclkd.benchmarks.measuring.result import write_result
+
+                write_result(told({name: list(values) for name, values in rates.items()}), self.json_file)
+
+        rates = interleave(
             cases,
             rounds=self.rounds,
             warmup=warmup,
             min_seconds=self.min_seconds,
             budget_s=self.left_s,
-            on_round=self.tell,
+            on_round=on_round,
         )
+        return told(rates)
 
     def turns(self) -> Iterator[int]:
         """Numbers of the rounds, from 0 on, for what cannot be timed by `measure`; tells each that is through."""

@@ -18,7 +18,7 @@ import simplejpeg  # type: ignore[import-untyped]
 
 from pclkd.benchmarks.measuring.result import BenchmarkResult, make_result
 from pclkd.benchmarks.measuring.rounds import Work
-from pclkd.benchmarks.measuring.session import Session
+from pclkd.benchmarks.measuring.session import Rates, Session
 from pclkd.benchmarks.packing.stages import ReadyFrames, decode_only, decode_scale, plain_frames, plain_loop
 from pclkd.sharding.common.errors import InputError
 from pclkd.sharding.common.processes import available_cpus
@@ -85,40 +85,44 @@ class ShardBenchmark:
             seconds: dict[str, list[float]] = {name: [] for name in cases if name != "pack"}
             for name, spent in seconds.items():
                 cases[name] = _watched(cases[name], spent)
-            rates = session.measure(cases)
-        rates["stages"] = [
-            1 / (1 / both + 1 / encode) for both, encode in zip(rates["decode_scale"], rates["encode"], strict=True)
-        ]
-        extra = _extra(rates, workers, frames / len(paths))
-        for name, spent in seconds.items():
-            extra[name]["cpu_us_per_frame"] = 1e6 * median(spent)
-        for name, size in sizes.items():
-            extra[name]["bytes_per_frame"] = size
-        ours = extra["pclkd"]
-        return make_result(
-            "shard",
-            "frames/s",
-            rates,
-            "plain",
-            {
-                "videos": len(paths),
-                "frames": frames,
-                "size": f"{self.settings.height}x{self.settings.width}",
-                "quality": self.settings.quality,
-                "chroma": self.settings.chroma,
-                "workers": workers,
-                "av": av.__version__,
-                "pillow": PIL.__version__,
-                "simplejpeg": simplejpeg.__version__,
-            },
-            bounds={"pclkd": ["stages"], "plain": ["decode"], "stages": ["decode_scale", "encode"]},
-            extra=extra,
-            notes=[
-                f"pclkd: {ours['x_plain']:.2f} times the plain loop a core, where decoding alone would be "
-                f"{ours['x_plain_at_most']:.1f} times; {ours['of_stages_pct']:.0f} % of the bare stages' speed",
-                *_NOTES,
-            ],
-        )
+
+            def told(rates: Rates) -> BenchmarkResult:
+                rates["stages"] = [
+                    1 / (1 / both + 1 / encode)
+                    for both, encode in zip(rates["decode_scale"], rates["encode"], strict=True)
+                ]
+                extra = _extra(rates, workers, frames / len(paths))
+                for name, spent in seconds.items():
+                    extra[name]["cpu_us_per_frame"] = 1e6 * median(spent)
+                for name, size in sizes.items():
+                    extra[name]["bytes_per_frame"] = size
+                ours = extra["pclkd"]
+                return make_result(
+                    "shard",
+                    "frames/s",
+                    rates,
+                    "plain",
+                    {
+                        "videos": len(paths),
+                        "frames": frames,
+                        "size": f"{self.settings.height}x{self.settings.width}",
+                        "quality": self.settings.quality,
+                        "chroma": self.settings.chroma,
+                        "workers": workers,
+                        "av": av.__version__,
+                        "pillow": PIL.__version__,
+                        "simplejpeg": simplejpeg.__version__,
+                    },
+                    bounds={"pclkd": ["stages"], "plain": ["decode"], "stages": ["decode_scale", "encode"]},
+                    extra=extra,
+                    notes=[
+                        f"pclkd: {ours['x_plain']:.2f} times the plain loop a core, where decoding alone would be "
+                        f"{ours['x_plain_at_most']:.1f} times; {ours['of_stages_pct']:.0f} % of the bare stages' speed",
+                        *_NOTES,
+                    ],
+                )
+
+            return session.measure(cases, told)
 
     def _whole_run(self, plan: PackPlan, videos: tuple[Video, ...], repeats: int, workers: int) -> PackPlan:
         many = tuple(

@@ -21,7 +21,7 @@ from pclkd.benchmarks.measuring.clip_shape import ClipShape
 from pclkd.benchmarks.measuring.counters import tree_seconds
 from pclkd.benchmarks.measuring.result import BenchmarkResult, make_result
 from pclkd.benchmarks.measuring.rounds import Work, median_interval
-from pclkd.benchmarks.measuring.session import Session
+from pclkd.benchmarks.measuring.session import Rates, Session
 from pclkd.benchmarks.peers.clips import PeerWork, Sample, torch_loader
 from pclkd.benchmarks.peers.dali import DaliShards
 from pclkd.benchmarks.peers.shards import FolderClips, ShardClips, write_frame_folders
@@ -102,28 +102,31 @@ class PeerBenchmark:
             works = {name: _work(case, batches) for name, batches in passes.items()}
             bound = decode_only(case, in_memory(case))
             bound()
-            rates = session.measure({**works, "decode_only": bound}, warmup=0)
             cpu = {name: {"cpu_ms_per_clip": _cpu_ms(work)} for name, work in works.items()}
-        return make_result(
-            "peers",
-            "clips/s",
-            rates,
-            "pclkd",
-            case.settings | {"folder_processes": FOLDER_PROCESSES},
-            bounds={"pclkd": ["decode_only"]},
-            extra=cpu
-            | {
-                name: {
-                    **_times(rates, name),
-                    **cpu[name],
-                    "grey_levels_apart": mean(levels),
-                    "worst_sample": max(levels),
-                }
-                for name, levels in differences.items()
-            },
-            missing=missing,
-            notes=[*_strangers(differences), *_NOTES],
-        )
+
+            def told(rates: Rates) -> BenchmarkResult:
+                return make_result(
+                    "peers",
+                    "clips/s",
+                    rates,
+                    "pclkd",
+                    case.settings | {"folder_processes": FOLDER_PROCESSES},
+                    bounds={"pclkd": ["decode_only"]},
+                    extra=cpu
+                    | {
+                        name: {
+                            **_times(rates, name),
+                            **cpu[name],
+                            "grey_levels_apart": mean(levels),
+                            "worst_sample": max(levels),
+                        }
+                        for name, levels in differences.items()
+                    },
+                    missing=missing,
+                    notes=[*_strangers(differences), *_NOTES],
+                )
+
+            return session.measure({**works, "decode_only": bound}, told, warmup=0)
 
     def _peers(self, stack: ExitStack, case: LoadCase) -> tuple[dict[str, Batches], dict[str, str]]:
         """A pass of every peer that can run here, and why the others cannot."""

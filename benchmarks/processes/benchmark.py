@@ -14,7 +14,7 @@ from statistics import median
 
 from pclkd.benchmarks.measuring.clip_shape import ClipShape
 from pclkd.benchmarks.measuring.result import BenchmarkResult, make_result
-from pclkd.benchmarks.measuring.session import Session
+from pclkd.benchmarks.measuring.session import Rates, Session
 from pclkd.benchmarks.processes.job import JobFailedError, Told, TrainingJob
 from pclkd.benchmarks.processes.probe import JobPlan
 from pclkd.benchmarks.steps.case import StepNetworks
@@ -95,41 +95,44 @@ class ProcessScaleBenchmark:
                 started[name] = stack.enter_context(job)
             said, missing = _ready(started, missing)
             cases = {name: _Passes(started[name]) for name in said}
-            rates = session.measure({name: case.work for name, case in cases.items()})
-        bounds = _bounds(rates, counts, gpus)
-        for alone in [name for name in rates if name not in map(_name, counts)]:
-            del rates[alone]
-        rates |= bounds
-        extra = {
-            _name(n): {
-                "efficiency_pct": 100 * _over(rates[_name(n)], rates["1_process"]) / (n if gpus else 1),
-                "threads_per_process": float(jobs[_name(n)][2]),
-                **_exchanged(said[_name(n)]),
-                **cases[_name(n)].loading(),
-            }
-            for n in counts
-            if _name(n) in rates
-        }
-        return make_result(
-            "scale",
-            "samples/s",
-            rates,
-            "1_process",
-            {
-                "backbone": self.networks.backbone,
-                "teacher": self.networks.teacher,
-                "width": self.networks.width,
-                **shape.as_dict(),
-                "steps_per_pass": self.steps,
-                "precision": said["1_process"][0]["precision"],
-                "device": said["1_process"][0]["device"],
-                "data_fingerprint": index.fingerprint[:16],
-            },
-            extra=extra,
-            missing=missing,
-            notes=_NOTES,
-            bounds={_name(n): [f"{n}_times_one"] for n in counts if f"{n}_times_one" in rates},
-        )
+
+            def told(rates: Rates) -> BenchmarkResult:
+                bounds = _bounds(rates, counts, gpus)
+                for alone in [name for name in rates if name not in map(_name, counts)]:
+                    del rates[alone]
+                rates |= bounds
+                extra = {
+                    _name(n): {
+                        "efficiency_pct": 100 * _over(rates[_name(n)], rates["1_process"]) / (n if gpus else 1),
+                        "threads_per_process": float(jobs[_name(n)][2]),
+                        **_exchanged(said[_name(n)]),
+                        **cases[_name(n)].loading(),
+                    }
+                    for n in counts
+                    if _name(n) in rates
+                }
+                return make_result(
+                    "scale",
+                    "samples/s",
+                    rates,
+                    "1_process",
+                    {
+                        "backbone": self.networks.backbone,
+                        "teacher": self.networks.teacher,
+                        "width": self.networks.width,
+                        **shape.as_dict(),
+                        "steps_per_pass": self.steps,
+                        "precision": said["1_process"][0]["precision"],
+                        "device": said["1_process"][0]["device"],
+                        "data_fingerprint": index.fingerprint[:16],
+                    },
+                    extra=extra,
+                    missing=missing,
+                    notes=_NOTES,
+                    bounds={_name(n): [f"{n}_times_one"] for n in counts if f"{n}_times_one" in rates},
+                )
+
+            return session.measure({name: case.work for name, case in cases.items()}, told)
 
 
 def usual_processes() -> list[int]:

@@ -9,7 +9,7 @@ from pclkd.benchmarks.measuring.clip_shape import ClipShape
 from pclkd.benchmarks.measuring.counters import peak_tflop_per_s
 from pclkd.benchmarks.measuring.result import BenchmarkResult, make_result
 from pclkd.benchmarks.measuring.rounds import Work
-from pclkd.benchmarks.measuring.session import Session
+from pclkd.benchmarks.measuring.session import Rates, Session
 from pclkd.benchmarks.steps.case import UCF101_ROWS, StepNetworks, memory_in_use, peak_memory, random_batch, repeated
 from pclkd.benchmarks.steps.lines import StepLines, allow_many_compilations, step_lines
 from pclkd.benchmarks.steps.matrix_limit import MatrixLimits
@@ -64,7 +64,6 @@ class StepBenchmark:
                 missing[name] = error.problem
             except RuntimeError as error:  # a compiler's, or the GPU's memory
                 missing[name] = f"failed: {(str(error).strip() or type(error).__name__).splitlines()[0][:200]}"
-        rates = cases.limits.limits(session.measure(cases.work | cases.limits.work()))
         precision = trained.precision(device).name
         peak = peak_tflop_per_s(device, precision)
         notes = ["noise on the device: no data is loaded", cases.limits.note]
@@ -74,32 +73,37 @@ class StepBenchmark:
             notes.append(f"of_data_sheet_pct: of {peak:.0f} TFLOP/s, the GPU's dense peak in {precision}")
         if self.options:
             notes.append(f"each line beside {names[-1]}, the step as trained, changes the one thing that it names")
-        return make_result(
-            "step",
-            "samples/s",
-            rates,
-            names[-1] if self.options else "pcl",
-            {
-                "backbone": trained.backbone,
-                "teacher": trained.teacher,
-                "width": trained.width,
-                **self.shape.as_dict(),
-                "precision": precision,
-                "device": device.type,
-                "threads": torch.get_num_threads(),
-                "memory_bank_rows": max(UCF101_ROWS, self.shape.batch_size),
-                "compile": trained.options.compile,
-                "optimizer": "sgd, fused" if fused else "sgd",
-                "layout": trained.options.layout,
-            },
-            bounds=cases.limits.bounds,
-            extra={
-                name: cases.facts.get(name, {}) | self._speed(rates[name], tflop, peak if name in names else None)
-                for name, tflop in cases.limits.tflop.items()
-            },
-            missing=missing,
-            notes=notes,
-        )
+
+        def told(rates: Rates) -> BenchmarkResult:
+            rates = cases.limits.limits(rates)
+            return make_result(
+                "step",
+                "samples/s",
+                rates,
+                names[-1] if self.options else "pcl",
+                {
+                    "backbone": trained.backbone,
+                    "teacher": trained.teacher,
+                    "width": trained.width,
+                    **self.shape.as_dict(),
+                    "precision": precision,
+                    "device": device.type,
+                    "threads": torch.get_num_threads(),
+                    "memory_bank_rows": max(UCF101_ROWS, self.shape.batch_size),
+                    "compile": trained.options.compile,
+                    "optimizer": "sgd, fused" if fused else "sgd",
+                    "layout": trained.options.layout,
+                },
+                bounds=cases.limits.bounds,
+                extra={
+                    name: cases.facts.get(name, {}) | self._speed(rates[name], tflop, peak if name in names else None)
+                    for name, tflop in cases.limits.tflop.items()
+                },
+                missing=missing,
+                notes=notes,
+            )
+
+        return session.measure(cases.work | cases.limits.work(), told)
 
     def _speed(self, rates: list[float], tflop: float, peak: float | None) -> dict[str, float]:
         """The median rate (samples/s) in other units."""

@@ -11,7 +11,7 @@ from pclkd.benchmarks.measuring.clip_shape import ClipShape
 from pclkd.benchmarks.measuring.counters import count_operations
 from pclkd.benchmarks.measuring.result import BenchmarkResult, make_result
 from pclkd.benchmarks.measuring.rounds import Work, median_interval
-from pclkd.benchmarks.measuring.session import Session
+from pclkd.benchmarks.measuring.session import Rates, Session
 from pclkd.benchmarks.steps.case import UCF101_ROWS, StepNetworks, memory_in_use, peak_memory, random_batch, repeated
 from pclkd.benchmarks.steps.matrix_limit import MatrixLimits
 from pclkd.benchmarks.steps.plain_loop import PlainClips, PlainLoop
@@ -66,37 +66,41 @@ class StepPeersBenchmark:
                 cases.add_plain(f"torch_loop_{name}", precision)
             except InputError as error:
                 missing[f"torch_loop_{name}"] = error.problem
-        rates = cases.limits.limits(session.measure(cases.work | cases.limits.work()))
-        extra = {
-            name: {
-                "tflop_per_step": tflop,
-                "ms_per_step": 1000 * self.shape.batch_size / median(rates[name]),
-                **cases.memory.get(name, {}),
-                **(_times(rates, name) if name in cases.work and name != _OURS else {}),
+
+        def told(rates: Rates) -> BenchmarkResult:
+            rates = cases.limits.limits(rates)
+            extra = {
+                name: {
+                    "tflop_per_step": tflop,
+                    "ms_per_step": 1000 * self.shape.batch_size / median(rates[name]),
+                    **cases.memory.get(name, {}),
+                    **(_times(rates, name) if name in cases.work and name != _OURS else {}),
+                }
+                for name, tflop in cases.limits.tflop.items()
             }
-            for name, tflop in cases.limits.tflop.items()
-        }
-        return make_result(
-            "step-peers",
-            "samples/s",
-            rates,
-            _OURS,
-            {
-                "backbone": PEER_BACKBONE,
-                "teacher": teacher,
-                **self.shape.as_dict(),
-                "precision": ours.name,
-                "amp": cases.amp,
-                "compile": networks.options.compile,
-                "device": device.type,
-                "threads": torch.get_num_threads(),
-                "memory_bank_rows": rows,
-            },
-            bounds=cases.limits.bounds,
-            extra=extra,
-            missing=missing,
-            notes=[*_told(extra), *_NOTES, cases.limits.note],
-        )
+            return make_result(
+                "step-peers",
+                "samples/s",
+                rates,
+                _OURS,
+                {
+                    "backbone": PEER_BACKBONE,
+                    "teacher": teacher,
+                    **self.shape.as_dict(),
+                    "precision": ours.name,
+                    "amp": cases.amp,
+                    "compile": networks.options.compile,
+                    "device": device.type,
+                    "threads": torch.get_num_threads(),
+                    "memory_bank_rows": rows,
+                },
+                bounds=cases.limits.bounds,
+                extra=extra,
+                missing=missing,
+                notes=[*_told(extra), *_NOTES, cases.limits.note],
+            )
+
+        return session.measure(cases.work | cases.limits.work(), told)
 
 
 @dataclass

@@ -10,7 +10,7 @@ from pclkd.benchmarks.measuring.clip_shape import ClipShape
 from pclkd.benchmarks.measuring.counters import count_operations
 from pclkd.benchmarks.measuring.result import BenchmarkResult, make_result
 from pclkd.benchmarks.measuring.rounds import Work
-from pclkd.benchmarks.measuring.session import Session
+from pclkd.benchmarks.measuring.session import Rates, Session
 from pclkd.benchmarks.steps.case import UCF101_ROWS, StepNetworks, random_batch, repeated
 from pclkd.benchmarks.steps.matrix_limit import MatrixLimits
 from pclkd.pipeline.batch import ClipBatch
@@ -23,6 +23,12 @@ from pclkd.training.models.registry import build_backbone
 __all__ = ["TeacherBenchmark"]
 
 _AIM = 1.1  # overhead over share of the arithmetic
+_NOTES = (
+    "overhead_pct: by how much longer a step takes with the teacher, median over the rounds",
+    "flop_share_pct: by how much more is computed: its forward pass over the same clips, without backward",
+    "by_flop_share: the steps without the teacher, slowed down by its share; a forward pass may be quicker",
+    "noise on the device: no data is loaded",
+)
 
 
 @dataclass(frozen=True)
@@ -51,50 +57,51 @@ class TeacherBenchmark:
         cases["teacher_forward"] = repeated(frozen_teacher(networks, batch), batch)
         counted = frozen_teacher(networks.varied(compile="off"), batch)
         limits.add("teacher_forward", precision, count_operations(lambda: counted(batch)))
-        rates = limits.limits(session.measure(cases | limits.work()))
-        # Round by round, so that a busy moment meets both.
-        overhead = statistics.median(
-            100 * (alone / taught - 1) for alone, taught in zip(rates["pcl"], rates["pcl_kd"], strict=True)
-        )
-        work = limits.tflop
-        share = 100 * (work["pcl_kd"] / work["pcl"] - 1)
-        rates["by_flop_share"] = [rate / (1 + share / 100) for rate in rates["pcl"]]
-        extra = {name: {"tflop_per_step": tflop} for name, tflop in work.items()}
-        extra["pcl_kd"] |= {
-            "overhead_pct": overhead,
-            "flop_share_pct": share,
-            "overhead_over_flop_share": overhead / share,
-        }
-        for name in work:
-            extra[name]["ms_per_step"] = 1000 * self.shape.batch_size / statistics.median(rates[name])
-        return make_result(
-            "teacher",
-            "samples/s",
-            rates,
-            "pcl",
-            {
-                "backbone": networks.backbone,
-                "teacher": networks.teacher,
-                "width": networks.width,
-                **self.shape.as_dict(),
-                "precision": precision.name,
-                "device": device.type,
-                "threads": torch.get_num_threads(),
-                "compile": networks.options.compile,
-            },
-            bounds={**limits.bounds, "pcl_kd": ["by_flop_share", *limits.bounds["pcl_kd"]]},
-            extra=extra,
-            notes=[
-                f"the teacher makes a step {overhead:.1f} % longer and computes {share:.1f} % more: "
-                f"{overhead / share:.2f} times its share; the aim, at most "
-                f"{_AIM} times, is {'met' if overhead <= _AIM * share else 'missed'}",
-                "overhead_pct: by how much longer a step takes with the teacher, median over the rounds",
-                "flop_share_pct: by how much more is computed: its forward pass over the same clips, without backward",
-                "by_flop_share: the steps without the teacher, slowed down by its share; a forward pass may be quicker",
-                limits.note,
-                "noise on the device: no data is loaded",
-            ],
-        )
+
+        def told(rates: Rates) -> BenchmarkResult:
+            rates = limits.limits(rates)
+            # Round by round, so that a busy moment meets both.
+            overhead = statistics.median(
+                100 * (alone / taught - 1) for alone, taught in zip(rates["pcl"], rates["pcl_kd"], strict=True)
+            )
+            work = limits.tflop
+            share = 100 * (work["pcl_kd"] / work["pcl"] - 1)
+            rates["by_flop_share"] = [rate / (1 + share / 100) for rate in rates["pcl"]]
+            extra = {name: {"tflop_per_step": tflop} for name, tflop in work.items()}
+            extra["pcl_kd"] |= {
+                "overhead_pct": overhead,
+                "flop_share_pct": share,
+                "overhead_over_flop_share": overhead / share,
+            }
+            for name in work:
+                extra[name]["ms_per_step"] = 1000 * self.shape.batch_size / statistics.median(rates[name])
+            return make_result(
+                "teacher",
+                "samples/s",
+                rates,
+                "pcl",
+                {
+                    "backbone": networks.backbone,
+                    "teacher": networks.teacher,
+                    "width": networks.width,
+                    **self.shape.as_dict(),
+                    "precision": precision.name,
+                    "device": device.type,
+                    "threads": torch.get_num_threads(),
+                    "compile": networks.options.compile,
+                },
+                bounds={**limits.bounds, "pcl_kd": ["by_flop_share", *limits.bounds["pcl_kd"]]},
+                extra=extra,
+                notes=[
+                    f"the teacher makes a step {overhead:.1f} % longer and computes {share:.1f} % more: "
+                    f"{overhead / share:.2f} times its share; the aim, at most "
+                    f"{_AIM} times, is {'met' if overhead <= _AIM * share else 'missed'}",
+                    *_NOTES,
+                    limits.note,
+                ],
+            )
+
+        return session.measure(cases | limits.work(), told)
 
 
 def frozen_teacher(networks: StepNetworks, batch: ClipBatch) -> Callable[[ClipBatch], None]:

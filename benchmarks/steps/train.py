@@ -12,7 +12,7 @@ from pclkd.benchmarks.measuring.bounds import nearest_bounds
 from pclkd.benchmarks.measuring.clip_shape import ClipShape, synchronise
 from pclkd.benchmarks.measuring.result import BenchmarkResult, make_result
 from pclkd.benchmarks.measuring.rounds import Work
-from pclkd.benchmarks.measuring.session import Session
+from pclkd.benchmarks.measuring.session import Rates, Session
 from pclkd.benchmarks.steps.case import StepNetworks
 from pclkd.pipeline.opening import clip_loader
 from pclkd.pipeline.world import World
@@ -103,48 +103,56 @@ class TrainBenchmark:
 
             cases = {"end_to_end": end_to_end, "step_alone": step_alone, "loader_alone": loader_alone}
             used: dict[str, list[float]] = {name: [] for name in cases}
-            rates = session.measure({name: _watched(work, used[name]) for name, work in cases.items()})
-        bounds = {"end_to_end": ["step_alone", "loader_alone"]}
-        nearest = nearest_bounds(rates, bounds)["end_to_end"]
-        side = {"step_alone": "step", "loader_alone": "loader"}[nearest.name]
-        notes = [f"the {side} is the slower side: end to end reaches {nearest.reached_pct:.0f} % of it", *_NOTES]
-        # The first pass was the warm-up.
-        extra = {"end_to_end": {"time/data_wait_pct": statistics.median(waits[1:])}}
-        if device.type == "cpu":
-            for name, cores in used.items():
-                extra.setdefault(name, {})["cores_used"] = statistics.median(cores[1:])
-            shared = [
-                1 / (1 / one + 1 / other)
-                for one, other in zip(*(rates[name] for name in bounds["end_to_end"]), strict=True)
-            ]
-            reached = statistics.median(ours / limit for ours, limit in zip(rates["end_to_end"], shared, strict=True))
-            extra["end_to_end"] |= {
-                "shared_cores_bound": statistics.median(shared),
-                "of_shared_cores_pct": 100 * reached,
-            }
-            notes.append(_SHARED.format(World().cores))
-        return make_result(
-            "train",
-            "samples/s",
-            rates,
-            "step_alone",
-            {
-                "backbone": self.networks.backbone,
-                "teacher": self.networks.teacher,
-                "width": self.networks.width,
-                **shape.as_dict(),
-                "steps_per_pass": steps,
-                "stored_frames": "x".join(map(str, index.smallest_frame)),
-                "loader_threads": self.workers or World().cores,
-                "precision": precision.name,
-                "compile": networks.options.compile,
-                "device": device.type,
-                "data_fingerprint": index.fingerprint[:16],
-            },
-            bounds=bounds,
-            extra=extra,
-            notes=notes,
-        )
+
+            def told(rates: Rates) -> BenchmarkResult:
+                bounds = {"end_to_end": ["step_alone", "loader_alone"]}
+                nearest = nearest_bounds(rates, bounds)["end_to_end"]
+                side = {"step_alone": "step", "loader_alone": "loader"}[nearest.name]
+                notes = [
+                    f"the {side} is the slower side: end to end reaches {nearest.reached_pct:.0f} % of it",
+                    *_NOTES,
+                ]
+                # The first pass was the warm-up.
+                extra = {"end_to_end": {"time/data_wait_pct": statistics.median(waits[1:])}}
+                if device.type == "cpu":
+                    for name, cores in used.items():
+                        extra.setdefault(name, {})["cores_used"] = statistics.median(cores[1:])
+                    shared = [
+                        1 / (1 / one + 1 / other)
+                        for one, other in zip(*(rates[name] for name in bounds["end_to_end"]), strict=True)
+                    ]
+                    reached = statistics.median(
+                        ours / limit for ours, limit in zip(rates["end_to_end"], shared, strict=True)
+                    )
+                    extra["end_to_end"] |= {
+                        "shared_cores_bound": statistics.median(shared),
+                        "of_shared_cores_pct": 100 * reached,
+                    }
+                    notes.append(_SHARED.format(World().cores))
+                return make_result(
+                    "train",
+                    "samples/s",
+                    rates,
+                    "step_alone",
+                    {
+                        "backbone": self.networks.backbone,
+                        "teacher": self.networks.teacher,
+                        "width": self.networks.width,
+                        **shape.as_dict(),
+                        "steps_per_pass": steps,
+                        "stored_frames": "x".join(map(str, index.smallest_frame)),
+                        "loader_threads": self.workers or World().cores,
+                        "precision": precision.name,
+                        "compile": networks.options.compile,
+                        "device": device.type,
+                        "data_fingerprint": index.fingerprint[:16],
+                    },
+                    bounds=bounds,
+                    extra=extra,
+                    notes=notes,
+                )
+
+            return session.measure({name: _watched(work, used[name]) for name, work in cases.items()}, told)
 
 
 def _watched(work: Work, cores: list[float]) -> Work:

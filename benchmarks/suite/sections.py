@@ -38,7 +38,8 @@ class Section:
         name: of the section.
         weight: its part of the time: seconds that three quick turns take on 2 cores.
         arguments: the command for that material and about so many seconds of 2 cores' work.
-        gpu_weight: the same beside a GPU, where networks have their full size and are compiled; None: as without.
+        gpu_weight: the same beside a GPU, where networks have their full size and each kind of step is compiled in
+            several ways, a minute of the compiler's for the first that needs it; None: as without.
         needs_videos: whether it cannot do without the originals.
     """
 
@@ -111,13 +112,13 @@ SECTIONS = (
     Section("shard", 12, _shard, needs_videos=True),
     Section("load_plain", 8, _load("plain")),
     Section("load_full", 11, _load("full")),
-    Section("step", 8, _plain("step"), gpu_weight=40),
-    Section("teacher", 12, _plain("teacher"), gpu_weight=40),
-    Section("train", 12, _train, gpu_weight=30),
+    Section("step", 8, _plain("step"), gpu_weight=100),
+    Section("teacher", 12, _plain("teacher"), gpu_weight=80),
+    Section("train", 12, _train, gpu_weight=60),
     Section("peers_plain", 45, _peers("plain", 1.0)),
     Section("peers_full", 62, _peers("full", 1.4)),
-    Section("step_peers", 16, _plain("step", "--peers"), gpu_weight=40),
-    Section("step_options", 20, _plain("step", "--options"), gpu_weight=120),
+    Section("step_peers", 16, _plain("step", "--peers"), gpu_weight=60),
+    Section("step_options", 20, _plain("step", "--options"), gpu_weight=200),
     Section("scale_videos", 16, _scale_videos),
     Section("scale_processes", 22, _scale_processes, gpu_weight=40),
 )

@@ -47,9 +47,13 @@ def test_warmup_is_not_measured():
     bench = Bench()
     told = []
     first = bench.case("a", [100.0, 1.0, 1.0], 5)
-    rates = interleave({"a": first}, rounds=2, warmup=1, min_seconds=0, clock=bench.clock, on_round=told.append)
+
+    def on_round(number, rates):
+        told.append((number, list(rates["a"])))
+
+    rates = interleave({"a": first}, rounds=2, warmup=1, min_seconds=0, clock=bench.clock, on_round=on_round)
     assert rates == {"a": [5.0, 5.0]}
-    assert told == [1, 2]
+    assert told == [(1, [5.0]), (2, [5.0, 5.0])]
 
 
 def test_no_rounds_are_refused():
@@ -74,8 +78,12 @@ def test_rounds_end_when_another_one_would_not_fit(budget, rounds, measured):
     bench, told = Bench(), []
     # Warm-up: 2 s. Each round: 1 s of a and 2 s of b.
     cases = {"a": bench.case("a", [1.0], 5), "b": bench.case("b", [1.0] + [2.0] * 20, 4)}
+
+    def on_round(number, _):
+        told.append(number)
+
     rates = interleave(
-        cases, rounds=rounds, warmup=1, min_seconds=0, budget_s=budget, clock=bench.clock, on_round=told.append
+        cases, rounds=rounds, warmup=1, min_seconds=0, budget_s=budget, clock=bench.clock, on_round=on_round
     )
     assert {name: len(values) for name, values in rates.items()} == {"a": measured, "b": measured}
     assert told == list(range(1, measured + 1))

@@ -7,7 +7,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from pclkd.benchmarks.measuring.charts import write_chart
-from pclkd.benchmarks.measuring.result import make_result
+from pclkd.benchmarks.measuring.result import make_result, read_result
 from pclkd.benchmarks.measuring.session import Session
 from pclkd.benchmarks.options import measuring
 from pclkd.sharding.common.errors import InputError
@@ -56,8 +56,24 @@ def test_a_budget_that_is_used_up_leaves_three_turns_and_nothing_below_zero(caps
     assert session.left_s == 0
     assert list(session.turns()) == [0, 1, 2]
     assert capsys.readouterr().err.splitlines() == ["round 1", "round 2", "round 3"]
-    assert len(session.measure({"a": lambda: 1.0})["a"]) == 3
+    assert len(session.measure({"a": lambda: 1.0}, told)["a"].values) == 3
     assert list(Session(2, 0).turns()) == [0, 1]
+
+
+def told(rates):
+    return make_result("load", "clips/s", rates, "a", {})
+
+
+def test_who_dies_in_a_round_leaves_those_before_it(tmp_path):
+    turns = iter([1.0] * 3)  # a warm-up and two rounds
+
+    def work():
+        return next(turns)
+
+    file = tmp_path / "r.json"
+    with pytest.raises(StopIteration):
+        Session(9, 0, budget_s=60.0, json_file=file).measure({"a": work}, told)
+    assert len(read_result(file)["a"].values) == 2
 
 
 def test_a_finished_session_prints_and_writes(tmp_path, capsys):

@@ -124,6 +124,22 @@ def test_a_section_that_crashes_is_told(tmp_path: Path) -> None:
     killer.join()
 
 
+def test_a_section_that_is_killed_leaves_the_rounds_before(tmp_path: Path) -> None:
+    def kill() -> None:
+        section = wait_for_section(psutil.Process())
+        while not (tmp_path / "result.json").exists():
+            time.sleep(0.01)
+        section.kill()
+
+    killer = threading.Thread(target=kill, daemon=True)
+    killer.start()
+    small = ["teacher", "--width", "0.05", "--frames", "8", "--crop", "16", "--batch-size", "1", "--rounds", "10000"]
+    result = run_section([*small, "--min-seconds", "0"], budget_s=600, limit_s=600, scratch=tmp_path)
+    killer.join()
+    assert result.benchmark == "teacher" and 1 <= len(result["pcl"].values) < 10_000
+    assert result.notes[0].startswith("the rounds until it was cut off: ended by SIGKILL")
+
+
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
 def test_whoever_ends_it_ends_its_section(how: signal.Signals, few_videos: Path) -> None:
     command = [*ALL, "--minutes", "1", "--data", few_videos, "--only", "teacher"]
