@@ -74,7 +74,7 @@ FULL = Sizes(
     videos=(8, 4, 6),
     stored=((240, 320), (128, 171)),
     training=2400,
-    epoch_steps=24,
+    epoch_steps=16,
     teacher_steps=40,
     longest_run=100_000,
 )
@@ -142,9 +142,9 @@ class Bench:
         networks = StepNetworks("r3d", "r3d", self.sizes.width, StepOptions(compile="off"))
         return networks.varied(**options)
 
-    def rate(self, work: Work, unit: str, factor: float = 1.0) -> dict[str, Value]:
-        """Units a second of a piece of work: the median of three turns after one that warms up, and the slowest one."""
-        rates = interleave({"": work}, rounds=3, warmup=1, min_seconds=self.sizes.turn_s)[""]
+    def rate(self, work: Work, unit: str, factor: float = 1.0, rounds: int = 3) -> dict[str, Value]:
+        """Units a second of a piece of work: the median of some turns after one that warms up, and the slowest one."""
+        rates = interleave({"": work}, rounds=rounds, warmup=1, min_seconds=self.sizes.turn_s)[""]
         return {unit: factor * statistics.median(rates), f"least_{unit}": factor * min(rates)}
 
     def take(

@@ -20,7 +20,7 @@ from pclkd.training.models.pcl_model import PclModel
 from pclkd.training.models.registry import build_backbone
 from pclkd.training.runs.environment import describe_environment
 
-__all__ = ["gradient_errors", "health"]
+__all__ = ["contexts", "gradient_errors", "health"]
 
 _PRECISIONS = ("bf16", "fp16", "fp32")
 _LAYOUTS: tuple[Layout, ...] = ("contiguous", "channels-last")
@@ -40,7 +40,6 @@ def health(bench: Bench) -> None:
     for name in _PRECISIONS:
         for layout in _LAYOUTS:
             take(f"gradient_{name}_{layout}", _gradient, name, layout, needs_gpu=True)
-    take("contexts", _contexts)
 
 
 def _environment() -> dict[str, Value]:
@@ -128,7 +127,7 @@ def _gradient(bench: Bench, name: str, layout: Layout) -> dict[str, Value]:
     return dict(gradient_errors(bench.sizes.width, shape, Precision(name, bench.device), layout))
 
 
-def _contexts(bench: Bench) -> dict[str, Value]:
+def contexts(bench: Bench) -> dict[str, Value]:
     """On how many GPUs this process holds memory."""
     program = shutil.which("nvidia-smi")
     if bench.device.type != "cuda" or program is None:

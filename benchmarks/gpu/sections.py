@@ -75,6 +75,12 @@ def _untuned(bench: "Bench") -> None:
     untuned(bench)
 
 
+def _compiled(bench: "Bench") -> None:
+    from pclkd.benchmarks.gpu.steps import compiled
+
+    compiled(bench)
+
+
 def _training(bench: "Bench") -> None:
     from pclkd.benchmarks.gpu.training import training
 
@@ -87,9 +93,10 @@ SECTIONS = (
     Section("parity", 45, _parity, needs_data=True),
     Section("losses", 55, _losses),
     Section("resume", 30, _resume, needs_data=True),
-    Section("loading", 65, _loading, needs_data=True),
-    Section("step", 160, _step),
+    Section("loading", 80, _loading, needs_data=True),
+    Section("step", 120, _step),
     Section("untuned", 15, _untuned),
+    Section("compiled", 90, _compiled),
     Section("training", 105, _training, needs_data=True),
 )
 """In the order of the run: what one leaves of its time goes to those behind it, and the last one takes the rest."""

@@ -13,13 +13,14 @@ from pclkd.benchmarks.gpu.rows import LeftOutError, Value
 from pclkd.benchmarks.measuring.clip_shape import ClipShape, synchronise
 from pclkd.benchmarks.measuring.counters import count_operations, peak_tflop_per_s
 from pclkd.benchmarks.steps.case import UCF101_ROWS, StepNetworks, memory_in_use, peak_memory, random_batch, repeated
-from pclkd.benchmarks.steps.lines import allow_many_compilations, step_lines
+from pclkd.benchmarks.steps.lines import step_lines
 from pclkd.benchmarks.steps.teacher import frozen_teacher
 from pclkd.pipeline.batch import ClipBatch
 from pclkd.sharding.common.console import text_columns
 from pclkd.sharding.common.files import write_text
+from pclkd.training.compute.settings import Compile
 
-__all__ = ["losses", "step", "untuned"]
+__all__ = ["COMPILED", "compiled", "compiled_row", "losses", "step", "untuned"]
 
 _SEEDS = (0, 1)
 _PRECISIONS = ("fp32", "bf16")
@@ -28,7 +29,8 @@ _KERNELS = 25
 _NAME = 120  # characters of a kernel's
 _PROFILED = 3  # steps
 _STEPS = 4  # between two waits for the GPU
-_EAGER, _COMPILED = "eager", ("compile_on", "compile_cuda_graphs")
+_EAGER = "eager"
+COMPILED: tuple[Compile, ...] = ("on", "cuda-graphs")
 
 
 def losses(bench: Bench) -> None:
@@ -79,9 +81,8 @@ def _compared(bench: Bench) -> dict[str, Value]:
 def step(bench: Bench) -> None:
     """PCL+KD on clips that stay on the device: by option, by batch, with and without its teacher, by kernel."""
     take, sizes, device = bench.take, bench.sizes, bench.device
-    allow_many_compilations()
     take("operations", _operations)
-    trained, usual, largest = bench.networks(), sizes.shape.batch_size, sizes.batches[-1]
+    trained, usual = bench.networks(), sizes.shape.batch_size
 
     take(_EAGER, _timed, trained, usual)
     take("eager_without_teacher", _timed, trained, usual, distil=False)
@@ -89,15 +90,25 @@ def step(bench: Bench) -> None:
     take("teacher_cost", _teacher_cost)
     take("kernels", _profiled, trained)
     lines = step_lines(trained, device, fused=device.type == "cuda", quick=False).changed
-    lines = {**lines, "compile_cuda_graphs": trained.varied(compile="cuda-graphs")}
     for name, networks in lines.items():
-        if name not in _COMPILED:
+        if networks.options.compile == "off":
             take(name, _timed, networks, usual, needs_gpu=name == "fp16")
     for batch in sizes.batches:
         take(f"eager_batch_{batch}", _timed, trained, batch)
-    for name in _COMPILED:
-        take(name, _timed, lines[name], usual, needs_gpu=True)
-        take(f"{name}_batch_{largest}", _timed, lines[name], largest, needs_gpu=True)
+
+
+def compiled(bench: Bench) -> None:
+    """The same step compiled; a process of its own, for compilers take their time."""
+    sizes = bench.sizes
+    for how in COMPILED:
+        networks = bench.networks(compile=how)
+        for size in (sizes.shape.batch_size, sizes.batches[-1]):
+            bench.take(compiled_row(how, size), _timed, networks, size, needs_gpu=True)
+
+
+def compiled_row(how: Compile, size: int) -> str:
+    """The name of its row."""
+    return f"{how}_batch_{size}"
 
 
 def untuned(bench: Bench) -> None:

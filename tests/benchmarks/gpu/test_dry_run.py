@@ -19,9 +19,9 @@ from pclkd.benchmarks.gpu.sections import SECTIONS
 COMMAND = [sys.executable, "-m", "pclkd.benchmarks.cli", "gpu", "--dry-run", "--out"]
 # Rows that a CPU cannot take to their end; bf16's convolutions are wrong on some.
 GPU_ONLY = {
-    *("health/matrix_fp16", "health/conv3d_fp16", "health/contexts", "step/fp16"),
+    *("health/matrix_fp16", "health/conv3d_fp16", "training/contexts", "step/fp16"),
     *("health/gradient_fp16_contiguous", "health/gradient_fp16_channels-last"),
-    *("step/compile_cuda_graphs", "step/compile_cuda_graphs_batch_1"),
+    *("compiled/cuda-graphs_batch_2", "compiled/cuda-graphs_batch_1"),
 }
 BLOCKED = """
 import sys
@@ -54,6 +54,7 @@ def test_every_row_is_taken(tmp_path: Path) -> None:
     assert float(str(rows["parity/operator_hue_cpu"].values["torchvision_mean_levels"])) > 1
     steps = [row.values for path, row in rows.items() if path.startswith("step/eager")]
     assert steps and all(float(str(values["mfu_pct"])) > 0 for values in steps)
+    assert rows["training/end_to_end"].values["compile"] == "on"
     assert rows["training/kd"].values["steps"] == 2
     assert "kd_pretext_last" in rows["training/kd"].values
     assert sorted(path.name for path in out.iterdir()) == [
