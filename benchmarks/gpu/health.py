@@ -123,7 +123,7 @@ def _apart(ours: torch.Tensor, true: torch.Tensor) -> float:
 
 
 def _gradient(bench: Bench, name: str, layout: Layout) -> dict[str, Value]:
-    shape = ClipShape(min(4, bench.sizes.shape.batch_size), bench.sizes.shape.frames, bench.sizes.shape.side)
+    shape = ClipShape(min(2, bench.sizes.shape.batch_size), bench.sizes.shape.frames, bench.sizes.shape.side)
     return dict(gradient_errors(bench.sizes.width, shape, Precision(name, bench.device), layout))
 
 
