@@ -13,7 +13,7 @@ from pclkd.benchmarks.gpu.rows import LeftOutError, Value
 from pclkd.benchmarks.measuring.clip_shape import ClipShape, synchronise
 from pclkd.benchmarks.measuring.counters import count_operations, peak_tflop_per_s
 from pclkd.benchmarks.steps.case import UCF101_ROWS, StepNetworks, memory_in_use, peak_memory, random_batch, repeated
-from pclkd.benchmarks.steps.lines import step_lines
+from pclkd.benchmarks.steps.lines import allow_many_compilations, step_lines
 from pclkd.benchmarks.steps.teacher import frozen_teacher
 from pclkd.pipeline.batch import ClipBatch
 from pclkd.sharding.common.console import text_columns
@@ -83,7 +83,6 @@ def step(bench: Bench) -> None:
     take, sizes, device = bench.take, bench.sizes, bench.device
     take("operations", _operations)
     trained, usual = bench.networks(), sizes.shape.batch_size
-
     take(_EAGER, _timed, trained, usual)
     take("eager_without_teacher", _timed, trained, usual, distil=False)
     take("teacher_forward", _teacher, trained)
@@ -100,6 +99,7 @@ def step(bench: Bench) -> None:
 def compiled(bench: Bench) -> None:
     """The same step compiled; a process of its own, for compilers take their time."""
     sizes = bench.sizes
+    allow_many_compilations()
     for how in COMPILED:
         networks = bench.networks(compile=how)
         for size in (sizes.shape.batch_size, sizes.batches[-1]):
