@@ -11,6 +11,7 @@ from pclkd.benchmarks.measuring.session import Session
 from pclkd.benchmarks.steps.benchmark import StepBenchmark
 from pclkd.benchmarks.steps.case import ClipByClipModel, StepNetworks, StepOptions, random_batch
 from pclkd.benchmarks.steps.lines import step_lines
+from pclkd.benchmarks.steps.teacher import frozen_teacher
 from pclkd.pipeline.batch import ClipBatch
 from pclkd.training.compute.settings import Layout
 from pclkd.training.models.memory_layout import placed
@@ -64,6 +65,21 @@ def test_one_forward_pass_or_three_give_the_same_features() -> None:
         one_by_one.base_network.register_forward_pre_hook(lambda _, inputs, calls=calls: calls.append(inputs[0].shape))
         torch.testing.assert_close(one_by_one.features(clips), model.features(clips), rtol=1e-3, atol=1e-4)
         assert calls == 3 * [torch.Size([2, 3, 8, 16, 16])]
+
+
+def test_teachers_are_compiled_in_the_mode_that_they_are_asked_in(
+    batch: ClipBatch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+
+    def note(model: PclModel, *_: Any, trained: bool, **__: Any) -> str:
+        seen.append((trained, model.training))
+        return "off"
+
+    monkeypatch.setattr("pclkd.training.loop.build.compile_backbone", note)
+    NETWORKS.build(batch, ROWS, distil=True)
+    frozen_teacher(NETWORKS, batch)
+    assert seen == [(True, True), (False, False), (False, False)]
 
 
 def test_every_change_is_timed_or_named_with_its_reason() -> None:
