@@ -13,7 +13,8 @@ from pclkd.benchmarks.gpu.rows import LeftOutError, Value
 from pclkd.benchmarks.measuring.clip_shape import ClipShape, synchronise
 from pclkd.benchmarks.steps.case import random_batch
 from pclkd.benchmarks.steps.matrix_limit import matrix_product
-from pclkd.training.compute.precision import Precision, check_conv3d
+from pclkd.training.compute.convolutions import check_convolutions
+from pclkd.training.compute.precision import Precision
 from pclkd.training.compute.settings import Layout
 from pclkd.training.models.memory_layout import placed
 from pclkd.training.models.pcl_model import PclModel
@@ -35,7 +36,7 @@ def health(bench: Bench) -> None:
     for name in _PRECISIONS:
         take(f"matrix_{name}", _matrix, name, needs_gpu=name == "fp16")
     take("memory_copy", _copy)
-    for name in _PRECISIONS[:2]:
+    for name in _PRECISIONS:
         take(f"conv3d_{name}", _conv3d, name, needs_gpu=True)
     for name in _PRECISIONS:
         for layout in _LAYOUTS:
@@ -75,8 +76,17 @@ def _copy(bench: Bench) -> dict[str, Value]:
 
 
 def _conv3d(bench: Bench, name: str) -> dict[str, Value]:
-    check_conv3d(Precision(name, bench.device))
-    return {}
+    """Each distinct convolution of R3D as a run has it, and the worst relative error of each kind."""
+    precision, shape = Precision(name, bench.device), bench.sizes.shape
+    network = placed(PclModel(build_backbone("r3d", bench.sizes.width)), bench.device, "channels-last")
+    clips = next(network.passes(random_batch(shape, shape.batch_size, bench.device).clips)).flatten(0, 1)
+    found = check_convolutions(network.base_network, clips, precision)
+    worst: dict[str, Value] = {"convolutions": float(len(found))}
+    for errors in found.values():
+        for what, error in errors.items():
+            known = worst.get(what)
+            worst[what] = max(error, known) if isinstance(known, float) else error
+    return worst
 
 
 def gradient_errors(width: float, shape: ClipShape, precision: Precision, layout: Layout) -> dict[str, float]:

@@ -38,7 +38,7 @@ def losses(bench: Bench) -> None:
     take = bench.take
     for seed in _SEEDS:
         for precision in _PRECISIONS:
-            take(f"{precision}_seed_{seed}", _learned, precision, seed)
+            take(f"{precision}_seed_{seed}", _learned, precision, seed, needs_gpu=precision != "fp32")
     take("compared", _compared)
 
 
@@ -91,7 +91,7 @@ def step(bench: Bench) -> None:
     lines = step_lines(trained, device, fused=device.type == "cuda", quick=False).changed
     for name, networks in lines.items():
         if networks.options.compile == "off":
-            take(name, _timed, networks, usual, needs_gpu=name == "fp16")
+            take(name, _timed, networks, usual, needs_gpu=name in {"bf16", "fp16"})
     for batch in sizes.batches:
         take(f"eager_batch_{batch}", _timed, trained, batch)
 
@@ -132,7 +132,7 @@ def _operations(bench: Bench) -> dict[str, Value]:
         name: networks.count(batch, UCF101_ROWS, distil=distil) / size
         for name, distil in (("pcl_kd_tflop", True), ("pcl_tflop", False))
     }
-    forward = frozen_teacher(networks, batch)
+    forward = frozen_teacher(networks.varied(gpu_forms="off"), batch)
     return {**found, "teacher_tflop": count_operations(lambda: forward(batch)) / size}
 
 

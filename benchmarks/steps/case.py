@@ -15,7 +15,7 @@ from pclkd.benchmarks.measuring.rounds import Work
 from pclkd.pipeline.batch import ClipBatch
 from pclkd.pipeline.world import World
 from pclkd.training.compute.precision import Precision
-from pclkd.training.compute.settings import Compile, Layout
+from pclkd.training.compute.settings import Compile, GpuForms, Layout
 from pclkd.training.compute.step import TrainStep
 from pclkd.training.loop.build import build_step, make_ready
 from pclkd.training.models.memory_layout import arranged
@@ -47,6 +47,7 @@ class StepOptions:
         fused: whether one kernel updates all weights; None: as the trainer has it.
         layout: order of clips and weights in memory.
         clip_by_clip: the network that takes a forward pass for each of a sample's clips, instead of one for all.
+        gpu_forms: as in a run's settings.
         read_figures: bring the losses to the host after each step.
     """
 
@@ -55,6 +56,7 @@ class StepOptions:
     fused: bool | None = None
     layout: Layout = "auto"
     clip_by_clip: Literal["none", "student", "teacher"] = "none"
+    gpu_forms: GpuForms = "auto"
     read_figures: bool = False
 
 
@@ -102,7 +104,8 @@ class StepNetworks:
     @property
     def settings(self) -> RunSettings:
         """Of a run that trains so: the trainer's own but for the options."""
-        return RunSettings(layout=self.options.layout, compile=self.options.compile)
+        options = self.options
+        return RunSettings(layout=options.layout, compile=options.compile, gpu_forms=options.gpu_forms)
 
     def precision(self, device: torch.device) -> Precision:
         """The arithmetic on that device.
@@ -146,12 +149,12 @@ class StepNetworks:
         return step
 
     def count(self, batch: ClipBatch, rows: int, *, distil: bool) -> float:
-        """TFLOP of a step, forward, backward and teacher; makes one, with networks of its own.
+        """TFLOP of a step, forward, backward and teacher; makes one, with networks of its own, without folded stems.
 
         Raises:
             InputError: as `build`.
         """
-        step = self.varied(compile="off").build(batch, rows, distil=distil)
+        step = self.varied(compile="off", gpu_forms="off").build(batch, rows, distil=distil)
         return count_operations(lambda: step(batch))
 
     def _network(self, name: str, role: Literal["student", "teacher"]) -> PclModel:

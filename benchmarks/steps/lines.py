@@ -45,6 +45,8 @@ def step_lines(trained: StepNetworks, device: torch.device, *, fused: bool, quic
         "figures_read_each_step": trained.varied(read_figures=True),
     }
     changed |= {name: trained.varied(precision=name) for name in ("fp32", "bf16", "fp16") if name != now}
+    forms = on_gpu and last and trained.options.gpu_forms != "off"
+    changed[f"gpu_forms_{'off' if forms else 'on'}"] = trained.varied(gpu_forms="off" if forms else "on")
     if trained.teacher is not None:
         changed["three_teacher_forwards"] = trained.varied(clip_by_clip="teacher")
     missing: dict[str, str] = {}

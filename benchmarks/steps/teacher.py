@@ -55,7 +55,7 @@ class TeacherBenchmark:
             limits.add(name, precision, networks.count(batch, rows, distil=name == "pcl_kd"))
             cases[name] = repeated(networks.build(batch, rows, distil=name == "pcl_kd"), batch)
         cases["teacher_forward"] = repeated(frozen_teacher(networks, batch), batch)
-        counted = frozen_teacher(networks.varied(compile="off"), batch)
+        counted = frozen_teacher(networks.varied(compile="off", gpu_forms="off"), batch)
         limits.add("teacher_forward", precision, count_operations(lambda: counted(batch)))
 
         def told(rates: Rates) -> BenchmarkResult:

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from pclkd.benchmarks.gpu.bench import TINY, Bench
 from pclkd.benchmarks.gpu.rows import LeftOutError, Row, Rows, add_row, read_rows
+from pclkd.benchmarks.gpu.steps import losses
 from pclkd.benchmarks.gpu.summary import show_rows
 from pclkd.sharding.common.errors import InputError
 
@@ -80,6 +82,16 @@ def test_a_line_that_was_cut_off_hides_no_other(file: Path) -> None:
         out.write('{"section":"step","na')
     assert list(read_rows(file)) == ["step/a"]
     assert read_rows(file)["step/a"].values == {"curve": [1.0, math.inf], "worst": "NaN"}
+
+
+def test_precisions_are_compared_with_what_seeds_do(file: Path, tmp_path: Path) -> None:
+    ends = {"fp32_seed_0": 2.0, "bf16_seed_0": 2.02, "fp32_seed_1": 2.5, "bf16_seed_1": 2.4}
+    for name, end in ends.items():
+        add_row(file, Row(section="losses", name=name, state="ok", values={"loss": [9.0, 9.0, 9.0, end]}))
+    losses(Bench(Rows(file, "losses", LATER, gpu=False), TINY, tmp_path, tmp_path))
+    assert read_rows(file)["losses/compared"].values == pytest.approx(
+        {"last_quarter": 2, "bf16_apart_seed_0_pct": 1, "bf16_apart_seed_1_pct": 4, "seeds_apart_pct": 25}
+    )
 
 
 def test_an_aim_is_met_missed_or_not_measured() -> None:

@@ -105,7 +105,7 @@ def test_each_line_changes_one_thing(batch: ClipBatch) -> None:
     lines = step_lines(trained, CPU, fused=True, quick=False)
     assert set(lines.changed) == {
         *("optimizer_not_fused", "channels_last", "three_forwards", "figures_read_each_step"),
-        *("three_teacher_forwards", "bf16", "fp16", "compile_on"),
+        *("three_teacher_forwards", "gpu_forms_on", "bf16", "fp16", "compile_on"),
     }
     before = dataclasses.asdict(trained.options)
     for networks in lines.changed.values():
