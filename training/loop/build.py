@@ -53,14 +53,28 @@ def build_step(
     trained = wrapped(student, world, precision.device)
     learned = objective(trained).to(precision.device).train()
     for teacher in learned.teachers:
-        make_ready(inner_model(teacher), clips_shape, precision, settings)
+        make_ready(inner_model(teacher), clips_shape, precision, settings, frozen=learned.past is None)
     global_batch = clips_shape[0] * world.size * settings.optimizer.accumulate
     skip = settings.guards.non_finite == "skip"
     return TrainStep(learned, trained, settings.optimizer, precision, global_batch, skip_non_finite=skip)
 
 
-def make_ready(network: PclModel, clips_shape: Sequence[int], precision: Precision, settings: RunSettings) -> str:
-    """Place, check and compile a student in train mode, or a frozen teacher in eval mode.
+def make_ready(
+    network: PclModel,
+    clips_shape: Sequence[int],
+    precision: Precision,
+    settings: RunSettings,
+    *,
+    frozen: bool = True,
+) -> str:
+    """Place, check and compile a student in train mode, or a teacher in eval mode.
+
+    Args:
+        network: to be made ready, in place.
+        clips_shape: as in `build_step`.
+        precision: as in `build_step`.
+        settings: as in `build_step`.
+        frozen: a teacher stays as it is, so that its batch norms may become part of its convolutions.
 
     Returns:
         What `compile_backbone` chose.
@@ -73,7 +87,7 @@ def make_ready(network: PclModel, clips_shape: Sequence[int], precision: Precisi
     if settings.gpu_forms == "auto" and precision.device.type == "cuda":
         in_gpu_forms = is_channels_last(settings.layout, precision.device)
     if in_gpu_forms:
-        if not network.training:
+        if frozen and not network.training:
             fold_batch_norm(network.base_network)
         with_gpu_forms(network.base_network)
     clips = next(network.passes(torch.zeros(*clips_shape, device=precision.device))).flatten(0, 1)

@@ -12,9 +12,12 @@ from torch.nn.parallel import DistributedDataParallel
 
 from pclkd.pipeline.batch import ClipBatch
 from pclkd.sharding.common.errors import InputError
+from pclkd.training.compute.precision import Precision
+from pclkd.training.loop.build import build_step
 from pclkd.training.models.pcl_model import PclModel
 from pclkd.training.models.registry import build_backbone
 from pclkd.training.objective.objective import KdSettings, Objective, PclSettings
+from pclkd.training.settings import RunSettings
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -95,6 +98,19 @@ def test_it_goes_on_within_an_epoch_with_the_same_teacher() -> None:
     for epoch, numbers in ((1, range(2, 4)), (2, range(2))):
         both = [learn(net, goal, epoch, numbers) for net, goal in ((network, objective), (again, other))]
         assert both[0] == both[1]
+
+
+def test_it_follows_the_student_in_forms_for_gpus_too() -> None:
+    settings = RunSettings.model_validate({"layout": "channels-last", "gpu_forms": "on", "compile": "off"})
+    precision = Precision("fp32", torch.device("cpu"))
+    shape = batch(0, 0).clips.shape
+    step = build_step(student(), lambda own: Objective(own, 4, PCL, seed=0, kd=KD), shape, precision, settings)
+    for epoch in (0, 1):
+        own = copy.deepcopy(step.objective.student.state_dict())
+        step(batch(epoch, epoch))
+    past = step.objective.past.network.state_dict()
+    assert past.keys() == {name for name in own if not name.startswith("adapters")}
+    assert all(torch.equal(past[name], own[name]) for name in past)
 
 
 def test_it_has_no_other_teacher() -> None:
