@@ -65,13 +65,14 @@ def make_shard(
     task.scratch.mkdir(parents=True, exist_ok=True)
     outcomes = list(so_far)
     taken_over = 0
+    sums: dict[str, str] = {}
     with task.part.open("r+b" if so_far else "w+b") as file, ExitStack() as stack:
         tar = TarWriter(file, _end_of(outcomes))
         cutter = stack.enter_context(closing(SpanCutter(task, _source, _hash_source)))
         for position in range(len(outcomes), len(task.videos)):
             tell(("begin", position))
             found = (stored or {}).get(task.videos[position].key)
-            taken = take_over(task, position, tar, found, _ticker(tell)) if found else None
+            taken = take_over(task, position, tar, found, _ticker(tell), sums) if found else None
             outcomes.append(taken or _pack_video(task, position, tar, tell, cutter))
             taken_over += taken is not None
             file.flush()  # what is told to be through must survive this process

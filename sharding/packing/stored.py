@@ -100,10 +100,16 @@ def stored_videos(index: ShardIndex, urls: dict[str, str]) -> dict[str, StoredVi
 
 
 def take_over(
-    task: ShardTask, position: int, tar: TarWriter, stored: StoredVideo, tick: Callable[[], None]
+    task: ShardTask,
+    position: int,
+    tar: TarWriter,
+    stored: StoredVideo,
+    tick: Callable[[], None],
+    sums: dict[str, str],
 ) -> PackedVideo | None:
     """Append a stored video to a tar; None when it must be decoded: its source has changed, or its frames are damaged.
 
+    `sums` has the SHA-256 of the sources that were read already: many spans may share one.
     A video without a source of its own, whose path is the tar that it comes from, is taken as it is.
 
     Raises:
@@ -113,8 +119,10 @@ def take_over(
     start = tar.position
     try:
         notes = stored.notes()
-        if video.path != stored.url and not source_is(video.path, notes["source_sha256"], tick):
-            return None
+        if video.path != stored.url and sums.get(video.path) != notes["source_sha256"]:
+            if not source_is(video.path, notes["source_sha256"], tick):
+                return None
+            sums[video.path] = notes["source_sha256"]
         with tar.stream(f"{video.key}.mjpeg") as write:
             for frame in stored.frames():
                 write(frame)

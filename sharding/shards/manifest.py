@@ -58,7 +58,7 @@ class Manifest:
     """The contents of manifest.json.
 
     Attributes:
-        dataset: layout that was read: ucf101, hmdb51, kinetics, folder or csv.
+        dataset: name of the layout that was read.
         source: name of the folder or table the videos came from, without its path.
         classes: class names; the position is the label.
         splits: counts per split; the keys are the split numbers, as text.
