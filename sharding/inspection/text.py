@@ -10,7 +10,7 @@ import click
 
 from pclkd.sharding.datasets.video_files import told_suffixes
 from pclkd.sharding.shards.manifest import Manifest
-from pclkd.sharding.video.settings import PackSettings
+from pclkd.sharding.video.settings import PackSettings, settings_as_json
 
 if TYPE_CHECKING:  # the command line loads this file, and must not wait for NumPy and the video decoder
     from pclkd.sharding.inspection.quality import QualityTable
@@ -33,7 +33,7 @@ def summarise(manifest: Manifest) -> dict[str, Any]:
         "splits": {number: asdict(count) for number, count in manifest.splits.items()},
         "shards": len(manifest.shards),
         "bytes": sum(shard.bytes for shard in manifest.shards),
-        "settings": asdict(manifest.settings),
+        "settings": settings_as_json(manifest.settings),
         "quarantined": [asdict(video) for video in manifest.quarantined],
         "missing": len(manifest.missing),
         "unlisted": len(manifest.unlisted),
