@@ -84,13 +84,11 @@ def models(width: float, frames: int, crop: int, batch_size: int, no_speed: bool
     from pclkd.training.compute.distributed import choose_device
     from pclkd.training.models.registry import backbone_names
     from pclkd.training.models.table import measure_backbone, show_figures
-    from pclkd.training.models.torchvision import TORCHVISION_NAMES
 
     device = choose_device()
-    names = [name for name in backbone_names() if width == 1 or name not in TORCHVISION_NAMES]
     figures = [
         measure_backbone(name, width, (frames, crop), batch=batch_size, device=device, timed=not no_speed)
-        for name in names
+        for name in backbone_names(width)
     ]
     if as_json:
         click.echo(json.dumps([asdict(row) for row in figures], indent=1))

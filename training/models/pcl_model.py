@@ -134,7 +134,8 @@ class PclModel(nn.Module):
         """
         if clips.ndim != 6 or clips.shape[1] != TUPLE_VIEWS:
             raise ValueError(f"clips must be [B, {TUPLE_VIEWS}, C, T, H, W], not {list(clips.shape)}")
-        features = self.features(clips).float()
+        features = self.features(clips)
+        features = features.to(torch.promote_types(features.dtype, torch.float32))
         # The heads are small, and a length or a logit of theirs may be too large for float16.
         with torch.autocast(clips.device.type, enabled=False):
             return PclOutput(

@@ -29,9 +29,10 @@ BACKBONE_NAMES = tuple(_BUILDERS)
 """The names that need no registration."""
 
 
-def backbone_names() -> tuple[str, ...]:
-    """All names that `build_backbone` knows, registered ones included."""
-    return tuple(_BUILDERS)
+def backbone_names(width: float = 1.0) -> tuple[str, ...]:
+    """All names that `build_backbone` knows at a width, registered ones included."""
+    scaled = [name for name in BACKBONE_NAMES if name not in TORCHVISION_NAMES]
+    return tuple(_BUILDERS) if width == 1 else tuple(scaled)
 
 
 def build_backbone(name: str, width: float = 1.0) -> Backbone:

@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-KILLS = 100
+KILLS = int(os.environ.get("PCLKD_KILLS", "40"))
 LANES = 2
 SEED = int(os.environ.get("PCLKD_KILL_SEED", "0")) or random.SystemRandom().randrange(1, 10**6)
 

@@ -91,7 +91,7 @@ def test_a_run_is_measured_exported_and_resumed_with_its_average(synthetic_shard
     records = [json.loads(line) for line in (tmp_path / "whole" / "metrics.jsonl").read_text().splitlines()]
     last = next(record for record in reversed(records) if record["kind"] == "epoch")
     done = CliRunner().invoke(
-        main, ["evaluate", str(tmp_path / "whole"), "--data", str(synthetic_shards), "--protocol=linear", "--clips=2"]
+        main, ["evaluate", str(tmp_path / "whole"), "--data", str(synthetic_shards), "--protocol=linear"]
     )
     assert done.exit_code == 0, done.output
     measured = json.loads((tmp_path / "whole" / "eval-linear.json").read_text())

@@ -72,6 +72,7 @@ def test_the_latest_epochs_and_the_best_are_kept(synthetic_shards: Path, tmp_pat
     base = [
         "pretrain", "--data", synthetic_shards, "--out", out, *TINY, "--set=checkpoint.keep=2",
         "--set=checkpoint.best=val/linear_top1_pct", "--epochs=4", "--resume",
+        "--set=evaluation.every=1", "--set=evaluation.features_every=1",
     ]  # fmt: skip
     for steps in (5, 99):
         done = cli(*base, f"--max-steps={steps}")
