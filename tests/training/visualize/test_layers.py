@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from pclkd.training.models import registry
 from pclkd.training.models.registry import build_backbone, register_backbone
 from pclkd.training.visualize.layers import EMBEDDING, FEATURES, LayerFeatures, grad_cam, located, recorded
 
@@ -24,8 +25,11 @@ class Tokens(nn.Module):
         return self.mix(self.embed(frames).mean(1))
 
 
-register_backbone("visualize-tokens", Tokens, feature_dim=5)
-register_backbone("visualize-one-layer", lambda: nn.Conv3d(3, 7, 3, padding=1), feature_dim=7)
+@pytest.fixture(autouse=True)
+def own_networks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "_BUILDERS", dict(registry._BUILDERS))  # forgotten after the test
+    register_backbone("visualize-tokens", Tokens, feature_dim=5)
+    register_backbone("visualize-one-layer", lambda: nn.Conv3d(3, 7, 3, padding=1), feature_dim=7)
 
 
 @pytest.mark.parametrize(
