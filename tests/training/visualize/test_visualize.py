@@ -19,6 +19,7 @@ from pclkd.sharding.shards.index import ShardIndex
 from pclkd.training.cli import main
 from pclkd.training.evaluation.evaluate import evaluate_run
 from pclkd.training.exchange.trained_backbone import load_backbone
+from pclkd.training.models import registry
 from pclkd.training.models.registry import register_backbone
 from pclkd.training.runs.checkpoint import build_model, load_checkpoint
 from pclkd.training.visualize.answers import count_answers
@@ -34,7 +35,12 @@ TINY = [
     "--set=evaluation.every=0", "--set=guards.least_spread=0", "--set=loader.quarantine_limit_pct=100",
 ]  # fmt: skip
 
-register_backbone("visualize-flat", lambda: nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 32 * 32, 8)), feature_dim=8)
+
+@pytest.fixture
+def flat_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "_BUILDERS", dict(registry._BUILDERS))  # forgotten after the test
+    flat = lambda: nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 32 * 32, 8))  # noqa: E731
+    register_backbone("visualize-flat", flat, feature_dim=8)
 
 
 def cli(*arguments: object) -> Result:
@@ -226,6 +232,7 @@ def test_a_teacher_is_found_beside_a_run_that_was_moved(runs: Path, synthetic_sh
     assert "teacher" in numbers(moved / "learned", "similarity")
 
 
+@pytest.mark.usefixtures("flat_network")
 def test_a_network_of_ones_own_without_maps_or_pretext_task(synthetic_shards: Path, tmp_path: Path) -> None:
     made = cli(
         "pretrain", "--data", synthetic_shards, "--out", tmp_path / "run", *TINY, "--backbone=visualize-flat",
