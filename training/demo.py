@@ -30,7 +30,7 @@ __all__ = ["run_demo"]
 
 _RENDERED = (120, 160)  # frames of the embedded set: enough for what is stored of them
 _FRAME_SIZE = (40, 54)  # stored frames: a little more than the demo preset's crop of 32 pixels
-_PAIRS = (("r3d", "r3d"), ("r3d", "c3d"))
+_PAIRS = (("r3d", "c3d"), ("r3d", "r3d"))  # C3D first: what takes longest must not come last and alone
 _LABELLED_BATCH = 16  # at most, of the supervised control
 _LEAST_STEPS = 240  # a data set of a few videos gets more epochs, or nothing is learned
 _LEAST_BATCHES = 3  # an epoch: and smaller batches

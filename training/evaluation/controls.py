@@ -20,7 +20,8 @@ from pclkd.sharding.common.files import write_text
 from pclkd.sharding.common.settings import change
 from pclkd.sharding.shards.index import ShardIndex
 from pclkd.training.compute.distributed import choose_device
-from pclkd.training.evaluation.evaluate import Describer, Evaluator, VideoFeatures, write_evaluation
+from pclkd.training.evaluation.evaluate import write_evaluation
+from pclkd.training.evaluation.evaluator import Describer, Evaluator, VideoFeatures
 from pclkd.training.evaluation.finetune import FinetuneSettings, finetune
 from pclkd.training.evaluation.motion_features import MotionFeatures
 from pclkd.training.models.memory_layout import placed

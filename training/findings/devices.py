@@ -15,7 +15,7 @@ import numpy as np
 
 from pclkd.training.findings.arithmetic import Question, estimate
 from pclkd.training.findings.claims import LEAST_GAIN
-from pclkd.training.findings.figures import Line, Series, colour_of
+from pclkd.training.findings.figures import Line, Series, colour_of, repetition_series
 from pclkd.training.findings.records import PlannedRun, Study, title
 from pclkd.training.findings.standing import told_runs
 from pclkd.training.findings.svg import Axis, draw_chart
@@ -129,13 +129,7 @@ class Devices:
                 place = self._place(self._ms(run.network, precision))
                 by_place = found.setdefault(run.group, {})
                 by_place.setdefault(place, []).append(self._accuracy(run, precision, metric))
-        runs = []
-        for group, by_place in sorted(found.items()):
-            stand_in = PlannedRun(name=f"repetition {group}", kind="student", backbone=line.label, group=group)
-            places = sorted(by_place)
-            values = np.array([float(np.mean(by_place[place])) for place in places])
-            runs.append((stand_in, np.array(places, float), values))
-        return Series(tuple(runs))
+        return repetition_series(line.label, found)
 
     def axis(self) -> Axis:
         """Milliseconds, each step as many times the one before."""

@@ -1,7 +1,7 @@
 """What figures 3 to 9 of the paper show, as lines of runs; the page, the SVG and the PNG files draw the same."""
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -11,7 +11,18 @@ import numpy as np
 from pclkd.training.findings.arithmetic import Floats
 from pclkd.training.findings.records import PlannedRun, Study, Trio, title
 
-__all__ = ["COLOURS", "INK", "Figure", "Line", "Role", "Series", "colour_of", "figures_of", "series_of"]
+__all__ = [
+    "COLOURS",
+    "INK",
+    "Figure",
+    "Line",
+    "Role",
+    "Series",
+    "colour_of",
+    "figures_of",
+    "repetition_series",
+    "series_of",
+]
 
 Role = Literal["teacher", "student", "control", "baseline", "int8"]
 
@@ -89,6 +100,17 @@ def series_of(study: Study, line: Line, metric: str) -> Series:
     found = [(run, curve) for run, curve in curves if curve is not None]
     error = found[0][1].values[1:].std(0) if len(found) == 1 and len(found[0][1].values) > 1 else None
     return Series(tuple((run, curve.epochs, curve.values[0]) for run, curve in found), error)
+
+
+def repetition_series(label: str, found: Mapping[int, Mapping[float, Sequence[float]]]) -> Series:
+    """A thin line a repetition: the means of `found`, by the repetition and the place across."""
+    runs = []
+    for group, by_place in sorted(found.items()):
+        stand_in = PlannedRun(name=f"repetition {group}", kind="student", backbone=label, group=group)
+        places = sorted(by_place)
+        values = np.array([float(np.mean(by_place[place])) for place in places])
+        runs.append((stand_in, np.array(places, float), values))
+    return Series(tuple(runs))
 
 
 def figures_of(study: Study) -> list[Figure]:

@@ -1,10 +1,8 @@
 """Final accuracies against the share of the training videos: students of each backbone beside it without a teacher."""
 
-import numpy as np
-
 from pclkd.training.findings.arithmetic import final_accuracy
-from pclkd.training.findings.figures import Line, Series, colour_of
-from pclkd.training.findings.records import PlannedRun, Study
+from pclkd.training.findings.figures import Line, Series, colour_of, repetition_series
+from pclkd.training.findings.records import Study
 from pclkd.training.findings.svg import Axis, draw_chart
 
 __all__ = ["draw_fractions", "fraction_lines"]
@@ -34,16 +32,10 @@ def draw_fractions(study: Study, metric: str, description: str) -> str:
 
 
 def _series(study: Study, line: Line, metric: str, shares: list[float]) -> Series:
-    found: dict[int, dict[int, list[float]]] = {}
+    found: dict[int, dict[float, list[float]]] = {}
     for run in line.runs:
         curve = study.curve(run, metric)
         if curve is not None and curve.length >= study.epochs:
             by_share = found.setdefault(run.group, {})
             by_share.setdefault(shares.index(run.fraction), []).append(float(final_accuracy(curve)[0]))
-    runs = []
-    for group, by_share in sorted(found.items()):
-        stand_in = PlannedRun(name=f"repetition {group}", kind="student", backbone=line.label, group=group)
-        places = sorted(by_share)
-        values = [float(np.mean(by_share[place])) for place in places]
-        runs.append((stand_in, np.array(places, float), np.array(values)))
-    return Series(tuple(runs))
+    return repetition_series(line.label, found)

@@ -7,7 +7,7 @@ from typing import Any
 from torch.utils.tensorboard import SummaryWriter
 
 from pclkd.pipeline.batch import ClipBatch
-from pclkd.training.evaluation.evaluate import VideoFeatures
+from pclkd.training.evaluation.evaluator import VideoFeatures
 from pclkd.training.runs.clip_pictures import clip_strip
 from pclkd.training.runs.run_folder import METRICS_NAME, append_metrics
 

@@ -26,7 +26,7 @@ from pclkd.training.compute.fused_optimizer import load_optimizer
 from pclkd.training.compute.neighbours import Neighbours, describe_threads
 from pclkd.training.compute.precision import Precision
 from pclkd.training.compute.schedules import Schedule
-from pclkd.training.evaluation.evaluate import Evaluator
+from pclkd.training.evaluation.evaluator import Evaluator
 from pclkd.training.loop.build import build_step
 from pclkd.training.loop.figures import DeferredFigures, RunPosition, StepFigures
 from pclkd.training.loop.guards import name_samples, non_finite, save_bundle, signs_of_collapse

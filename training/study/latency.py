@@ -14,7 +14,7 @@ import torch
 from pclkd.sharding.common.errors import InputError
 from pclkd.sharding.common.files import write_text
 from pclkd.sharding.shards.index import ShardIndex
-from pclkd.training.evaluation.evaluate import Evaluator
+from pclkd.training.evaluation.evaluator import Evaluator
 from pclkd.training.exchange.export import prepared_clips
 from pclkd.training.exchange.onnx_backbone import OnnxBackbone, check_onnx, quantise, write_onnx
 from pclkd.training.findings.devices import LATENCY_NAME, ONNX_NAME, PRECISIONS, Precision, compared

@@ -16,7 +16,7 @@ from pclkd.pipeline.pretext.base import Pretext
 from pclkd.pipeline.world import World
 from pclkd.sharding.common.pictures import Frame, contact_sheet
 from pclkd.training.evaluation.accuracy import accuracy
-from pclkd.training.evaluation.evaluate import PRETEXT_SEED
+from pclkd.training.evaluation.evaluator import PRETEXT_SEED
 from pclkd.training.findings.page import grid, table_block
 from pclkd.training.models.memory_layout import arranged
 from pclkd.training.preview.loaded import load_clips, rgb_levels

@@ -11,7 +11,7 @@ from pclkd.sharding.common.errors import InputError
 from pclkd.sharding.common.settings import change
 from pclkd.sharding.shards.index import ShardIndex
 from pclkd.training.compute.distributed import choose_device
-from pclkd.training.evaluation.evaluate import Evaluator, VideoFeatures
+from pclkd.training.evaluation.evaluator import Evaluator, VideoFeatures
 from pclkd.training.evaluation.probes import LinearProbe, fit_linear_probe
 from pclkd.training.exchange.trained_backbone import load_backbone
 from pclkd.training.models.base import Backbone

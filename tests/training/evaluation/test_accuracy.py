@@ -12,7 +12,7 @@ from pclkd.pipeline.opening import clip_loader
 from pclkd.pipeline.world import World
 from pclkd.sharding.shards.index import ShardIndex
 from pclkd.training.evaluation.accuracy import accuracy, mean_over_splits
-from pclkd.training.evaluation.evaluate import Evaluator
+from pclkd.training.evaluation.evaluator import Evaluator
 from pclkd.training.runs.checkpoint import build_model
 from pclkd.training.settings import override, preset
 

@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 
 from pclkd.sharding.shards.index import ShardIndex
 from pclkd.training.cli import main
-from pclkd.training.evaluation.evaluate import Evaluator
+from pclkd.training.evaluation.evaluator import Evaluator
 from pclkd.training.report.report import write_report
 from pclkd.training.runs.checkpoint import build_model
 from pclkd.training.runs.run_folder import append_metrics

@@ -8,7 +8,8 @@ import torch
 
 from pclkd.pipeline.loader import loader as loaders
 from pclkd.sharding.shards.index import ShardIndex
-from pclkd.training.evaluation.evaluate import Evaluator, evaluate_run
+from pclkd.training.evaluation.evaluate import evaluate_run
+from pclkd.training.evaluation.evaluator import Evaluator
 from pclkd.training.evaluation.finetune import FinetuneSettings, finetune
 from pclkd.training.loop.plan import plan_run
 from pclkd.training.loop.trainer import train

@@ -15,7 +15,7 @@ from click.testing import CliRunner, Result
 
 from pclkd.training import load_backbone
 from pclkd.training.cli import main
-from pclkd.training.evaluation.evaluate import Evaluator
+from pclkd.training.evaluation.evaluator import Evaluator
 from pclkd.training.runs.checkpoint import load_checkpoint
 
 TINY = [

@@ -1,0 +1,195 @@
+"""Measuring a network on the test part of a split: pretext accuracy, linear probe, kNN, retrieval."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal, Protocol, Self
+
+import torch
+
+from pclkd.pipeline.batch import ClipBatch
+from pclkd.pipeline.clips.covering import UniformRecipe
+from pclkd.pipeline.loader.loader import ClipLoader
+from pclkd.pipeline.opening import clip_loader
+from pclkd.pipeline.world import World
+from pclkd.sharding.common.errors import InputError
+from pclkd.sharding.shards.index import ShardIndex
+from pclkd.training.compute.precision import Precision
+from pclkd.training.evaluation.accuracy import accuracy
+from pclkd.training.evaluation.probes import knn_vote, linear_probe, retrieval_at_k
+from pclkd.training.models.pcl_model import PclModel
+from pclkd.training.runs.clip_pictures import thumbnails
+from pclkd.training.settings import RunSettings
+
+__all__ = ["PRETEXT_SEED", "Describer", "Evaluator", "VideoFeatures"]
+
+PRETEXT_SEED = 20_201_015
+"""Fixed: every network of every run is asked the same questions."""
+
+
+class Describer(Protocol):
+    """Whatever describes clips: a `PclModel`, or formulas in its place."""
+
+    training: bool
+
+    def train(self, mode: bool = True) -> Any:
+        """Learn, or be measured."""
+
+    def features(self, clips: torch.Tensor) -> torch.Tensor:
+        """[B, V, C, T, H, W] -> [B, V, F]."""
+
+
+@dataclass(frozen=True)
+class VideoFeatures:
+    """Features of the videos of one part of a split.
+
+    Attributes:
+        features: [N, F] float32, mean over the clips of a video.
+        labels: [N] int64 action classes, -1 without one.
+        rows: [N] int64, which videos of the part they are, since damaged ones are left out.
+        pictures: [N, 3, 48, 48] float32 in [0, 1], the middle frame of each first clip; None where nobody asked.
+    """
+
+    features: torch.Tensor
+    labels: torch.Tensor
+    rows: torch.Tensor
+    pictures: torch.Tensor | None = None
+
+
+class Evaluator:
+    """Measures networks; its loaders stay open, so that measuring each epoch costs no start-up.
+
+    All accuracies come in percent, each with its standard error: see `accuracy`.
+
+    Args:
+        index: the shard set.
+        settings: of the run: split, shapes, modality.
+        device: where the network is.
+        clips: clips a video for features.
+    """
+
+    def __init__(self, index: ShardIndex, settings: RunSettings, device: torch.device, clips: int) -> None:
+        self._settings, self._device, self._classes = settings, device, len(index.classes)
+        self._precision = Precision(settings.precision, device)
+        self._decode = settings.loader.decode  # until the first loader has decided
+        load = partial(clip_loader, index, settings, World(), device=device, shuffle=False, fraction=1)
+        self._tuples = load(part="test", seed=PRETEXT_SEED, augment=None)
+        # The same number of clips a batch whatever the recipe, so that evaluation needs no more memory than training.
+        videos = max(1, settings.loader.batch_size * self._tuples.recipe.views // clips)
+        uniform = UniformRecipe(views=clips, clip_frames=settings.tuples.clip_frames)
+        self._train, self._test = (load(part=part, recipe=uniform, batch_size=videos) for part in ("train", "test"))
+
+    def pretext(self, model: PclModel) -> dict[str, float]:
+        """Pretext accuracy, in all and by class; each video is asked in every pass, always with the same draws.
+
+        Raises:
+            InputError: the run has no pretext task.
+        """
+        predicted, label, video = self.pretext_answers(model)
+        hit = predicted == label
+        figures = {**accuracy("pretext_top1", hit, video), "pretext_samples": len(hit)}
+        for number in sorted(set(label.tolist())):
+            chosen = label == number
+            figures |= accuracy(f"pretext_class{number}", hit[chosen], video[chosen])
+        return figures
+
+    def pretext_answers(self, model: PclModel) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Answer, right answer, and row of the video, [N] int64 each, on the host.
+
+        Raises:
+            InputError: the run has no pretext task.
+        """
+        if self._settings.pretext.task == "none":
+            raise InputError("the run has no pretext task", remedy="measure it by another protocol")
+        found: list[torch.Tensor] = []
+        with _evaluating(model), self._precision.autocast():
+            for number in range(self._settings.evaluation.pretext_passes):
+                for batch in self._epoch(self._tuples, number):
+                    predicted = model(batch.clips).pretext_logits.argmax(1)
+                    asked = torch.stack([predicted, batch.pretext_label, batch.sample_index])
+                    found.append(asked[:, : batch.valid].cpu())
+        predicted, label, video = torch.cat(found, dim=1)
+        return predicted, label, video
+
+    def features(self, model: Describer, part: Literal["train", "test"], *, pictures: bool = False) -> VideoFeatures:
+        """Features of all videos of a part, the mean over the clips of each, with a picture of each if asked."""
+        residual = self._settings.loader.modality == "residual"
+        found: list[torch.Tensor] = []
+        seen: list[torch.Tensor] = []
+        labels: list[torch.Tensor] = []
+        rows: list[torch.Tensor] = []
+        with _evaluating(model), self._precision.autocast():
+            for batch in self._epoch(self._train if part == "train" else self._test, 0):
+                found.append(model.features(batch.clips).float().mean(1)[: batch.valid])
+                labels.append(batch.label[: batch.valid])
+                rows.append(batch.sample_index[: batch.valid])
+                if pictures:
+                    seen.append(thumbnails(batch.clips[: batch.valid], residual=residual))
+        return VideoFeatures(
+            torch.cat(found), torch.cat(labels), torch.cat(rows), torch.cat(seen) if pictures else None
+        )
+
+    def linear(self, train: VideoFeatures, test: VideoFeatures) -> dict[str, float]:
+        """Accuracy of a linear probe."""
+        hits = linear_probe(train.features, train.labels, test.features, test.labels, classes=self._classes)
+        return {**accuracy("linear_top1", hits), "test_videos": len(hits)}
+
+    def retrieval(
+        self, train: VideoFeatures, test: VideoFeatures, ks: tuple[int, ...] = (1, 5, 10, 20, 50)
+    ) -> dict[str, float]:
+        """R@k."""
+        figures: dict[str, float] = {}
+        for k, hits in retrieval_at_k(train.features, train.labels, test.features, test.labels, ks).items():
+            figures |= accuracy(f"retrieval_r{k}", hits)
+        return {**figures, "test_videos": len(test.labels)}
+
+    def knn(self, train: VideoFeatures, test: VideoFeatures) -> dict[str, float]:
+        """Accuracy of the 20 nearest training videos' vote."""
+        hits = knn_vote(train.features, train.labels, test.features, test.labels, classes=self._classes)
+        return {**accuracy("knn_top1", hits), "test_videos": len(hits)}
+
+    def all(self, model: PclModel, *, features: bool = True) -> dict[str, float]:
+        """What is measured while training, tagged `val/`: pretext, linear probe, kNN, R@1/5/10, and their errors.
+
+        Of videos without labels, the pretext accuracy alone.
+
+        Args:
+            model: the network.
+            features: whether to measure them: all but the pretext task.
+        """
+        found = {} if self._settings.pretext.task == "none" else self.pretext(model)
+        if features and self._classes:
+            train, test = self.features(model, "train"), self.features(model, "test")
+            found |= self.linear(train, test) | self.knn(train, test) | self.retrieval(train, test, ks=(1, 5, 10))
+        return {f"val/{name}": value for name, value in found.items() if name.endswith(("_pct", "_pct_se"))}
+
+    def _epoch(self, loader: ClipLoader, number: int) -> Iterator[ClipBatch]:
+        """An epoch of a loader that decodes where the others do."""
+        self._decode = loader.calibrate(self._decode).decode
+        return loader.epoch(number)
+
+    def close(self) -> None:
+        """Close the loaders."""
+        for loader in (self._train, self._test, self._tuples):
+            loader.close()
+
+    def __enter__(self) -> Self:
+        """The evaluator itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the loaders."""
+        self.close()
+
+
+@contextmanager
+def _evaluating(network: Describer) -> Iterator[None]:
+    """The network is in eval mode, without gradients, within the block; afterwards it is as it was."""
+    was_training = network.training
+    network.train(False)
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        network.train(was_training)
