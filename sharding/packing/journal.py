@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from pclkd.sharding.common import storage
 from pclkd.sharding.common.errors import InputError
+from pclkd.sharding.common.identity import identify
 from pclkd.sharding.datasets.dataset import Dataset, Span, Video
 from pclkd.sharding.packing.task import WORK_FOLDER, PackedVideo, ShardResult, ShardTask
 from pclkd.sharding.shards.manifest import FORMAT_VERSION, Quarantined, ShardRecord
@@ -203,7 +204,7 @@ def read_record(task: ShardTask) -> Recorded | None:
 
 def stored_version(task: ShardTask) -> str:
     """Return what a store tells of a tar's version, "" on a local file system, where tars are read to be checked."""
-    return storage.identify([storage.join(task.out, task.name)])[0] if storage.is_remote(task.out) else ""
+    return identify([storage.join(task.out, task.name)])[0] if storage.is_remote(task.out) else ""
 
 
 def _url(out: str, name: str) -> str:

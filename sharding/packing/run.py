@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pclkd.sharding.common import storage
 from pclkd.sharding.common.console import Step
 from pclkd.sharding.common.errors import InputError
-from pclkd.sharding.common.storage import identify
+from pclkd.sharding.common.identity import identify
 from pclkd.sharding.datasets.dataset import Dataset
 from pclkd.sharding.packing.assemble import assemble, index_columns, shard_manifest
 from pclkd.sharding.packing.deal import PackPart, deal_videos

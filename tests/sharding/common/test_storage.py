@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pclkd.sharding import InputError, Manifest, ShardIndex
 from pclkd.sharding.common import storage
 from pclkd.sharding.common.files import sha256_of
-from pclkd.sharding.common.storage import identify
+from pclkd.sharding.common.identity import identify
 from pclkd.sharding.shards.columns import COLUMNS
 from pclkd.sharding.shards.verify import verify_shards
 
