@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from nvidia.dali import backend, fn, pipeline_def, types
+from nvidia.dali import backend, fn, pipeline_def, tensors, types
 
 from pclkd.pipeline.clips.augment import ClipAugment
 from pclkd.pipeline.device import exact
@@ -43,6 +43,7 @@ __all__ = [
     "FrameDecoder",
     "FrameGraph",
     "UndecodableFramesError",
+    "one_batch",
     "release_unused_memory",
 ]
 
@@ -217,8 +218,17 @@ def _start(pipeline: Any, jpegs: Sequence[NDArray[np.uint8]], inputs: Inputs) ->
     """Feed a batch; the pipeline works on it from here on."""
     for name, values in inputs.items():
         pipeline.feed_input(name, values)
-    pipeline.feed_input("jpeg", list(jpegs))
+    pipeline.feed_input("jpeg", one_batch(jpegs))
     pipeline.schedule_run()
+
+
+def one_batch(jpegs: Sequence[NDArray[np.uint8]]) -> Any:
+    """Encoded frames of any lengths in the form that `feed_input` takes as a whole.
+
+    A list of arrays it would look through in Python, frame by frame, while no other thread of the program runs. DALI
+    copies the bytes when it is fed, so that none of its threads ever waits to let go of a Python object.
+    """
+    return tensors.TensorListCPU([tensors.TensorCPU(jpeg, "") for jpeg in jpegs], "", contiguous=False)
 
 
 def _outputs(pipeline: Any, stream: torch.cuda.Stream | None) -> Any:
