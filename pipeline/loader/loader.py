@@ -171,6 +171,11 @@ class ClipLoader:
             self._decoders.append(decoder)
         return self.calibration
 
+    def begin(self) -> None:
+        """Read and decode the first batches now, in the loader's threads, while the caller does something else."""
+        if self.steps_left:
+            self._begin(self._state)
+
     def close(self) -> None:
         """End all threads and close the shards."""
         self._finalizer()

@@ -56,6 +56,9 @@ def train(plan: RunPlan) -> None:
     precision = Precision(plan.settings.precision, device)
     with distributed.joined(plan.world, device), plan.loader(device) as loader, listening() as stop:
         _same_pixels(plan, loader)
+        if plan.resumed is not None:
+            loader.load_state_dict(plan.resumed.loader)
+        loader.begin()  # while convolutions are checked and networks are compiled
         _Trainer(plan, loader, device, precision, stop).run()
 
 
@@ -322,5 +325,4 @@ class _Trainer:
         if self._average is not None:
             self._average.load_state_dict(checkpoint.average)
         self._step.precision.scaler.load_state_dict(checkpoint.scaler)
-        self._loader.load_state_dict(checkpoint.loader)
         self._at = RunPosition(checkpoint.epoch, checkpoint.epoch_step, checkpoint.step, checkpoint.epoch_sums)

@@ -307,14 +307,6 @@ def test_fused_colours_are_refused_on_a_gpu() -> None:
         FrameDecoder(dataclasses.replace(graph("fused"), device=torch.device("cuda")))
 
 
-@pytest.mark.parametrize(
-    ("device", "changed", "best"),
-    [("cpu", True, "fused"), ("cpu", False, "fused"), ("cuda", True, "graph"), ("cuda", False, "none")],
-)
-def test_the_best_way_depends_on_the_device(device: str, changed: bool, best: str) -> None:
-    assert FrameGraph.best_colours(torch.device(device), changed=changed) == best
-
-
 @pytest.mark.parametrize("decode", ["cpu", "mixed"])
 @pytest.mark.parametrize("resized", [False, True])
 def test_nvjpeg_interpolates_chroma_as_the_cpu_does(decode: Literal["cpu", "mixed"], resized: bool) -> None:
