@@ -228,7 +228,8 @@ def one_batch(jpegs: Sequence[NDArray[np.uint8]]) -> Any:
     A list of arrays it would look through in Python, frame by frame, while no other thread of the program runs. DALI
     copies the bytes when it is fed, so that none of its threads ever waits to let go of a Python object.
     """
-    return tensors.TensorListCPU([tensors.TensorCPU(jpeg, "") for jpeg in jpegs], "", contiguous=False)
+    frames: Any = tensors  # its stubs know other arguments
+    return frames.TensorListCPU([frames.TensorCPU(jpeg, "") for jpeg in jpegs], "", contiguous=False)
 
 
 def _outputs(pipeline: Any, stream: torch.cuda.Stream | None) -> Any:
