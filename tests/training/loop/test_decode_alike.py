@@ -1,6 +1,7 @@
 """Frames become clips in one way in all loaders of a run, before and after a restart: what each is asked is noted."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -9,9 +10,11 @@ import torch
 from pclkd.pipeline.config import PixelPath
 from pclkd.pipeline.loader import loader as loaders
 from pclkd.sharding.shards.index import ShardIndex
+from pclkd.training.compute import distributed
 from pclkd.training.evaluation.evaluate import evaluate_run
 from pclkd.training.evaluation.evaluator import Evaluator
 from pclkd.training.evaluation.finetune import FinetuneSettings, finetune
+from pclkd.training.loop import trainer
 from pclkd.training.loop.plan import plan_run
 from pclkd.training.loop.trainer import train
 from pclkd.training.runs.checkpoint import Checkpoint, load_checkpoint, load_model, save_checkpoint
@@ -92,3 +95,25 @@ def test_a_checkpoint_of_before_the_kernels_had_dalis_operators(tmp_path: Path) 
     del content["operators"]
     torch.save(content, tmp_path / "last.pt")
     assert load_checkpoint(tmp_path).path_on(torch.device("cuda")).operators == "dali"
+
+
+@pytest.mark.parametrize(("remembered", "asked"), [(None, ("auto", "dali")), (("mixed", "kernels"), ("mixed", "dali"))])
+def test_the_first_process_chooses_for_all(remembered: Any, asked: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As another process hears it: what it would choose itself is not even asked."""
+    told: list[PixelPath] = []
+
+    class Loader:
+        def calibrate(self, path: PixelPath) -> SimpleNamespace:
+            told.append(path)
+            return SimpleNamespace(path=path)
+
+    settings = override(preset("pcl"), ["loader.operators=dali"])
+    resumed = None if remembered is None else SimpleNamespace(path=PixelPath(*remembered))
+    plan: Any = SimpleNamespace(settings=settings, resumed=resumed)
+    loader: Any = Loader()
+    trainer._same_pixels(plan, loader)  # alone it is the first one
+    assert told == [asked, asked]
+    told.clear()
+    monkeypatch.setattr(distributed, "agreed", lambda what, choose: "cpu/kernels")
+    trainer._same_pixels(plan, loader)
+    assert told == [("cpu", "kernels")]
