@@ -212,8 +212,7 @@ def loading(bench: Bench) -> None:
             for threads in reversed(bench.sizes.threads) if recipe == "full" else (most,):
                 take(f"{recipe}_{place}_{threads}_threads", _delivered, recipe, place, threads)
     for operators in _OPERATORS:
-        for place in _PLACES:
-            take(f"operators_{operators}_{place}", _delivered, "full", place, most, operators)
+        take(f"operators_{operators}", _delivered, "full", "mixed", most, operators)
     take("kernels_alone", _kernels_alone)
     for place in _PLACES:
         take(f"decode_only_{place}", _decoded, place)
