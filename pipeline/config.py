@@ -1,7 +1,7 @@
 """All settings of the data: what is delivered, and how. A clip loader and a whole run share them."""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,10 +16,32 @@ from pclkd.sharding.common.errors import InputError
 from pclkd.sharding.common.settings import Settings, change, first_fault, nearest
 from pclkd.sharding.shards.index import ShardIndex
 
-__all__ = ["ClipConfig", "DataSettings", "Decode", "LoaderSettings", "changed"]
+__all__ = ["ClipConfig", "DataSettings", "Decode", "LoaderSettings", "Operators", "PixelPath", "changed"]
 
 
 Decode = Literal["auto", "cpu", "mixed"]
+Operators = Literal["auto", "kernels", "dali"]
+
+
+class PixelPath(NamedTuple):
+    """How frames become clips. Two paths differ by a level here and there, so a run keeps to one.
+
+    Attributes:
+        decode: as `LoaderSettings.decode`.
+        operators: as `LoaderSettings.operators`; "auto" where there is no choice, on a CPU.
+    """
+
+    decode: Decode = "auto"
+    operators: Operators = "auto"
+
+    @property
+    def changes(self) -> dict[str, str]:
+        """The settings that ask for it."""
+        return {f"loader.{name}": value for name, value in self._asdict().items()}
+
+    def over(self, other: "PixelPath") -> "PixelPath":
+        """This one, and the other wherever this one is "auto"."""
+        return PixelPath(*(b if a == "auto" else a for a, b in zip(self, other, strict=True)))  # type: ignore[arg-type]
 
 
 class LoaderSettings(Settings):
@@ -33,6 +55,8 @@ class LoaderSettings(Settings):
     """residual: each frame minus its predecessor, as the published code's default; rgb: the frames themselves."""
     decode: Decode = "auto"
     """Where JPEGs are decoded; auto times both at start-up where there is a GPU, once for a run."""
+    operators: Operators = "auto"
+    """What flips, colours, blurs and normalises on a GPU; auto: kernels where they run and are right, else DALI."""
     threads: int = Field(default=0, ge=0)
     """Threads that read and that decode, each; 0 takes one a core, divided by the processes of this machine."""
     prefetch: int = Field(default=2, ge=1)
@@ -47,6 +71,11 @@ class LoaderSettings(Settings):
     """Folder for pieces of remote shards; by default $PCLKD_CACHE or ~/.cache/pclkd."""
     cache_gib: float = Field(default=10.0, ge=0)
     """Room for pieces of remote shards, in GiB, the longest unused go first; 0 keeps none."""
+
+    @property
+    def path(self) -> PixelPath:
+        """How frames are asked to become clips."""
+        return PixelPath(self.decode, self.operators)
 
 
 class DataSettings(Settings):

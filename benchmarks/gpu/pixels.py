@@ -13,12 +13,15 @@ from pclkd.benchmarks.gpu.rows import LeftOutError, Value
 from pclkd.benchmarks.growth.large_set import grow_shard_set
 from pclkd.benchmarks.loading.benchmark import decode_only, in_memory, range_reads
 from pclkd.benchmarks.loading.case import LoadCase, Place, RecipeName
-from pclkd.benchmarks.measuring.clip_shape import ClipShape
+from pclkd.benchmarks.measuring.clip_shape import ClipShape, synchronise
 from pclkd.benchmarks.operators.parity import OPERATORS, ClipJpegs, Parity, Way, apart, decoded, reference
 from pclkd.benchmarks.operators.parity_page import frames_of
+from pclkd.pipeline.config import Operators
 from pclkd.pipeline.opening import clip_loader
 from pclkd.pipeline.pixels.colours import MEAN, STD
 from pclkd.pipeline.pixels.dali import FrameDecoder
+from pclkd.pipeline.pixels.finish import ClipFinish
+from pclkd.pipeline.pixels.kernel_check import kernels_apart
 from pclkd.pipeline.world import World
 from pclkd.sharding.common.pictures import contact_sheet, write_png
 from pclkd.sharding.shards.index import ShardIndex
@@ -27,6 +30,8 @@ __all__ = ["data", "loading", "parity"]
 
 _PLACES: tuple[Place, ...] = ("cpu", "mixed")
 _RECIPES: tuple[RecipeName, ...] = ("plain", "full")
+_OPERATORS: tuple[Operators, ...] = ("dali", "kernels")
+_TYPES = (torch.float32, torch.bfloat16, torch.float16)
 _AMPLIFIED = 8
 _SHOWN = 6  # operators, the furthest apart
 _REPEATS = 6
@@ -65,6 +70,8 @@ def parity(bench: Bench) -> None:
         for name in OPERATORS:
             take(f"operator_{name.replace(' ', '_')}_{place}", _operator, name, place, differences)
     take("picture_operators", _show, "parity-operators.png", differences, "operators")
+    for dtype in _TYPES:
+        take(f"kernels_{str(dtype).removeprefix('torch.')}", _kernels, dtype)
     clips: dict[str, list[NDArray[np.uint8]]] = {}
     for place in _PLACES:
         take(f"clips_{place}", _clips, place, clips)
@@ -99,6 +106,11 @@ def _operator(
         ours + base, cpu + base
     )
     return _told(found) | _told(apart(ours, reference(clips, size, crop, operator)), "torchvision_")
+
+
+def _kernels(bench: Bench, dtype: torch.dtype) -> dict[str, Value]:
+    """In levels; all augmentation and VCP's transforms, beside the steps on a CPU, for clips in that type."""
+    return {f"{name}_levels": value for name, value in kernels_apart(bench.device, dtype).items()}
 
 
 def _told(found: Parity, prefix: str = "") -> dict[str, Value]:
@@ -199,6 +211,9 @@ def loading(bench: Bench) -> None:
         for place in reversed(_PLACES):
             for threads in reversed(bench.sizes.threads) if recipe == "full" else (most,):
                 take(f"{recipe}_{place}_{threads}_threads", _delivered, recipe, place, threads)
+    for operators in _OPERATORS:
+        take(f"operators_{operators}", _delivered, "full", "mixed", most, operators)
+    take("kernels_alone", _kernels_alone)
     for place in _PLACES:
         take(f"decode_only_{place}", _decoded, place)
     take("range_reads", _read)
@@ -210,15 +225,40 @@ def _case(bench: Bench, recipe: RecipeName, threads: int) -> LoadCase:
     return LoadCase.choose(bench.data, recipe, shape, batches * shape.batch_size, threads)
 
 
-def _delivered(bench: Bench, recipe: RecipeName, place: Place, threads: int) -> dict[str, Value]:
+def _delivered(
+    bench: Bench, recipe: RecipeName, place: Place, threads: int, operators: Operators = "auto"
+) -> dict[str, Value]:
     place = _here(bench, place)
     case = _case(bench, recipe, threads)
-    with case.loader(place) as loader:
+    with case.loader(place, operators=operators if bench.device.type == "cuda" else "auto") as loader:
         rate = bench.rate(
             lambda: case.drain(batch.clips for batch in loader.epoch(0)), "frames_per_s", case.shape.frames, rounds=2
         )
-        held = 0.0 if loader.calibration is None else loader.calibration.gpu_mib
-    return rate | {"memory/decoder_gib": held / 1024, "threads": float(threads)}
+        found = loader.calibrate()
+    return rate | {
+        "memory/decoder_gib": found.gpu_mib / 1024,
+        "threads": float(threads),
+        "operators": found.operators,
+        "operators_reason": found.operators_reason,
+    }
+
+
+def _kernels_alone(bench: Bench) -> dict[str, Value]:
+    """Batches of frames that lie decoded on the device: what the kernels would bound a loader to."""
+    from pclkd.pipeline.pixels.kernels import KernelColours
+
+    case = _case(bench, "plain" if bench.dry else "full", 1)
+    batch, side = in_memory(case)[0], case.shape.side
+    frames = len(batch.jpegs)
+    levels = torch.randint(0, 256, (frames, side, side, 3), dtype=torch.uint8, device=bench.device)
+    kernels, finish = KernelColours((side, side)), ClipFinish(batch.plan.pretext, case.residual)
+
+    def work() -> float:
+        kernels.apply(levels, batch.plan.augment, finish)
+        synchronise(bench.device)
+        return float(frames)
+
+    return bench.rate(work, "frames_per_s", rounds=1 if bench.dry else 3)
 
 
 def _decoded(bench: Bench, place: Place) -> dict[str, Value]:

@@ -1,21 +1,27 @@
 """What a data set's size costs: opening it, the first batch, and memory, from 10^3 to 10^6 videos.
 
-Each round measures each size in a fresh process whose files were dropped from the page cache before.
+Each round measures each size in a fresh process whose files were dropped from the page cache before. Every measurement
+is on the disk as soon as it is known, and the same command goes on behind it; a size whose process dies is left out,
+and the others go on.
 """
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+import click
+
+from pclkd.benchmarks.growth.kept import KeptRows
 from pclkd.benchmarks.growth.large_set import grow_shard_set
 from pclkd.benchmarks.measuring.clip_shape import ClipShape
-from pclkd.benchmarks.measuring.result import BenchmarkResult, make_result
+from pclkd.benchmarks.measuring.result import BenchmarkResult, make_result, write_result
 from pclkd.benchmarks.measuring.session import Session
 from pclkd.sharding.common.errors import InputError
 from pclkd.sharding.shards.columns import COLUMNS
@@ -61,16 +67,17 @@ class ScaleBenchmark:
         """Measure.
 
         Raises:
-            InputError: a shard set that cannot be read, a size too small for a batch, a crop that does not fit, or too
-                little room on the disk.
+            InputError: a shard set that cannot be read, a size too small for a batch, a crop that does not fit, too
+                little room on the disk, or no size whose processes lived.
         """
         small = ShardIndex.open(self.data)
         shape = self.shape.fitted(small)
         sizes = sorted(set(self.videos))
         if self.scratch is not None and not self.scratch.is_dir():
             raise InputError(f"no folder {self.scratch}", remedy="give a folder that exists as --scratch")
-        values: dict[str, list[float]] = {f"{name}/{size}": [] for name in _UNITS for size in sizes}
-        facts: dict[str, dict[str, float]] = {}
+        settings = {**shape.as_dict(), "data_fingerprint": small.fingerprint[:16]}
+        kept = KeptRows(session.json_file, settings)
+        found = _Found(settings, {size: [] for size in sizes})
         with ExitStack() as stack:
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="pclkd-scale-", dir=self.scratch))
             roots = {}
@@ -79,25 +86,67 @@ class ScaleBenchmark:
                 grow_shard_set(small, roots[size], size)
                 large = ShardIndex.open(roots[size])
                 _refuse_few(large, shape.batch_size)
-                facts[f"open/{size}"] = {
+                found.facts[f"open/{size}"] = {
                     "frames": large.manifest.frames,
                     "shards": len(large.manifest.shards),
                     "index_mib": sum(path.stat().st_size for path in (roots[size] / "index").iterdir()) / 2**20,
                 }
             for number in session.turns():
                 for size in sizes if number % 2 == 0 else reversed(sizes):
-                    told = probe(roots[size], shape)
-                    for name in _UNITS:
-                        values[f"{name}/{size}"].append(told[_KEYS[name]])
+                    if f"{size} videos" in found.missing:
+                        continue
+                    try:
+                        row = kept.row(f"{number}/{size}", lambda size=size: probe(roots[size], shape))  # type: ignore[misc]
+                        found.rows[size].append(row)
+                    except subprocess.SubprocessError as error:
+                        found.missing[f"{size} videos"] = f"round {number + 1}: {_why(error)}"
+                        click.echo(f"{size} videos are left out: {_why(error)}", err=True)
+                if session.json_file is not None:
+                    write_result(found.told(kept.taken_up), session.json_file)
+        kept.done()
+        return found.told(kept.taken_up)
+
+
+@dataclass
+class _Found:
+    """What is known so far.
+
+    Attributes:
+        settings: what is measured.
+        rows: what each round told, by size.
+        facts: about the large sets, by figure.
+        missing: sizes that could not be measured, and why.
+    """
+
+    settings: Mapping[str, object]
+    rows: Mapping[int, list[Mapping[str, float]]]
+    facts: dict[str, dict[str, float]] = field(default_factory=dict)
+    missing: dict[str, str] = field(default_factory=dict)
+
+    def told(self, taken_up: int) -> BenchmarkResult:
+        """The result of the rounds that are through.
+
+        Args:
+            taken_up: measurements of an earlier attempt.
+
+        Raises:
+            InputError: no size is left.
+        """
+        sizes = [size for size in self.rows if f"{size} videos" not in self.missing]
+        if not sizes:
+            reasons = "; ".join(f"{name}: {why}" for name, why in self.missing.items())
+            raise InputError(f"nothing could be measured ({reasons})", remedy="give smaller --videos")
+        again = f"{taken_up} measurements are of an earlier attempt that was ended"
         parts = [
             make_result(
                 "scale",
                 unit,
-                {f"{name}/{size}": values[f"{name}/{size}"] for size in sizes},
+                {f"{name}/{size}": [row[_KEYS[name]] for row in self.rows[size]] for size in sizes},
                 f"{name}/{sizes[0]}",
-                {**shape.as_dict(), "data_fingerprint": small.fingerprint[:16]},
-                extra=facts,
-                notes=_NOTES,
+                self.settings,
+                extra=self.facts,
+                missing=self.missing,
+                notes=[*_NOTES, *([again] if taken_up else [])],
             )
             for name, unit in _UNITS.items()
         ]
@@ -119,6 +168,13 @@ def probe(root: Path, shape: ClipShape) -> Mapping[str, float]:
     )
     told: dict[str, float] = json.loads(done.stdout)
     return told
+
+
+def _why(error: subprocess.SubprocessError) -> str:
+    if isinstance(error, subprocess.CalledProcessError):
+        code: int = error.returncode
+        return f"its process was ended by {signal.Signals(-code).name}" if code < 0 else f"its process failed ({code})"
+    return f"no answer within {_LIMIT_S:g} s"
 
 
 def with_processes(sizes: BenchmarkResult, jobs: BenchmarkResult) -> BenchmarkResult:

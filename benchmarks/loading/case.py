@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pclkd.benchmarks.measuring.clip_shape import ClipShape, synchronise
 from pclkd.pipeline.clips.augment import AugmentSettings
 from pclkd.pipeline.clips.recipe import TupleRecipe
+from pclkd.pipeline.config import Operators
 from pclkd.pipeline.loader.loader import ClipLoader
 from pclkd.pipeline.opening import clip_loader
 from pclkd.pipeline.pixels.dali import Colours, FrameGraph
@@ -94,8 +95,10 @@ class LoadCase:
             "data_fingerprint": self.index.fingerprint[:16],
         }
 
-    def loader(self, decode: Place | Literal["auto"] = "auto", threads: int | None = None) -> ClipLoader:
-        """This package's loader, which decodes where it finds best or where it is told, in as many threads."""
+    def loader(
+        self, decode: Place | Literal["auto"] = "auto", threads: int | None = None, operators: Operators = "auto"
+    ) -> ClipLoader:
+        """This package's loader, in as many threads; it decodes and augments as it finds best or as it is told."""
         return clip_loader(
             self.index,
             self.shape.config,
@@ -104,6 +107,7 @@ class LoadCase:
             device=self.device,
             recipe=self.recipe,
             decode=decode,
+            operators=operators,
             threads=threads or self.workers,
             modality="residual" if self.residual else "rgb",
         )

@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from nvidia.dali import fn, pipeline_def, types
 
+from pclkd.pipeline.pixels.dali import one_batch
+
 __all__ = ["StreamReader", "WindowDecoder"]
 
 
@@ -55,7 +57,7 @@ class WindowDecoder:
 
     def decode(self, jpegs: Sequence[NDArray[np.uint8]], anchors: NDArray[np.int32]) -> None:
         """Decode windows whose upper left corners are at `anchors` [frames, 2]; the pixels are dropped."""
-        self._pipeline.feed_input("jpeg", list(jpegs))
+        self._pipeline.feed_input("jpeg", one_batch(jpegs))
         self._pipeline.feed_input("anchor", anchors)
         self._pipeline.run()
 

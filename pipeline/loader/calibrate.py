@@ -1,4 +1,4 @@
-"""Where to decode: a short race between the CPU and nvJPEG on the first batch."""
+"""How frames become clips: by which operators, and where they are decoded, after a short race on the first batch."""
 
 import logging
 import time
@@ -8,10 +8,14 @@ from typing import Literal
 
 import torch
 
+from pclkd.pipeline.config import Operators, PixelPath
 from pclkd.pipeline.loader.prepare import PreparedBatch
 from pclkd.pipeline.pixels.dali import FrameDecoder, FrameGraph, release_unused_memory
+from pclkd.pipeline.pixels.frame_graph import Colours
+from pclkd.pipeline.pixels.kernel_check import kernels_fault
+from pclkd.sharding.common.errors import InputError
 
-__all__ = ["Calibration", "choose_decoder", "race"]
+__all__ = ["Calibration", "choose_decoder", "choose_operators", "race"]
 
 _LIMIT_S = 2.5  # for the whole choice; graphs that are slow to build get fewer rounds
 _ROUNDS = 5
@@ -20,11 +24,13 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Calibration:
-    """Where frames are decoded, and why.
+    """Where frames are decoded, by which operators they are changed, and why.
 
     Attributes:
         decode: the choice.
-        reason: in words.
+        reason: of it, in words.
+        operators: the choice; "auto" on a CPU, where there is none.
+        operators_reason: of it, in words.
         seconds: what building the decoders and the race took.
         frames_per_s: what each way reached in the race; empty where there was none.
         gpu_mib: GPU memory that the decoder holds outside of torch after its first batches, in MiB; 0 on a CPU. It
@@ -33,15 +39,23 @@ class Calibration:
 
     decode: Literal["cpu", "mixed"]
     reason: str
+    operators: Operators = "auto"
+    operators_reason: str = ""
     seconds: float = 0.0
     frames_per_s: Mapping[str, float] = field(default_factory=dict)
     gpu_mib: float = 0.0
+
+    @property
+    def path(self) -> PixelPath:
+        """What other loaders are to be told, so that they deliver the same pixels."""
+        return PixelPath(self.decode, self.operators)
 
     def tags(self) -> dict[str, float | str]:
         """For TensorBoard and metrics.jsonl; units stand in the tags."""
         rates = {f"throughput/calibrated_{mode}_frames_per_s": rate for mode, rate in self.frames_per_s.items()}
         return {
             "loader/decode": self.decode,
+            **({"loader/operators": self.operators} if self.operators != "auto" else {}),
             "time/calibration_s": self.seconds,
             **rates,
             **({"memory/decoder_gib": self.gpu_mib / 1024} if self.gpu_mib else {}),
@@ -50,11 +64,44 @@ class Calibration:
     def __str__(self) -> str:
         rates = "".join(f", {mode} {rate:.0f} frames/s" for mode, rate in self.frames_per_s.items())
         memory = f", {self.gpu_mib:.0f} MiB of GPU memory" if self.gpu_mib else ""
-        return f"decode={self.decode} ({self.reason}{rates}; {self.seconds:.1f} s{memory})"
+        operators = f", operators={self.operators} ({self.operators_reason})" if self.operators != "auto" else ""
+        return f"decode={self.decode} ({self.reason}{rates}; {self.seconds:.1f} s{memory}){operators}"
+
+
+def choose_operators(device: torch.device, wanted: Operators, *, changed: bool) -> tuple[Colours, Operators, str]:
+    """Who flips, changes colours, blurs and normalises on a device.
+
+    Args:
+        device: where clips are delivered.
+        wanted: as the settings ask, or as another process decided.
+        changed: whether any clip's colours or sharpness may change (`Recipe.colours`).
+
+    Returns:
+        The graph's part in it; the choice; and why.
+
+    Raises:
+        InputError: kernels are wanted, and are wrong here or do not run.
+    """
+    if device.type == "cpu":
+        return "fused", "auto", "on a CPU"
+    dali: Colours = "graph" if changed else "none"
+    if wanted == "dali":
+        return dali, "dali", "as set"
+    fault = kernels_fault(device)
+    if not fault:
+        return "kernels", "kernels", "as set" if wanted == "kernels" else "equal to the CPU's steps"
+    if wanted == "kernels":
+        raise InputError(
+            f"loader.operators=kernels: {fault} on {device}", remedy="--set loader.operators=dali, in all processes"
+        )
+    return dali, "dali", f"kernels: {fault}"
 
 
 def choose_decoder(
-    graph: FrameGraph, wanted: Literal["auto", "cpu", "mixed"], probe: Callable[[], PreparedBatch | None]
+    graph: FrameGraph,
+    wanted: Literal["auto", "cpu", "mixed"],
+    probe: Callable[[], PreparedBatch | None],
+    operators: tuple[Operators, str] = ("auto", ""),
 ) -> tuple[FrameDecoder, Calibration]:
     """Make the decoder; with `auto` on a GPU, decode one batch a few times each way and keep the faster one.
 
@@ -62,6 +109,7 @@ def choose_decoder(
         graph: the graph; its `decode` is replaced.
         wanted: where to decode; auto is cpu where there is no GPU.
         probe: reads a batch of the data set for the race; called only if there is one. None: none can be read.
+        operators: what was chosen as `graph.colours`, and why.
 
     Returns:
         The decoder, and what was found; that is in the log, too.
@@ -77,7 +125,8 @@ def choose_decoder(
         reason = "as set" if wanted != "auto" else "no GPU" if graph.device.type == "cpu" else "no batch to try"
         decoder = FrameDecoder(replace(graph, decode="mixed" if wanted == "mixed" else "cpu"))
     seconds = time.perf_counter() - began
-    found = Calibration(decoder.graph.decode, reason, seconds, rates, max(free - _free_mib(graph.device), 0.0))
+    memory = max(free - _free_mib(graph.device), 0.0)
+    found = Calibration(decoder.graph.decode, reason, *operators, seconds, rates, memory)
     _log.info("%s", found)
     return decoder, found
 

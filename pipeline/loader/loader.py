@@ -13,17 +13,17 @@ from numpy.typing import NDArray
 
 from pclkd.pipeline.batch import ClipBatch
 from pclkd.pipeline.clips.recipe import Recipe
-from pclkd.pipeline.config import Decode, LoaderSettings
+from pclkd.pipeline.config import LoaderSettings, PixelPath
 from pclkd.pipeline.device import exact
 from pclkd.pipeline.loader import order
-from pclkd.pipeline.loader.calibrate import Calibration, choose_decoder
+from pclkd.pipeline.loader.calibrate import Calibration, choose_decoder, choose_operators
 from pclkd.pipeline.loader.faults import Quarantine
 from pclkd.pipeline.loader.order import LoaderState, data_fingerprint
 from pclkd.pipeline.loader.prepare import BatchPreparer, PreparedBatch
 from pclkd.pipeline.loader.stages import Pass, Positions, Stages
 from pclkd.pipeline.loader.threads import DaemonPool
 from pclkd.pipeline.pixels.dali import FrameDecoder
-from pclkd.pipeline.pixels.frame_graph import FrameGraph
+from pclkd.pipeline.pixels.frame_graph import Colours, FrameGraph
 from pclkd.pipeline.reading.remote import open_source
 from pclkd.pipeline.statistics import LoaderStatistics
 from pclkd.pipeline.world import World
@@ -57,7 +57,7 @@ class ClipLoader:
         settings: as given.
         recipe: as given.
         statistics: what each stage did.
-        calibration: where frames are decoded and why; None before the first batch, or `calibrate`, is asked for.
+        calibration: how frames become clips and why; None before the first batch, or `calibrate`, is asked for.
 
     Raises:
         InputError: the crop does not fit the stored frames, too few samples for one step, or nvJPEG without a GPU.
@@ -148,21 +148,33 @@ class ClipLoader:
         self._state = self._state.moved_to(state)
         self._resumed = True
 
-    def calibrate(self, decode: Decode = "auto") -> Calibration:
-        """Decide now where frames are decoded, unless that was decided; the first batch does the same.
+    def calibrate(self, path: PixelPath | None = None) -> Calibration:
+        """Decide now how frames become clips, unless that was decided; the first batch does the same.
 
-        nvJPEG and the CPU differ by a level here and there, so loaders that are to deliver the same pixels must decode
-        in the same place.
+        nvJPEG and the CPU differ by a level here and there, and so do kernels and DALI's operators: loaders that are to
+        deliver the same pixels must go the same way.
 
         Args:
-            decode: what another loader, another process or an earlier part of the run decided; "auto": as the settings
-                ask. On a CPU it is always "cpu".
+            path: what another loader, another process or an earlier part of the run decided; where there is none, or
+                it is "auto": as the settings ask. On a CPU there is one way alone.
+
+        Raises:
+            InputError: kernels are asked for, and are wrong here or do not run.
         """
         if self.calibration is None:
-            wanted = self.settings.decode if decode == "auto" else decode if self._device.type == "cuda" else "cpu"
-            decoder, self.calibration = choose_decoder(self._graph(), wanted, self._first_batch)
+            decode, wanted = (path or PixelPath()).over(self.settings.path)
+            if self._device.type == "cpu" and decode == "mixed":
+                decode = "cpu"
+            colours, operators, why = choose_operators(self._device, wanted, changed=self.recipe.colours)
+            chosen = operators, why
+            decoder, self.calibration = choose_decoder(self._graph(colours), decode, self._first_batch, chosen)
             self._decoders.append(decoder)
         return self.calibration
+
+    def begin(self) -> None:
+        """Read and decode the first batches now, in the loader's threads, while the caller does something else."""
+        if self.steps_left:
+            self._begin(self._state)
 
     def close(self) -> None:
         """End all threads and close the shards."""
@@ -238,11 +250,11 @@ class ClipLoader:
             return partial(_shuffled, place.seed, place.epoch, n, size, self._world, place.consumed)
         return partial(order.sequential_positions, n, size, self._world, place.consumed)
 
-    def _graph(self) -> FrameGraph:
+    def _graph(self, colours: Colours) -> FrameGraph:
         return FrameGraph(
             frames=self.settings.batch_size * self.recipe.views * self.recipe.clip_frames,
             crop=(self.settings.crop, self.settings.crop),
-            colours=FrameGraph.best_colours(self._device, changed=self.recipe.colours),
+            colours=colours,
             decode="cpu",
             device=self._device,
             threads=self._threads,
@@ -286,6 +298,10 @@ def _check(index: ShardIndex, settings: LoaderSettings, device: torch.device) ->
         )
     if settings.decode == "mixed" and device.type != "cuda":
         raise InputError("loader.decode=mixed needs a GPU, and this process has none", remedy="use decode=auto")
+    if settings.operators != "auto" and device.type != "cuda":
+        raise InputError(
+            f"loader.operators={settings.operators} needs a GPU, and this process has none", remedy="use operators=auto"
+        )
 
 
 def _close(

@@ -6,17 +6,18 @@ A clip's colours are one affine map a pixel, rounded to 0..255, then a blur, rou
            --((x / 255 - mean) / std)--> network input
 
 Grayscale is saturation 0. Hue turns the colour plane (I, Q) by an angle; luma stays. Contrast scales the distance
-from mid-grey, 128. This is DALI's `color_twist`, which the GPU runs; `fused` does the same on a CPU. torchvision turns
+from mid-grey, 128. This is DALI's `color_twist`; `fused` does the same on a CPU, `kernels` on a GPU. torchvision turns
 hue in HSV, takes contrast around the picture's mean, and rounds after each operator: docs/augmentation.md shows how far
 that goes.
 """
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from pclkd.pipeline.clips.augment import ClipAugment
 
-__all__ = ["MEAN", "STD", "blur_window", "colour_maps", "normalised"]
+__all__ = ["MEAN", "STD", "blur_window", "colour_maps", "gaussian_taps", "normalised"]
 
 MEAN = (0.485, 0.456, 0.406)
 """ImageNet channel means of RGB in [0, 1]."""
@@ -51,6 +52,12 @@ def blur_window(sigma: NDArray[np.float32]) -> NDArray[np.int32]:
         sigma: standard deviations in pixels; 0 is no blur.
     """
     return np.where(sigma > 0, 2 * np.ceil(3 * sigma).astype(np.int32) + 1, 1).astype(np.int32)
+
+
+def gaussian_taps(sigma: float) -> NDArray[np.float32]:
+    """The weights of the Gaussian, float32 [`blur_window`], of sum 1; it is applied across and down."""
+    window = int(blur_window(np.array(sigma, np.float32)))
+    return np.asarray(cv2.getGaussianKernel(window, sigma, cv2.CV_32F)[:, 0], np.float32)
 
 
 def normalised() -> NDArray[np.float32]:

@@ -5,7 +5,7 @@ them at once (what nvJPEG wants), and every operator takes its parameters per fr
 
     jpeg --decode the window--> uint8 --resize?--> --color_twist--> --gaussian_blur--> --crop_mirror_normalize-->
                                       '------------------------------------------------------------------------'
-                                        on the CPU `fused` does these, several times as fast
+                            on the CPU `fused` does these, several times as fast; on a GPU `kernels`
 
 Traps met and kept away from: `exec_dynamic=True` so that a failing batch does not spoil the next ones and outputs
 that are kept are not overwritten; no strided slices inside the graph; checksums before DALI sees a byte.
@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from nvidia.dali import backend, fn, pipeline_def, types
+from nvidia.dali import backend, fn, pipeline_def, tensors, types
 
 from pclkd.pipeline.clips.augment import ClipAugment
 from pclkd.pipeline.device import exact
@@ -43,6 +43,7 @@ __all__ = [
     "FrameDecoder",
     "FrameGraph",
     "UndecodableFramesError",
+    "one_batch",
     "release_unused_memory",
 ]
 
@@ -63,6 +64,11 @@ class FrameDecoder:
             raise ValueError("fused colours are for the CPU; on a GPU DALI's operators are part of the graph")
         self.graph = graph
         self._fused = FusedColours(graph.crop, graph.threads) if graph.colours == "fused" else None
+        self._kernels = None
+        if graph.colours == "kernels":
+            from pclkd.pipeline.pixels.kernels import KernelColours  # Triton need not be there
+
+            self._kernels = KernelColours(graph.crop)
         self._resizes = False
         self._pipeline = _build(graph, _plain_frames)
         self._begun: deque[Decoding] = deque()  # and not waited for
@@ -137,6 +143,8 @@ class FrameDecoder:
             return _channels_first(self._fused.apply(levels, decoding.augment, finish))
         with self._own_stream():
             tensor: torch.Tensor = torch.utils.dlpack.from_dlpack(frames.as_tensor())
+            if self._kernels is not None:  # new memory; DALI's is kept until the block ends
+                return _channels_first(self._kernels.apply(tensor, decoding.augment, finish))
             if self._stream is not None:
                 # DALI uses its buffers again in the order of its own streams, whatever torch's kernels still read.
                 tensor = tensor.clone()
@@ -177,7 +185,7 @@ class FrameDecoder:
         inputs: dict[str, NDArray[Any]] = {"anchor": np.stack([augment.top, augment.left], axis=-1).reshape(-1, 2)}
         if self._resizes:
             inputs["shape"] = np.stack([augment.height, augment.width], axis=-1).reshape(-1, 2)
-        if self.graph.colours != "fused":
+        if self.graph.colours in {"graph", "none"}:
             inputs["flip"] = augment.flip.reshape(-1)
         if self.graph.colours == "graph":
             for name in ("brightness", "contrast", "saturation", "hue"):
@@ -210,8 +218,18 @@ def _start(pipeline: Any, jpegs: Sequence[NDArray[np.uint8]], inputs: Inputs) ->
     """Feed a batch; the pipeline works on it from here on."""
     for name, values in inputs.items():
         pipeline.feed_input(name, values)
-    pipeline.feed_input("jpeg", list(jpegs))
+    pipeline.feed_input("jpeg", one_batch(jpegs))
     pipeline.schedule_run()
+
+
+def one_batch(jpegs: Sequence[NDArray[np.uint8]]) -> Any:
+    """Encoded frames of any lengths in the form that `feed_input` takes as a whole.
+
+    A list of arrays it would look through in Python, frame by frame, while no other thread of the program runs. DALI
+    copies the bytes when it is fed, so that none of its threads ever waits to let go of a Python object.
+    """
+    frames: Any = tensors  # its stubs know other arguments
+    return frames.TensorListCPU([frames.TensorCPU(jpeg, "") for jpeg in jpegs], "", contiguous=False)
 
 
 def _outputs(pipeline: Any, stream: torch.cuda.Stream | None) -> Any:
@@ -269,7 +287,7 @@ def _windows(graph: FrameGraph, shape: Any) -> Any:
 
 
 def _finished(graph: FrameGraph, frames: Any) -> Any:
-    if graph.colours == "fused":
+    if graph.colours in {"fused", "kernels"}:
         return frames
     if graph.colours == "graph":
         names = ("brightness", "contrast", "saturation", "hue")

@@ -56,7 +56,7 @@ def reason(error: RuntimeError) -> str:
     return " ".join(text.split())
 
 
-Colours = Literal["none", "graph", "fused"]
+Colours = Literal["none", "graph", "fused", "kernels"]
 Inputs = Mapping[str, NDArray[Any]]
 
 
@@ -69,7 +69,7 @@ class FrameGraph:
         crop: height and width of the output, in pixels.
         colours: who flips, changes colours, blurs and normalises. "graph": DALI's operators, frame by frame. "none":
             the same without colours and blur. "fused": our own steps clip by clip, on the CPU alone, where DALI's cost
-            more than decoding; clips without colour changes cost nothing extra. `FrameGraph.best_colours` chooses.
+            more than decoding; clips without colour changes cost nothing extra. "kernels": the same steps on a GPU.
         decode: where JPEGs are decoded; "mixed" is nvJPEG on the GPU.
         device: where frames are augmented and delivered.
         threads: CPU threads.
@@ -81,18 +81,6 @@ class FrameGraph:
     decode: Literal["cpu", "mixed"]
     device: torch.device
     threads: int
-
-    @staticmethod
-    def best_colours(device: torch.device, *, changed: bool) -> Colours:
-        """The fastest way on `device`.
-
-        Args:
-            device: where frames are delivered.
-            changed: whether any clip's colours or sharpness may change (`Recipe.colours`).
-        """
-        if device.type == "cpu":
-            return "fused"
-        return "graph" if changed else "none"
 
 
 @dataclass(eq=False)

@@ -28,7 +28,7 @@ import torch
 from numpy.typing import NDArray
 
 from pclkd.pipeline.clips.augment import ClipAugment
-from pclkd.pipeline.pixels.colours import blur_window, colour_maps, normalised
+from pclkd.pipeline.pixels.colours import colour_maps, gaussian_taps, normalised
 from pclkd.pipeline.pixels.finish import ClipFinish
 
 __all__ = ["BufferPool", "FusedColours"]
@@ -131,7 +131,6 @@ class _Work:
         self._recolour = np.abs(self._maps - identity).max(axis=(1, 2)) > 1e-5  # below any rounding
         self._flip = augment.flip.reshape(-1) != 0
         self._sigma = augment.sigma.reshape(-1)
-        self._window = blur_window(self._sigma)
 
     def clips(self, numbers: Iterator[int]) -> None:
         """Do clips until there are no numbers left; several threads may share `numbers`."""
@@ -145,9 +144,7 @@ class _Work:
                 levels = cv2.flip(levels, 1, dst=scratch[0])
             if self._recolour[number]:
                 levels = cv2.transform(levels, self._maps[number], dst=scratch[1])
-            taps = None
-            if self._sigma[number] > 0:
-                taps = cv2.getGaussianKernel(int(self._window[number]), float(self._sigma[number]), cv2.CV_32F)
+            taps = gaussian_taps(float(self._sigma[number])) if self._sigma[number] > 0 else None
             sample = number // self._views
             # Frame by frame: one stays in the core's own cache from the blur to the normalisation.
             if self._differences[sample]:

@@ -97,7 +97,8 @@ def check_convolutions(
     """Compare a network's convolutions with a plain implementation, and refuse to train where they are off.
 
     Each distinct one is tried at its own size, layout and precision, so that cuDNN's choice of an algorithm is the
-    one that training gets. Float32 on a CPU is taken for right. Takes 10 s or so at most: what is left out is logged.
+    one that training gets, once in a process. Float32 on a CPU is taken for right. Takes 10 s or so at most: what is
+    left out is logged.
 
     Args:
         network: on its device; it is left as it is.
@@ -123,7 +124,7 @@ def check_convolutions(
             _log.warning("not checked for want of time: the convolutions %s", "; ".join(map(str, every[number:])))
             break
         turn_limit = left / (len(every) - number)
-        errors = convolution_errors(convolution, clips.device, learned=learned, limit_s=turn_limit)
+        errors = _known_errors(convolution, clips.device, learned, turn_limit)
         for what, error in errors.items():
             if not error < _WORST[convolution.dtype]:
                 raise _refusal(what, error, convolution, precision)
@@ -131,6 +132,20 @@ def check_convolutions(
     worst = max((error for errors in found.values() for error in errors.values()), default=0.0)
     _log.info("%d convolutions in %s are right: off by %.2g at most", len(found), precision.name, worst)
     return found
+
+
+_known: dict[tuple[object, ...], dict[str, float]] = {}  # of this process
+
+
+def _known_errors(convolution: Convolution, device: torch.device, learned: bool, limit_s: float) -> dict[str, float]:
+    """As `convolution_errors`; while cuDNN is told the same, each is tried once in a process: teachers share theirs."""
+    library = torch.backends.cudnn
+    told = (library.enabled, library.benchmark, library.deterministic, library.allow_tf32)
+    key = (convolution, device, *told)
+    found = _known.get((*key, True)) or _known.get((*key, learned))
+    if found is None:
+        found = _known[*key, learned] = convolution_errors(convolution, device, learned=learned, limit_s=limit_s)
+    return found if learned else {"the output": found["the output"]}
 
 
 def _refusal(what: str, error: float, convolution: Convolution, precision: Precision) -> InputError:

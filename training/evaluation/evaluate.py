@@ -100,7 +100,7 @@ class _OnSplit:
     ) -> None:
         self._checkpoint, self._run, self._index, self._how, self._step = checkpoint, run, index, how, step
         self._device = choose_device()
-        changes = {"split": split, "loader.decode": checkpoint.decode_on(self._device)}
+        changes = {"split": split, **checkpoint.path_on(self._device).changes}
         self._settings = change(checkpoint.settings, changes)
         self._open = ExitStack()
 

@@ -10,6 +10,7 @@ import torch
 
 from pclkd.pipeline.batch import ClipBatch
 from pclkd.pipeline.clips.covering import UniformRecipe
+from pclkd.pipeline.config import PixelPath
 from pclkd.pipeline.loader.loader import ClipLoader
 from pclkd.pipeline.opening import clip_loader
 from pclkd.pipeline.world import World
@@ -72,7 +73,7 @@ class Evaluator:
     def __init__(self, index: ShardIndex, settings: RunSettings, device: torch.device, clips: int) -> None:
         self._settings, self._device, self._classes = settings, device, len(index.classes)
         self._precision = Precision(settings.precision, device)
-        self._decode = settings.loader.decode  # until the first loader has decided
+        self._path: PixelPath | None = None  # until the first loader has decided
         load = partial(clip_loader, index, settings, World(), device=device, shuffle=False, fraction=1)
         self._tuples = load(part="test", seed=PRETEXT_SEED, augment=None)
         # The same number of clips a batch whatever the recipe, so that evaluation needs no more memory than training.
@@ -165,8 +166,8 @@ class Evaluator:
         return {f"val/{name}": value for name, value in found.items() if name.endswith(("_pct", "_pct_se"))}
 
     def _epoch(self, loader: ClipLoader, number: int) -> Iterator[ClipBatch]:
-        """An epoch of a loader that decodes where the others do."""
-        self._decode = loader.calibrate(self._decode).decode
+        """An epoch of a loader whose frames become clips as those of the others do."""
+        self._path = loader.calibrate(self._path).path
         return loader.epoch(number)
 
     def close(self) -> None:

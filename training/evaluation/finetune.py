@@ -115,7 +115,7 @@ def finetune(
                 schedule.before_step(epoch, number)
                 losses.append(update(batch)["loss"])
             step(epoch + 1, torch.stack(losses).mean().item())
-        run = change(run, {"loader.decode": loader.calibrate().decode})  # the test clips come as these did
+        run = change(run, loader.calibrate().path.changes)  # the test clips come as these did
     return _measure(network, index, run, settings.clips, device, precision)
 
 

@@ -30,7 +30,7 @@ from pclkd.training.settings import RunSettings
 __all__ = ["HOW_IT_LOADS", "RunPlan", "plan_run"]
 
 HOW_IT_LOADS = (
-    *("decode", "threads", "prefetch", "quarantine_limit_pct", "wait_limit_s"),
+    *("decode", "operators", "threads", "prefetch", "quarantine_limit_pct", "wait_limit_s"),
     *("storage_limit_s", "cache_dir", "cache_gib"),
 )
 """Settings of the loader that leave the clips alone."""

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from pclkd.pipeline.batch import ClipBatch
+from pclkd.pipeline.config import PixelPath
 from pclkd.pipeline.loader.loader import ClipLoader
 from pclkd.sharding.common.errors import InputError
 from pclkd.sharding.common.files import write_text
@@ -54,16 +55,21 @@ def train(plan: RunPlan) -> None:
     device = distributed.choose_device(plan.world)
     precision = Precision(plan.settings.precision, device)
     with distributed.joined(plan.world, device), plan.loader(device) as loader, listening() as stop:
-        _decode_alike(plan, loader)
+        _same_pixels(plan, loader)
+        if plan.resumed is not None:
+            loader.load_state_dict(plan.resumed.loader)
+        loader.begin()  # while convolutions are checked and networks are compiled
         _Trainer(plan, loader, device, precision, stop).run()
 
 
-def _decode_alike(plan: RunPlan, loader: ClipLoader) -> None:
-    """Decode in the same place on all ranks and in all parts of a run: other places give slightly other pixels."""
-    asked = plan.settings.loader.decode
-    if asked == "auto" and plan.resumed is not None:
-        asked = plan.resumed.decode
-    loader.calibrate(distributed.agreed("where frames are decoded", lambda: loader.calibrate(asked).decode))
+def _same_pixels(plan: RunPlan, loader: ClipLoader) -> None:
+    """Frames become clips in one way on all ranks and in all parts of a run: other ways give slightly other pixels."""
+    asked = plan.settings.loader.path
+    if plan.resumed is not None:
+        asked = asked.over(plan.resumed.path)
+    said = distributed.agreed("how frames become clips", lambda: "/".join(loader.calibrate(asked).path))
+    decode, operators = said.split("/")
+    loader.calibrate(PixelPath(decode, operators))  # type: ignore[arg-type]
 
 
 class _Trainer:
@@ -107,7 +113,7 @@ class _Trainer:
         evaluator = (
             Evaluator(
                 plan.index,
-                change(settings, {"loader.decode": self._loader.calibrate().decode}),
+                change(settings, self._loader.calibrate().path.changes),
                 self._device,
                 settings.evaluation.clips,
             )
@@ -145,7 +151,7 @@ class _Trainer:
         if not objective.has_fresh_banks:
             return
         with self._plan.each_video_once(self._device) as loader, self._step.precision.autocast():
-            loader.calibrate(self._loader.calibrate().decode)
+            loader.calibrate(self._loader.calibrate().path)
             told = objective.fill(loader.epoch(self._settings.epochs))  # tuples that no step meets again
         if self._plan.world.is_first:
             say(f"{told} ({time.perf_counter() - began:.0f} s)")
@@ -308,7 +314,7 @@ class _Trainer:
                 schedule=self._schedule.state_dict(),
                 scaler=self._step.precision.scaler.state_dict(),
                 average=self._average.state_dict() if self._average is not None else {},
-                decode=self._loader.calibrate().decode,
+                **self._loader.calibrate().path._asdict(),
             ),
             measured,
         )
@@ -319,5 +325,4 @@ class _Trainer:
         if self._average is not None:
             self._average.load_state_dict(checkpoint.average)
         self._step.precision.scaler.load_state_dict(checkpoint.scaler)
-        self._loader.load_state_dict(checkpoint.loader)
         self._at = RunPosition(checkpoint.epoch, checkpoint.epoch_step, checkpoint.step, checkpoint.epoch_sums)

@@ -14,6 +14,7 @@ from pclkd.training.compute.distributed import agreed
 from pclkd.training.compute.precision import Precision
 from pclkd.training.compute.settings import Compile
 from pclkd.training.models.pcl_model import PclModel
+from pclkd.training.models.races import race_key, recalled, remembered
 
 __all__ = ["compile_backbone", "timed_passes"]
 
@@ -30,8 +31,9 @@ def compile_backbone(
 
     Args:
         model: on its device; its backbone is compiled in place. One that is not trained is in eval mode.
-        how: "auto" races eager, compiled and CUDA graphs on a GPU and keeps what is fastest in the first process; on
-            the CPU it stays eager, because compiling takes longer than it saves in a short run.
+        how: "auto" races eager, compiled and CUDA graphs on a GPU and keeps what is fastest in the first process, or
+            what an equal race there found before (`races`); on the CPU it stays eager, because compiling takes longer
+            than it saves in a short run.
         clips: [N, 3, T, H, W] on the device, of the shape that training has.
         precision: of the run.
         trained: whether it gets gradients. A teacher is asked in inference mode; it never gets CUDA graphs ("on" takes
@@ -59,25 +61,40 @@ def compile_backbone(
             ) from error
         _compile(model, how)
         return how
-    # All processes race, because synchronised batch norm needs them all; times differ, and what is compiled must not.
-    fastest = _fastest(model, clips, precision, trained=trained)
-    chosen = agreed("the race of compile=auto", lambda: fastest)
+    chosen = _raced(model, clips, precision, trained=trained)
     if chosen != "off":
         _compile(model, chosen)
     return chosen
 
 
-def _fastest(model: PclModel, clips: torch.Tensor, precision: Precision, *, trained: bool) -> str:
+def _raced(model: PclModel, clips: torch.Tensor, precision: Precision, *, trained: bool) -> str:
+    """The fastest one in the first process, now or in an equal race before."""
+    key = race_key(model, clips, precision, trained=trained)
+    known = agreed("a race of compile=auto before", lambda: recalled(key))
+    if known:
+        _log.info("compile=auto of %s: using %s, as a race before found", _whose(trained), known)
+        return known
+    # All processes race, because synchronised batch norm needs them all; times differ, and what is compiled must not.
+    times = _times(model, clips, precision, trained=trained)
+    fastest = min(times, key=lambda name: times[name])
+    return agreed("the race of compile=auto", lambda: remembered(key, fastest, times))
+
+
+def _whose(trained: bool) -> str:
+    return "the student" if trained else "a teacher"
+
+
+def _times(model: PclModel, clips: torch.Tensor, precision: Precision, *, trained: bool) -> dict[str, float]:
     times = {}
-    for candidate in ("off", "on", "cuda-graphs") if trained else ("off", "on"):
+    # Eager last: the loader reads and decodes its first batches meanwhile, and is through with them by then.
+    for candidate in ("on", "cuda-graphs", "off") if trained else ("on", "off"):
         try:
             times[candidate] = timed_passes(model, candidate, clips, precision, turns=_TURNS, trained=trained)
         except Exception as error:  # whatever a compiler stumbles over, eager goes on
             _log.warning("compile=%s fails here: %s", candidate, _reason(error))
-    chosen = min(times, key=lambda name: times[name])
     told = ", ".join(f"{name} {1000 * seconds:.1f} ms" for name, seconds in times.items())
-    _log.info("compile=auto of %s: %s; using %s", "the student" if trained else "a teacher", told, chosen)
-    return chosen
+    _log.info("compile=auto of %s: %s", _whose(trained), told)
+    return times
 
 
 def _compile(model: PclModel, how: str) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from pclkd.pipeline.config import Decode
+from pclkd.pipeline.config import Decode, Operators, PixelPath
 from pclkd.sharding.common.errors import InputError
 from pclkd.sharding.common.files import write_bytes
 from pclkd.training.compute.average import weights_of
@@ -80,6 +80,7 @@ class Checkpoint:
         optimizer, schedule, scaler: their states.
         average: of `WeightAverage.state_dict()`; empty where the run keeps none.
         decode: where its frames are decoded, so that the rest of the run, and its evaluations, get the same pixels.
+        operators: by which they are changed, for the same reason; runs of before kernels were there had DALI's.
     """
 
     settings: RunSettings
@@ -99,11 +100,16 @@ class Checkpoint:
     scaler: dict[str, Any]
     average: dict[str, torch.Tensor] = field(default_factory=dict)
     decode: Decode = "auto"
+    operators: Operators = "dali"
 
-    def decode_on(self, device: torch.device) -> Decode:
-        """Where to decode frames there: as its settings ask, else as the run did, if the device can."""
-        asked = self.settings.loader.decode if self.settings.loader.decode != "auto" else self.decode
-        return asked if device.type == "cuda" else "cpu"
+    @property
+    def path(self) -> PixelPath:
+        """How its frames became clips."""
+        return PixelPath(self.decode, self.operators)
+
+    def path_on(self, device: torch.device) -> PixelPath:
+        """How frames shall become clips there: as its settings ask, else as the run did, if the device can."""
+        return self.settings.loader.path.over(self.path) if device.type == "cuda" else PixelPath("cpu")
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:

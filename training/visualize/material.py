@@ -51,7 +51,7 @@ class Material:
         self.run, self.folder, self.clips = run, run if run.is_dir() else run.parent, clips
         self.checkpoint = load_checkpoint(run)
         self.device = choose_device()
-        self.settings = change(self.checkpoint.settings, {"loader.decode": self.checkpoint.decode_on(self.device)})
+        self.settings = change(self.checkpoint.settings, self.checkpoint.path_on(self.device).changes)
         self.index = ShardIndex.open(data)
         self.index.require_labels("drawing what was learned")
         self.samples = self.index.split_samples(self.settings.split, "test")

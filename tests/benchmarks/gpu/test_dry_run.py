@@ -53,6 +53,8 @@ def test_every_row_is_taken(tmp_path: Path) -> None:
     for name in ("cpu", "mixed"):  # a dry run decodes on the CPU, whatever is asked for
         assert rows[f"parity/clips_{name}"].values["largest_levels"] == 0
         assert rows[f"parity/repeats_{name}"].values["differing_values"] == 0
+    assert 0 < float(str(rows["parity/kernels_float32"].values["rgb_largest_levels"])) < 1.01  # in the interpreter
+    assert float(str(rows["loading/kernels_alone"].values["frames_per_s"])) > 0
     assert float(str(rows["parity/operator_hue_cpu"].values["torchvision_mean_levels"])) > 1
     steps = [row.values for path, row in rows.items() if path.startswith("step/eager")]
     assert steps and all(float(str(values["mfu_pct"])) > 0 for values in steps)

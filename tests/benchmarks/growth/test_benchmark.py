@@ -9,7 +9,9 @@ from click.testing import CliRunner
 from PIL import Image
 
 from pclkd.benchmarks.cli import main
+from pclkd.benchmarks.growth import benchmark
 from pclkd.benchmarks.growth.benchmark import probe
+from pclkd.benchmarks.growth.kept import KeptRows
 from pclkd.benchmarks.growth.large_set import grow_shard_set
 from pclkd.benchmarks.measuring.charts import tells_growth, write_growth_chart
 from pclkd.benchmarks.measuring.clip_shape import ClipShape
@@ -127,6 +129,81 @@ def test_scale_command(short_videos, tmp_path):
     assert result["first_batch/40"].ratio == 1
     assert result["open/400"].extra["frames"] == 3200
     assert sorted(path.name for path in tmp_path.iterdir()) == ["c.png", "result.json"]  # the large sets are gone
+
+
+@pytest.fixture
+def scale(short_videos, tmp_path):
+    """Runs the command with two rounds of two sizes."""
+    file = tmp_path / "result.json"
+    command = ["scale", "--data", short_videos.root, "--videos", "40,400", "--rounds", "2", "--batch-size", "2"]
+    command += ["--frames", "8", "--json", file, "--scratch", tmp_path]
+
+    def run():
+        done = CliRunner().invoke(main, list(map(str, command)), catch_exceptions=False)
+        assert done.exit_code == 0, done.output
+        return BenchmarkResult.model_validate_json(file.read_text()), done.stderr
+
+    return run
+
+
+def told(root, shape):
+    size = float(root.name)
+    return {"open_s": size, "first_batch_s": 2 * size, "open_mib": 3 * size, "first_batch_mib": 4 * size}
+
+
+def test_who_is_killed_keeps_what_is_measured_and_goes_on_behind_it(scale, tmp_path, monkeypatch):
+    measured = []
+
+    def killed_in_the_third(root, shape):
+        if len(measured) == 3:
+            raise SystemExit(137)
+        measured.append(root.name)
+        return told(root, shape)
+
+    monkeypatch.setattr(benchmark, "probe", killed_in_the_third)
+    with pytest.raises(AssertionError):
+        scale()
+    # The round that is through is a result already.
+    assert BenchmarkResult.model_validate_json((tmp_path / "result.json").read_text())["open/40"].rounds == 1
+    rows = tmp_path / "result.rows.jsonl"
+    with rows.open("a") as file:
+        file.write('{"settings": {"cut o')  # by the kill
+    monkeypatch.setattr(benchmark, "probe", lambda root, shape: measured.append(root.name) or told(root, shape))
+    result, _ = scale()
+    assert measured == ["40", "400", "400", "40"]  # every second round runs backwards
+    assert result["first_batch/400"].values == [800, 800] and result["open/40"].rounds == 2
+    assert any("3 measurements are of an earlier attempt" in note for note in result.notes)
+    assert not rows.exists()
+    _, _ = scale()
+    assert len(measured) == 8  # a finished one is measured anew
+
+
+def test_a_size_whose_process_dies_is_left_out_and_the_others_go_on(scale, monkeypatch):
+    def too_large(root, shape):
+        if root.name == "400":
+            subprocess.run([sys.executable, "-c", "import os; os.kill(os.getpid(), 9)"], check=True)
+        return told(root, shape)
+
+    monkeypatch.setattr(benchmark, "probe", too_large)
+    result, said = scale()
+    assert {figure.name for figure in result.results} == {
+        f"{name}/40" for name in ("open", "first_batch", "open_memory", "first_batch_memory")
+    }
+    assert result.missing == {"400 videos": "round 1: its process was ended by SIGKILL"} and "400 videos are" in said
+    assert result["open/40"].rounds == 2
+
+
+def test_rows_of_something_else_are_not_taken_up(tmp_path):
+    result = tmp_path / "result.json"
+    first = KeptRows(result, {"batch_size": 2})
+    assert first.row("0/40", lambda: {"open_s": 1.0}) == {"open_s": 1.0}
+    other = KeptRows(result, {"batch_size": 3})
+    assert other.row("0/40", lambda: {"open_s": 2.0}) == {"open_s": 2.0} and other.taken_up == 0
+    same = KeptRows(result, {"batch_size": 2})
+    assert same.row("0/40", dict) == {"open_s": 1.0} and same.taken_up == 1
+    KeptRows(None, {}).row("0/40", dict)
+    same.done()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_growth_is_drawn_from_a_result_of_several_sizes_alone(tmp_path):

@@ -2,14 +2,17 @@ import dataclasses
 import logging
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from pclkd.pipeline import clip_loader
 from pclkd.pipeline.clips.sampling import TupleSettings
-from pclkd.pipeline.loader.calibrate import choose_decoder, race
+from pclkd.pipeline.loader import calibrate
+from pclkd.pipeline.loader.calibrate import choose_decoder, choose_operators, race
 from pclkd.pipeline.pixels.dali import FrameGraph
+from pclkd.sharding.common.errors import InputError
 
 GRAPH = FrameGraph(2, (48, 48), "fused", "cpu", torch.device("cpu"), 1)
 
@@ -79,6 +82,49 @@ def test_the_report_tells_rates_time_and_memory() -> None:
         "throughput/calibrated_mixed_frames_per_s": 5000.0,
         "memory/decoder_gib": 0.5,
     }
+
+
+GPU = torch.device("cuda", 0)
+
+
+@pytest.mark.parametrize(
+    ("device", "wanted", "changed", "fault", "expected", "why"),
+    [
+        (torch.device("cpu"), "auto", True, "off", ("fused", "auto"), "a CPU"),
+        (torch.device("cpu"), "kernels", True, "off", ("fused", "auto"), "a CPU"),  # what a GPU's run had
+        (GPU, "auto", True, "", ("kernels", "kernels"), "equal"),
+        (GPU, "kernels", False, "", ("kernels", "kernels"), "as set"),
+        (GPU, "auto", True, "they are off: rgb_mean 9", ("graph", "dali"), "rgb_mean 9"),
+        (GPU, "auto", False, "they fail: no compiler", ("none", "dali"), "no compiler"),
+        (GPU, "dali", True, "", ("graph", "dali"), "as set"),
+    ],
+)
+def test_kernels_are_taken_where_they_are_right(
+    device: torch.device,
+    wanted: Any,
+    changed: bool,
+    fault: str,
+    expected: tuple[str, str],
+    why: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(calibrate, "kernels_fault", lambda device: fault)
+    *found, reason = choose_operators(device, wanted, changed=changed)
+    assert tuple(found) == expected and why in reason
+
+
+def test_kernels_that_are_asked_for_and_wrong_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calibrate, "kernels_fault", lambda device: "they fail: no compiler")
+    with pytest.raises(InputError, match=r"no compiler on cuda:0.*operators=dali"):
+        choose_operators(GPU, "kernels", changed=True)
+
+
+def test_what_was_chosen_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, logger="pclkd.pipeline.loader.calibrate"):
+        decoder, found = choose_decoder(GRAPH, "cpu", lambda: None, ("dali", "kernels: they fail: no compiler"))
+    decoder.close()
+    assert "operators=dali (kernels: they fail: no compiler)" in caplog.text
+    assert found.tags()["loader/operators"] == "dali" and found.path == ("cpu", "dali")
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

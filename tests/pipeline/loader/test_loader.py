@@ -191,6 +191,8 @@ def test_a_crop_larger_than_the_frames_is_refused(index: ShardIndex) -> None:
 def test_nvjpeg_without_a_gpu_is_refused(index: ShardIndex) -> None:
     with pytest.raises(InputError, match="decode=auto"):
         batches(tuples(index, decode="mixed"))
+    with pytest.raises(InputError, match="operators=auto"):
+        batches(tuples(index, operators="kernels"))
 
 
 def test_leaving_an_epoch_early_leaves_no_thread(index: ShardIndex) -> None:

@@ -25,6 +25,11 @@ CPU = torch.device("cpu")
 BF16, FP32 = Precision("bf16", CPU), Precision("fp32", CPU)
 
 
+@pytest.fixture(autouse=True)
+def nothing_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(convolutions, "_known", {})
+
+
 def fed(network: torch.nn.Module, *shape: int) -> torch.Tensor:
     return torch.zeros(shape).contiguous(memory_format=layout_of(network))
 
@@ -118,6 +123,29 @@ def test_a_fault_of_one_layout_stride_or_gradient_is_found(what: str) -> None:
     if backward is not None:  # a frozen teacher needs no gradients
         with Wrong(backward, strange):
             check_convolutions(network, clips, BF16, learned=False)
+
+
+def test_a_convolution_is_tried_once_in_a_process_while_the_library_is_told_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tried = []
+    errors = convolutions.convolution_errors
+
+    def counting(convolution: Convolution, *given: Any, **named: Any) -> dict[str, float]:
+        tried.append((convolution.weight[0], named["learned"]))
+        return errors(convolution, *given, **named)
+
+    monkeypatch.setattr(convolutions, "convolution_errors", counting)
+    networks = [torch.nn.Conv3d(3, channels, 3) for channels in (4, 4, 6)]
+    for network in networks:
+        found = check_convolutions(network, fed(network, 1, 3, 4, 8, 8), BF16)
+        assert [set(errors) for errors in found.values()] == [{"the output", "the weight gradient"}]
+    assert tried == [(4, True), (6, True)]
+    found = check_convolutions(networks[0], fed(networks[0], 1, 3, 4, 8, 8), BF16, learned=False)
+    assert [set(errors) for errors in found.values()] == [{"the output"}] and len(tried) == 2
+    with torch.backends.cudnn.flags(allow_tf32=not torch.backends.cudnn.allow_tf32):
+        check_convolutions(networks[0], fed(networks[0], 1, 3, 4, 8, 8), BF16, learned=False)
+    assert tried[2:] == [(4, False)]
 
 
 def test_float32_on_a_cpu_needs_no_check() -> None:

@@ -12,9 +12,12 @@ import torch.distributed as dist
 
 from pclkd.benchmarks.steps.case import StepNetworks, StepOptions
 from pclkd.pipeline.batch import ClipBatch
+from pclkd.pipeline.loader.stages import Pass, Stages
 from pclkd.pipeline.world import World
 from pclkd.training.compute.precision import Precision
 from pclkd.training.compute.settings import Layout, OptimizerSettings
+from pclkd.training.compute.step import TrainStep
+from pclkd.training.loop import trainer
 from pclkd.training.loop.build import build_step
 from pclkd.training.loop.plan import plan_run
 from pclkd.training.loop.trainer import train
@@ -133,3 +136,28 @@ def test_the_compiler_sees_the_batch_norm_that_trains() -> None:
     finally:
         dist.destroy_process_group()
     assert seen and set(seen) == {torch.nn.SyncBatchNorm}
+
+
+def test_the_first_batches_are_read_while_the_step_is_put_together(
+    synthetic_shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the start and where a run goes on: from the place where it goes on."""
+    begun, read = [], []
+
+    def noting(*given: object) -> TrainStep[Objective]:
+        begun.append(len(read))
+        return build_step(*given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(trainer, "build_step", noting)
+    begin = Stages.__init__
+
+    def counting(stages: Stages, preparer: object, decoder: object, todo: Pass, *others: object) -> None:
+        read.append((todo.epoch, len(todo.positions())))
+        begin(stages, preparer, decoder, todo, *others)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Stages, "__init__", counting)
+    settings = override(preset("pcl"), [*TINY, "epochs=1", "pcl.bank_start=random"])
+    train(plan_run(tmp_path / "run", synthetic_shards, settings, max_steps=1))
+    assert (begun, read) == ([1], [(0, 3)])
+    train(plan_run(tmp_path / "run", synthetic_shards, settings, resume=True))
+    assert begun == [1, 2] and read[1] == (0, 2)
