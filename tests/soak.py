@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -172,7 +173,7 @@ def curve(lines: list[dict[str, Any]], name: str) -> tuple[np.ndarray, np.ndarra
         of = [line for line in lines if line["sitting"] == sitting]
         begin, end = of[0]["elapsed_s"], of[-1]["elapsed_s"]
         warm = begin + min(600.0, WARM * (end - begin))
-        for before, line in zip(of, of[1:], strict=False):
+        for before, line in pairwise(of):
             if line["elapsed_s"] < warm or (name == "per_s" and before["pid"] != line["pid"]):
                 continue
             passed = line["elapsed_s"] - before["elapsed_s"]
@@ -196,6 +197,7 @@ def run(folder: Path, **minutes: float) -> None:
     from pclkd.sharding.packing.pack import pack_videos, plan_packing
     from pclkd.sharding.synth.dataset import LISTS_FOLDER, VIDEOS_FOLDER, SynthSettings, render_dataset
 
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a job that a shell put into the background ignores it
     shards = folder / "shards"
     if not (shards / "manifest.json").exists():
         render_dataset(folder, SynthSettings(classes=4, groups=4, clips=1, frames=96, seed=7), workers=1)

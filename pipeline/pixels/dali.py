@@ -50,8 +50,8 @@ __all__ = [
 
 
 def _leave_to_the_parent() -> None:
-    """In a fork: as it ends, DALI would wait for ever for the threads of its pipelines, which stayed with the parent."""
-    pipelines = getattr(Pipeline, "_pipes", set())
+    """In a fork: as it ends, DALI would wait for ever for its threads, which stayed with the parent."""
+    pipelines: Any = getattr(Pipeline, "_pipes", set())
     for pipeline in [found for weak in pipelines if (found := weak()) is not None]:
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(pipeline._pipe))  # never destroyed here
         pipeline._pipe = None

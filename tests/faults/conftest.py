@@ -1,4 +1,4 @@
-"""The warm process that all cases of a worker fork their commands from, what they work on, and the seed in every failure."""
+"""The warm process that commands are forked from, what they work on, and the seed in every failure."""
 
 from collections.abc import Iterator
 from pathlib import Path

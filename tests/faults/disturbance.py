@@ -97,7 +97,7 @@ class Disturber:
         self._changes = whole.processes[0].counted()["changes"]
         self._clear()
 
-    def disturb(self, kills: int) -> Tally:
+    def disturb(self, kills: int) -> None:
         """Go on until so many processes were killed, and the last round has ended well."""
         while self.tally.kills < kills:
             for _ in range(self._rng.randint(2, 6)):
@@ -109,9 +109,9 @@ class Disturber:
             assert self._victim.outcome(self._out) == self._expected, last.said()
             assert self._taken() == self._samples
             assert list(self._out.rglob("*.part")) == [] and self._zygote.left_behind() == []
+            print(self._victim.name, self.tally, flush=True)
             if self._rng.random() < 0.7:  # else the next runs find it finished
                 self._clear()
-        return self.tally
 
     def _clear(self) -> None:
         for folder in (self._out, self._diaries):

@@ -6,7 +6,6 @@ stays single-threaded, so that its children begin as a fresh process does. They 
 the server, and leave by Python's ordinary way out.
 """
 
-import ctypes
 import json
 import os
 import resource
@@ -16,7 +15,6 @@ import socket
 import sys
 import threading
 import time
-import traceback
 from pathlib import Path
 
 from pclkd.sharding.common.processes import die_with
@@ -95,7 +93,7 @@ def keep_diary(path):
 
     def sent(self, step, losses, batches, line):
         ids = [number for batch in batches for number in batch.sample_index.tolist()]
-        with open(path, "a") as diary:
+        with Path(path).open("a") as diary:
             diary.write(json.dumps([step, ids]) + "\n")
         return send(self, step, losses, batches, line)
 
@@ -113,7 +111,8 @@ def live(order):
     for name, value in order["limits"].items():
         kind = getattr(resource, f"RLIMIT_{name}")
         if name == "DATA":  # in addition to what is there
-            value += next(int(row.split()[1]) << 10 for row in open("/proc/self/status") if row.startswith("VmData"))
+            status = Path("/proc/self/status").read_text().splitlines()
+            value += next(int(row.split()[1]) << 10 for row in status if row.startswith("VmData"))
         resource.setrlimit(kind, (value, resource.getrlimit(kind)[1]))
     if order["diary"]:
         keep_diary(order["diary"])
@@ -140,8 +139,9 @@ def live(order):
 
 def serve():
     die_with(os.getppid())
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a job that a shell put into the background ignores it
     import nvidia.dali.fn  # noqa: F401
-    import torch._dynamo  # noqa: F401 - what building a network and the first step of an optimiser import
+    import torch._dynamo  # building a network and the first step of an optimiser import it
     import torch.utils.tensorboard  # noqa: F401
     from PIL import GifImagePlugin, JpegImagePlugin, PngImagePlugin  # noqa: F401
 

@@ -27,4 +27,4 @@ def test_disturbed_at_any_moment(
         "evaluate": evaluating(shards, run),
         "report": reporting(run),
     }[kind]
-    print(kind, Disturber(zygote, victim, tmp_path).disturb(max(1, round(KILLS * SHARES[kind]))))
+    Disturber(zygote, victim, tmp_path).disturb(max(1, round(KILLS * SHARES[kind])))
