@@ -26,7 +26,12 @@ EVERY_S = 5.0
 LIMIT_S = 600.0  # for a resumed run to do its next step, on a machine that is busy with other things
 WARM = 1 / 3  # of a part, at most ten minutes of each sitting: caches fill, allocators find their size
 PARTS = ("loader", "training", "kills")
-SHOWN = {"pss_mib": "PSS, MiB", "descriptors": "open files", "threads": "threads", "per_s": "samples/s"}
+# PSS falls when other programs load the same libraries, and samples a second when they take the processor.
+SHOWN = {
+    **{"uss_mib": "own memory (USS), MiB", "rss_mib": "RSS, MiB", "descriptors": "open files", "threads": "threads"},
+    **{"per_cpu_s": "samples per CPU second", "per_s": "samples/s"},
+}
+RATES = {"per_s": "elapsed_s", "per_cpu_s": "cpu_s"}
 TINY = (
     *("--preset=demo", "--set=backbone.width=0.0625", "--set=loader.crop=16", "--set=loader.batch_size=4"),
     *("--set=pcl.negatives=8", "--set=log_every=1", "--set=checkpoint.every_steps=20", "--set=evaluation.clips=1"),
@@ -66,8 +71,9 @@ class Sampler:
         memory = process.memory_full_info()
         line = {
             **{"part": self._part, "sitting": self.sitting, "elapsed_s": round(self.elapsed_s, 1), "pid": process.pid},
-            **{"rss_mib": memory.rss / 2**20, "pss_mib": memory.pss / 2**20, "descriptors": process.num_fds()},
-            **{"threads": process.num_threads(), "done": done, "load": psutil.getloadavg()[0], **more},
+            **{f"{kind}_mib": getattr(memory, kind) / 2**20 for kind in ("rss", "pss", "uss")},
+            **{"descriptors": process.num_fds(), "threads": process.num_threads(), "done": done},
+            **{"cpu_s": sum(process.cpu_times()[:2]), "load": psutil.getloadavg()[0], **more},
         }
         with self._file.open("a") as file:
             file.write(json.dumps(line) + "\n")
@@ -174,11 +180,13 @@ def curve(lines: list[dict[str, Any]], name: str) -> tuple[np.ndarray, np.ndarra
         begin, end = of[0]["elapsed_s"], of[-1]["elapsed_s"]
         warm = begin + min(600.0, WARM * (end - begin))
         for before, line in pairwise(of):
-            if line["elapsed_s"] < warm or (name == "per_s" and before["pid"] != line["pid"]):
+            if line["elapsed_s"] < warm or (name in RATES and before["pid"] != line["pid"]):
                 continue
-            passed = line["elapsed_s"] - before["elapsed_s"]
             minutes.append(line["elapsed_s"] / 60)
-            values.append((line["done"] - before["done"]) / passed if name == "per_s" else line[name])
+            if name in RATES:
+                values.append((line["done"] - before["done"]) / (line[RATES[name]] - before[RATES[name]]))
+            else:
+                values.append(line[name])
     return np.array(minutes), np.array(values, dtype=float)
 
 
@@ -240,7 +248,7 @@ def draw(lines: list[dict[str, Any]], picture: Path) -> None:
     from pclkd.training.report.chart_style import STYLE
 
     with context(STYLE):
-        figure = Figure(figsize=(10, 6), dpi=110, layout="constrained")
+        figure = Figure(figsize=(14, 5), dpi=110, layout="constrained")
         for row, part in zip(figure.subplots(2, len(SHOWN), sharex="row"), PARTS[:2], strict=True):
             of = [line for line in lines if line["part"] == part]
             for panel, (name, title) in zip(row, SHOWN.items(), strict=True):

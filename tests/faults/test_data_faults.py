@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from disturbance import KILLS, SEED
+from disturbance import KILLS, SEED, difference
 from victims import recorded, trained, training
 from zygote import Zygote
 
@@ -51,12 +51,13 @@ def test_a_shard_that_vanishes_is_never_passed_over_in_silence(
         assert not gone.exists() and code in (0, 2), said
         if code == 0:
             damaged = [line.get("data/quarantined_samples", 0) for line in recorded(out).values()]
-            assert trained(out) == expected or any(damaged), said
+            assert any(damaged) or not difference(trained(out), expected), said
         else:
             assert "error: " in said and "Traceback" not in said and "shard-ucf101 verify" in said, said
         shutil.copy(shards / gone.name, gone)
         again = zygote.start(victim.program, victim.command(tmp_path / f"again{number}"))
-        assert again.wait() == 0 and trained(tmp_path / f"again{number}") == expected
+        assert again.wait() == 0, again.said()
+        assert not difference(trained(tmp_path / f"again{number}"), expected)
 
 
 def test_a_read_that_never_ends_ends_the_run(shards: Path, run: Path, zygote: Zygote, tmp_path: Path) -> None:
@@ -71,7 +72,8 @@ def test_a_read_that_never_ends_ends_the_run(shards: Path, run: Path, zygote: Zy
         code, said = started.wait(), started.said()
         assert code == 2 and "error: no batch of epoch" in said and "Traceback" not in said, said
         again = zygote.start(victim.program, victim.command(out))
-        assert again.wait() == 0 and trained(out) == expected, again.said()
+        assert again.wait() == 0, again.said()
+        assert not difference(trained(out), expected)
 
 
 def test_more_shards_than_descriptors(write_video, zygote: Zygote, tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 import json
 import os
-import random
 import shutil
 import signal
 import subprocess
@@ -75,12 +74,12 @@ class Started:
             with suppress(ProcessLookupError):
                 os.kill(pid, number)
 
-    def kill_child(self, rng: random.Random) -> bool:
-        """Kill one of the processes that it has started; whether there was one."""
+    def kill_child(self, pick: float) -> bool:
+        """Kill one of the processes that it has started, the one at this share of their list; whether there was one."""
         children = sorted(set(session(self.pid)) - {self.pid})
         if children:
             with suppress(ProcessLookupError):
-                os.kill(rng.choice(children), signal.SIGKILL)
+                os.kill(children[int(pick * len(children))], signal.SIGKILL)
         return bool(children)
 
     def wait(self, limit_s: float = PATIENCE_S) -> int:
