@@ -19,7 +19,7 @@ from typing import Any
 
 from zygote import Job, Zygote
 
-KILLS = int(os.environ.get("PCLKD_KILLS", "40"))
+KILLS = int(os.environ.get("PCLKD_KILLS", "20"))
 SEED = int(os.environ.get("PCLKD_FAULT_SEED", "0")) or random.SystemRandom().randrange(1, 10**6)
 
 # What is done to a command, and how often beside the others: at a random moment, or before a random one of the changes
@@ -101,10 +101,8 @@ class Disturber:
         self._clear()
         self._rng = random.Random(f"{SEED}/{victim.name}")
         self.tally = Tally()
-        began = time.monotonic()
         whole = self._start(at=0)
-        assert whole.end() == [0] * victim.ranks, whole.said()
-        self._longest_s = time.monotonic() - began
+        self._takes_s = self._whole_run(whole)
         self._expected, self._samples = victim.outcome(self._out), self._taken()
         self._changes = whole.processes[0].counted()["changes"]
         self._clear()
@@ -117,7 +115,7 @@ class Disturber:
                 if self._out.exists():
                     self._victim.sound(self._out, self._expected)
             last = self._start()
-            assert last.end() == [0] * self._victim.ranks, last.said()
+            self._takes_s = self._whole_run(last)
             differs = difference(self._victim.outcome(self._out), self._expected)
             assert not differs, f"{differs} {last.said()}"
             assert not difference(self._taken(), self._samples)
@@ -125,6 +123,12 @@ class Disturber:
             print(self._victim.name, self.tally, flush=True)
             if self._rng.random() < 0.9:  # else the next runs find it finished
                 self._clear()
+
+    def _whole_run(self, job: Job) -> float:
+        """Let it end; how many seconds that took."""
+        began = time.monotonic()
+        assert job.end() == [0] * self._victim.ranks, job.said()
+        return time.monotonic() - began
 
     def _clear(self) -> None:
         for folder in (self._out, self._diaries):
@@ -145,8 +149,9 @@ class Disturber:
     def _disturbed_run(self) -> None:
         victim, rng = self._victim, self._rng
         way = rng.choices(list(WAYS), list(WAYS.values()))[0]
-        moment, rank, pause = rng.uniform(0, self._longest_s), rng.randrange(victim.ranks), rng.uniform(0, 1)
-        alone, at, pick = rng.random() < 0.4, rng.randint(1, self._changes), rng.random()
+        moment, rank, pause = rng.random() * self._takes_s, rng.randrange(victim.ranks), rng.uniform(0, 1)
+        alone, pick = rng.random() < 0.4, rng.random()
+        at = rng.randint(1, rng.randint(1, self._changes))  # a run that goes on has fewer left
         job = self._start(at if way == "kill at a change" else None)
         hit = job.processes[0 if way == "kill at a change" else rank]
         targets = [hit] if alone else job.processes
