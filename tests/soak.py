@@ -31,6 +31,7 @@ SHOWN = {
     **{"uss_mib": "own memory (USS), MiB", "rss_mib": "RSS, MiB", "descriptors": "open files", "threads": "threads"},
     **{"per_cpu_s": "samples per CPU second", "per_s": "samples/s"},
 }
+DRAWN = ("uss_mib", "descriptors", "threads", "per_cpu_s")
 RATES = {"per_s": "elapsed_s", "per_cpu_s": "cpu_s"}
 TINY = (
     *("--preset=demo", "--set=backbone.width=0.0625", "--set=loader.crop=16", "--set=loader.batch_size=4"),
@@ -248,13 +249,14 @@ def draw(lines: list[dict[str, Any]], picture: Path) -> None:
     from pclkd.training.report.chart_style import STYLE
 
     with context(STYLE):
-        figure = Figure(figsize=(14, 5), dpi=110, layout="constrained")
-        for row, part in zip(figure.subplots(2, len(SHOWN), sharex="row"), PARTS[:2], strict=True):
+        figure = Figure(figsize=(12, 4.8), dpi=110, layout="constrained")
+        for row, part in zip(figure.subplots(2, len(DRAWN), sharex="row"), PARTS[:2], strict=True):
             of = [line for line in lines if line["part"] == part]
-            for panel, (name, title) in zip(row, SHOWN.items(), strict=True):
-                panel.plot(*curve(of, name), linewidth=1)
-                panel.set_title(f"{part}: {title}", fontsize=9)
-                panel.set_ylim(bottom=0)
+            for panel, name in zip(row, DRAWN, strict=True):
+                minutes, values = curve(of, name)
+                panel.plot(minutes, values, linewidth=1)
+                panel.set_title(f"{part}: {SHOWN[name]}", fontsize=8.5)
+                panel.set_ylim(0, 1.15 * max(values))
                 panel.set_xlabel("minutes")
         figure.savefig(picture, metadata={"Software": None})
 
