@@ -1,5 +1,6 @@
 """The clip loader: index -> order -> plan -> range reads -> DALI -> ClipBatch."""
 
+import os
 import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping
@@ -103,7 +104,10 @@ class ClipLoader:
         self._running: dict[LoaderState, Stages] = {}
         self._readers = DaemonPool(self._threads, "pclkd-read")
         # Also for loaders that nobody closes: threads end with the loader, or with the program.
-        self._finalizer = weakref.finalize(self, _close, self._running, self._decoders, self._preparer, self._readers)
+        self._process = os.getpid()
+        self._finalizer = weakref.finalize(
+            self, _close, self._process, self._running, self._decoders, self._preparer, self._readers
+        )
 
     def __len__(self) -> int:
         """Steps of a whole epoch, the same on every rank."""
@@ -209,6 +213,7 @@ class ClipLoader:
             stages = self._begin(begin) if steps else None
             self._quarantine.begin(begin.epoch, goes_on=begin.consumed > 0)
             for step in range(steps):
+                self._check_process()
                 began = time.perf_counter()
                 prepared, clips = stages.next()  # type: ignore[union-attr]
                 self.statistics.add(wait_s=time.perf_counter() - began)
@@ -226,6 +231,7 @@ class ClipLoader:
 
     def _begin(self, place: LoaderState) -> Stages:
         """The stages that deliver from a place on: begun already, or new; all others end."""
+        self._check_process()
         if not self._finalizer.alive:
             raise RuntimeError("the loader is closed")
         for other in [other for other in self._running if other != place]:
@@ -239,9 +245,17 @@ class ClipLoader:
             self._running[place] = Stages(self._preparer, decoder, todo, self._readers, self.statistics)
         return self._running[place]
 
+    def _check_process(self) -> None:
+        """A fork inherits neither the threads nor DALI's: it would wait for them, however long it is let."""
+        if os.getpid() != self._process:
+            raise RuntimeError(
+                f"the loader was opened by process {self._process}, and this one was forked from it: open a loader in "
+                "the process that uses it"
+            )
+
     def _end(self, place: LoaderState) -> None:
         stages = self._running.pop(place, None)
-        if stages is not None:
+        if stages is not None and os.getpid() == self._process:
             stages.stop()
 
     def _positions(self, place: LoaderState) -> Callable[[], Positions]:
@@ -305,8 +319,14 @@ def _check(index: ShardIndex, settings: LoaderSettings, device: torch.device) ->
 
 
 def _close(
-    running: dict[LoaderState, Stages], decoders: list[FrameDecoder], preparer: BatchPreparer, readers: DaemonPool
+    process: int,
+    running: dict[LoaderState, Stages],
+    decoders: list[FrameDecoder],
+    preparer: BatchPreparer,
+    readers: DaemonPool,
 ) -> None:
+    if os.getpid() != process:  # a fork: what is open belongs to the process that opened it, locks may be held for ever
+        return
     preparer.close()  # first: reads that are being tried again give up
     ended = [stages.stop() for stages in list(running.values())]
     running.clear()

@@ -13,6 +13,8 @@ The decoder's `use_fast_idct` is left off: no faster on the CPU, and up to 8 lev
 """
 
 import contextlib
+import ctypes
+import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -20,7 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from nvidia.dali import backend, fn, pipeline_def, tensors, types
+from nvidia.dali import Pipeline, backend, fn, pipeline_def, tensors, types
 
 from pclkd.pipeline.clips.augment import ClipAugment
 from pclkd.pipeline.device import exact
@@ -46,6 +48,18 @@ __all__ = [
     "one_batch",
     "release_unused_memory",
 ]
+
+
+def _leave_to_the_parent() -> None:
+    """In a fork: as it ends, DALI would wait for ever for its threads, which stayed with the parent."""
+    pipelines: Any = getattr(Pipeline, "_pipes", set())
+    for pipeline in [found for weak in pipelines if (found := weak()) is not None]:
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(pipeline._pipe))  # never destroyed here
+        pipeline._pipe = None
+    pipelines.clear()
+
+
+os.register_at_fork(after_in_child=_leave_to_the_parent)
 
 
 class FrameDecoder:

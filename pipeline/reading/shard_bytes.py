@@ -1,6 +1,8 @@
 """Bytes out of shards on a local disk."""
 
+import errno
 import os
+import resource
 import threading
 import time
 from collections import OrderedDict
@@ -8,11 +10,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
+from pclkd.sharding.common.errors import InputError
 from pclkd.sharding.shards.index import ShardIndex
 
 __all__ = ["ByteRange", "LocalShards", "ShardBytes", "UnreadableBytesError"]
 
 _OPEN_SHARDS = 128  # stays far below the usual limit of 1024 open files
+_SHARE = 4  # of the descriptors that this process may have: the rest is for all else
 
 
 class UnreadableBytesError(Exception):
@@ -66,13 +70,15 @@ class LocalShards:
 
     Args:
         index: the shard set.
-        open_shards: files kept open at most.
+        open_shards: files kept open at most; fewer where this process may open few.
     """
 
     gap = 16 * 1024  # copying two frames from the page cache costs what a call does; a disk reads ahead further
 
     def __init__(self, index: ShardIndex, open_shards: int = _OPEN_SHARDS) -> None:
-        self._index, self._limit = index, open_shards
+        allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self._index = index
+        self._limit = open_shards if allowed == resource.RLIM_INFINITY else max(1, min(open_shards, allowed // _SHARE))
         self._open: OrderedDict[int, _OpenShard] = OrderedDict()
         self._lock = threading.Lock()
         self._now: dict[int, tuple[float, int]] = {}  # by thread: since when, which shard
@@ -113,10 +119,30 @@ class LocalShards:
             if (known := self._open.get(shard)) is not None:
                 self._open.move_to_end(shard)
                 return known
-        opened = _OpenShard(Path(self._index.shard_url(shard)))  # not under the lock: a dead disk would stop them all
+        opened = self._opened(Path(self._index.shard_url(shard)))  # not under the lock: a dead disk would stop them all
         with self._lock:
             kept = self._open.setdefault(shard, opened)
             self._open.move_to_end(shard)
             if len(self._open) > self._limit:
                 self._open.popitem(last=False)
             return kept
+
+    def _opened(self, path: Path) -> _OpenShard:
+        """Open a shard; where this process has no descriptor left, one that is not in use is closed first.
+
+        Raises:
+            InputError: none is left all the same; no sample is damaged by that.
+        """
+        while True:
+            try:
+                return _OpenShard(path)
+            except OSError as error:
+                if error.errno not in (errno.EMFILE, errno.ENFILE):
+                    raise
+                with self._lock:
+                    if not self._open:
+                        raise InputError(
+                            f"{path} cannot be opened: {error.strerror}",
+                            remedy="raise the limit on open files (ulimit -n), or close what else is open",
+                        ) from None
+                    self._open.popitem(last=False)

@@ -62,14 +62,22 @@ class RunPosition:
                 total[0] += value
                 total[1] += 1
 
+    def everyones(self, device: torch.device) -> dict[str, list[float]]:
+        """The sums over all ranks.
+
+        Args:
+            device: of the process group's tensors. Every rank must call.
+        """
+        sums = gather_rows(torch.tensor([list(self.sums.values())], dtype=torch.float64, device=device)).sum(0)
+        return dict(zip(self.sums, sums.tolist(), strict=True))
+
     def means(self, device: torch.device) -> dict[str, float]:
         """The mean of each figure over the epoch and all ranks, so that every rank's schedule takes the same decision.
 
         Args:
             device: of the process group's tensors. Every rank must call.
         """
-        sums = gather_rows(torch.tensor([list(self.sums.values())], dtype=torch.float64, device=device)).sum(0)
-        return {name: total / steps for name, (total, steps) in zip(self.sums, sums.tolist(), strict=True) if steps}
+        return {name: total / steps for name, (total, steps) in self.everyones(device).items() if steps}
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,6 @@ from pclkd.sharding.common.files import write_text
 from pclkd.sharding.common.settings import change
 from pclkd.training.compute import distributed
 from pclkd.training.compute.average import WeightAverage
-from pclkd.training.compute.distributed import gather_rows
 from pclkd.training.compute.fused_optimizer import load_optimizer
 from pclkd.training.compute.neighbours import Neighbours, describe_threads
 from pclkd.training.compute.precision import Precision
@@ -239,7 +238,7 @@ class _Trainer:
             log.summary(settings.model_dump(mode="json"), figures, videos, self._plan.index.classes)
         if log is not None:
             log.write({"kind": "epoch", "epoch": finished, "step": self._at.step, **record})
-            self._save(record)
+            self._save({}, record)
 
     def _advance(self, loss: float) -> None:
         self._schedule.after_epoch(loss)
@@ -290,11 +289,11 @@ class _Trainer:
     def _save_within_epoch(self) -> None:
         """Save once every process has read all its figures, and found them finite or stopped."""
         self._note(self._unread.read())
-        gather_rows(torch.zeros(1, device=self._device))  # a process that stopped does not come here: the others wait
+        sums = self._at.everyones(self._device)  # a process that stopped does not come here: the others wait
         if self._plan.world.is_first:
-            self._save()
+            self._save(sums)
 
-    def _save(self, measured: dict[str, Any] | None = None) -> None:
+    def _save(self, sums: dict[str, list[float]], measured: dict[str, Any] | None = None) -> None:
         at, plan = self._at, self._plan
         self._writer.save(
             Checkpoint(
@@ -306,7 +305,7 @@ class _Trainer:
                 epoch=at.epoch,
                 epoch_step=at.epoch_step,
                 step=at.step,
-                epoch_sums=at.sums,
+                epoch_sums=sums,
                 best=None,
                 model=self._model.state_dict(),
                 memory=self._step.objective.memory_state(),
@@ -325,4 +324,7 @@ class _Trainer:
         if self._average is not None:
             self._average.load_state_dict(checkpoint.average)
         self._step.precision.scaler.load_state_dict(checkpoint.scaler)
-        self._at = RunPosition(checkpoint.epoch, checkpoint.epoch_step, checkpoint.step, checkpoint.epoch_sums)
+        sums = checkpoint.epoch_sums
+        if not self._plan.world.is_first:  # they are everyone's, and will be added up again
+            sums = {name: [0.0, 0.0] for name in sums}
+        self._at = RunPosition(checkpoint.epoch, checkpoint.epoch_step, checkpoint.step, sums)

@@ -73,7 +73,7 @@ class Checkpoint:
         epoch: the epoch under way, or the next one.
         epoch_step: steps of it that are done.
         step: steps done in all.
-        epoch_sums: by figure, its sum over those steps of the epoch and how many of them had it.
+        epoch_sums: by figure, its sum over those steps of the epoch and all processes, and how many of them had it.
         best: highest measured figure so far, where one is watched.
         model: weights, as they are trained.
         memory: what student and teachers compare with, by owner, then by name.

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from disturbance import SEED
 
 from pclkd.training.cli import main
 from pclkd.training.findings.report import write_study_report
@@ -111,21 +112,22 @@ def written_epochs(out: Path) -> int:
     return sum(file.read_text().count('"kind": "epoch"') for file in out.glob("*/metrics.jsonl"))
 
 
-def test_a_study_killed_three_times_ends_with_the_same_tables(
+def test_a_study_stopped_three_times_ends_with_the_same_tables(
     whole: Path, synthetic_shards: Path, tmp_path: Path
 ) -> None:
-    out = tmp_path / "killed"
-    for _ in range(3):
+    out, rng = tmp_path / "stopped", random.Random(f"{SEED}/study")
+    print(f"PCLKD_FAULT_SEED={SEED}")
+    for number in (signal.SIGKILL, signal.SIGKILL, rng.choice([signal.SIGTERM, signal.SIGINT])):
         before = written_epochs(out)
         process = begin(synthetic_shards, out, "--jobs=2")
         end = time.monotonic() + 600
         while written_epochs(out) == before:
             assert time.monotonic() < end and process.poll() is None
             time.sleep(0.02)
-        time.sleep(random.uniform(0, 1.5))
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
-        assert process.returncode == -signal.SIGKILL
+        time.sleep(rng.uniform(0, 1.5))
+        process.send_signal(number)
+        told, _ = process.communicate(timeout=600)
+        assert process.returncode == (-number if number == signal.SIGKILL else os.EX_TEMPFAIL), told
     # Two hosts go on, as far as one machine can show it.
     both = [begin(synthetic_shards, out) for _ in range(2)]
     for process in both:
