@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-KILLS = int(os.environ.get("PCLKD_KILLS", "40"))
+KILLS = int(os.environ.get("PCLKD_KILLS", "24"))
 LANES = 2
 MODES = {"group", "parent", "worker"}
 PATIENCE_S = 900
