@@ -12,7 +12,8 @@ import pytest
 PATIENCE_S = 900
 # Says "ready" when batches flow. In "stuck" it waits for a batch that never comes, longer than the test does.
 PROGRAM = """
-import sys, time, torch
+import signal, sys, time, torch
+signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell starts in the background ignores it
 from pclkd.pipeline import World, clip_loader
 from pclkd.pipeline.loader.stages import Stages
 from pclkd.sharding.shards.index import ShardIndex
