@@ -4,10 +4,13 @@ PyAV is imported where it is used: tests of the step run on machines without it.
 """
 
 import os
+import subprocess
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import numpy as np
@@ -33,6 +36,24 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
         if not torch.cuda.is_available():
             pytest.skip("no GPU: run `pytest -m gpu` where there is one")
+
+
+PATIENCE_S = 900.0  # a machine may be as busy as it likes; who waits in vain waits for a fault
+Until = Callable[..., None]
+
+
+@pytest.fixture(scope="session")
+def until() -> Until:
+    """`until(true, running)` waits for a state; it fails where the process `running` ends before that is reached."""
+
+    def wait(true: Callable[[], object], running: subprocess.Popen[Any] | None = None) -> None:
+        end = time.monotonic() + PATIENCE_S
+        while not true():
+            assert running is None or running.poll() is None, f"it ended before, with exit code {running.returncode}"
+            assert time.monotonic() < end, "waited in vain"
+            time.sleep(0.02)
+
+    return wait
 
 
 @dataclass(frozen=True)

@@ -135,7 +135,7 @@ class Stages:
         under_way: deque[_Decoded] = deque()
         try:
             make_current(self._decoder.graph.device)
-            with _ReadAhead(self._todo, self._read) as reading:
+            with self._turn(), _ReadAhead(self._todo, self._read) as reading:
                 while not self._stopped.is_set():
                     while len(under_way) < _UNDER_WAY and (reading.ready or not under_way):
                         if (prepared := self._prepared(reading)) is None:
@@ -146,6 +146,18 @@ class Stages:
                     self._hand_over(self._finished(*self._waited(*under_way.popleft())))
         except BaseException as error:  # whatever it is, the consumer must hear of it
             self._hand_over(error)
+
+    @contextlib.contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Have the decoder alone: the pass before may still be in it, on a busy machine."""
+        self._doing = lambda: "the pass before to leave the decoder"
+        while not (taken := self._decoder.turn.acquire(timeout=_POLL_S)) and not self._stopped.is_set():
+            pass
+        try:
+            yield
+        finally:
+            if taken:
+                self._decoder.turn.release()
 
     def _prepared(self, reading: "_ReadAhead") -> PreparedBatch | None:
         """The next batch to decode; None at the end, and once the pass is stopped."""

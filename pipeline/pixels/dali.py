@@ -15,6 +15,7 @@ The decoder's `use_fast_idct` is left off: no faster on the CPU, and up to 8 lev
 import contextlib
 import ctypes
 import os
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -69,6 +70,10 @@ class FrameDecoder:
     batch before they are through with one, and decode while that one is finished: begin(0), begin(1), wait(0),
     finish(0), begin(2), wait(1), ...
 
+    Attributes:
+        graph: what it does.
+        turn: of the thread that uses it: batches of two would be mixed.
+
     Raises:
         ValueError: fused colours on a GPU.
     """
@@ -76,7 +81,7 @@ class FrameDecoder:
     def __init__(self, graph: FrameGraph) -> None:
         if graph.colours == "fused" and graph.device.type != "cpu":
             raise ValueError("fused colours are for the CPU; on a GPU DALI's operators are part of the graph")
-        self.graph = graph
+        self.graph, self.turn = graph, threading.Lock()
         self._fused = FusedColours(graph.crop, graph.threads) if graph.colours == "fused" else None
         self._kernels = None
         if graph.colours == "kernels":

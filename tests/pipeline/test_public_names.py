@@ -24,5 +24,5 @@ def test_a_name_that_is_not_there_is_refused() -> None:
 
 def test_importing_the_package_waits_for_neither_torch_nor_dali() -> None:
     code = "import sys, pclkd.pipeline; print(sorted({'torch', 'nvidia.dali', 'numpy'} & set(sys.modules)))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -9,10 +9,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
 
+from pclkd.sharding.shards.index import ShardIndex
 from pclkd.training.cli import main
 
 TINY = [
@@ -131,6 +133,12 @@ def test_a_shard_set_that_changed_since_the_checkpoint(trained: Path, real_shard
     assert not (tmp_path / "student").exists()
 
 
+def test_a_batch_of_one_has_nothing_to_be_compared_with(synthetic_shards: Path, tmp_path: Path) -> None:
+    one = pretrain(synthetic_shards, tmp_path / "run", "--set=loader.batch_size=1", "--set=pcl.pretext_head=compare")
+    refused(r"batch_size=1 .*pretext_head=linear", *one)
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_teacher_that_does_not_fit(trained: Path, synthetic_shards: Path, tmp_path: Path) -> None:
     arguments = ["--data", synthetic_shards, "--out", tmp_path / "student", *TINY]
     refused("no checkpoint", "distill", "--teacher", tmp_path / "none", *arguments)
@@ -149,6 +157,13 @@ def test_a_teacher_that_does_not_fit(trained: Path, synthetic_shards: Path, tmp_
     refused("fc.weight", "distill", "--teacher", tmp_path / "headless.pt", *arguments)
     refused("rgb", "distill", "--teacher", trained, *arguments, "--set=loader.modality=rgb")
     refused("split 1", "distill", "--teacher", trained, *arguments, "--set=split=2")
+    told = CliRunner().invoke(
+        main, [*map(str, ["distill", "--teacher", trained, *arguments, "--set=split=2", "--set=kd.contrast_weight=0"]),
+               "--max-steps=1", f"--out={tmp_path / 'other-split'}"],
+    )  # fmt: skip
+    index = ShardIndex.open(synthetic_shards)
+    seen = np.intersect1d(index.split_samples(1, "train"), index.split_samples(2, "test"))
+    assert f"{trained} was trained on {len(seen)} test videos of split 2" in told.stderr, told.output
     refused("--set fraction=1", "distill", "--teacher", trained, *arguments, "--set=fraction=0.5")
     assert not (tmp_path / "student").exists()
 
@@ -183,7 +198,7 @@ def test_more_processes_than_samples_is_told_once(synthetic_shards: Path, tmp_pa
         *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m"),
         *map(str, ["pclkd.training.cli", *pretrain(synthetic_shards, tmp_path / "run", "--set=loader.batch_size=7")]),
     ]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=240, cwd=tmp_path)
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode != 0
     assert done.stderr.count("12 samples do not fill one step of 2 process(es)") == 1
     assert not (tmp_path / "run").exists()

@@ -63,6 +63,10 @@ class TrainStep(Generic[Learned]):
         """Updates left out so far; waits for the device."""
         return int(self._skipped)
 
+    @skipped.setter
+    def skipped(self, updates: int) -> None:
+        self._skipped = updates
+
     def __call__(self, *batches: ClipBatch) -> dict[str, torch.Tensor]:
         """Make one update from the mean gradient of the batches, all of one size.
 

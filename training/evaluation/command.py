@@ -50,6 +50,9 @@ def evaluate(
     how = FinetuneSettings.given(epochs=epochs, lr=lr, batch_size=batch_size)
     for result in evaluate_run(run, data, protocols, splits=splits, clips=clips, finetuning=how, step=tell):
         click.echo(json.dumps(result, indent=2))
+        if seen := result.get("test_videos_seen"):
+            told = f"warning: {result['protocol']}: {run} was trained, without labels, on {seen} of these test videos"
+            click.echo(f"{told}; only the split that it was trained for holds none", err=True)
 
 
 @click.command()

@@ -18,6 +18,7 @@ from pclkd.training.models.memory_layout import placed
 from pclkd.training.models.pcl_model import PclModel
 from pclkd.training.runs import run_folder
 from pclkd.training.runs.checkpoint import Checkpoint, load_checkpoint, load_model
+from pclkd.training.runs.teachers import count_seen
 
 __all__ = ["evaluate_run", "write_evaluation"]
 
@@ -42,7 +43,7 @@ def evaluate_run(
         protocols: of `PROTOCOLS` in training/runs/run_folder.py.
         splits: official splits; the run's own if empty. With several, the figures are their means (`mean_over_splits`)
             and each split's own stand under "by_split". The network has seen the train part of its own split only,
-            without labels: some of it are test videos of the other splits.
+            without labels: "test_videos_seen" tells how many test videos of the others are among it.
         clips: clips a video, for all but the pretext task.
         finetuning: of the protocol finetune.
         step: called after each epoch of fine-tuning with its number and mean loss.
@@ -102,10 +103,16 @@ class _OnSplit:
         self._device = choose_device()
         changes = {"split": split, **checkpoint.path_on(self._device).changes}
         self._settings = change(checkpoint.settings, changes)
+        index.split_samples(split, "test")  # refuses a split that is not there
+        self._seen = count_seen(checkpoint, index, split)
         self._open = ExitStack()
 
     def measure(self, protocol: run_folder.Protocol) -> dict[str, Any]:
         """What one protocol finds."""
+        seen = {} if self._seen is None else {"test_videos_seen": self._seen}
+        return {**self._found(protocol), **seen}
+
+    def _found(self, protocol: run_folder.Protocol) -> dict[str, Any]:
         if protocol == "finetune":  # which changes the weights: its network is its own
             network = self._load().base_network
             return finetune(network, self._index, self._settings, self._how, self._device, self._step)

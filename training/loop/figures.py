@@ -47,12 +47,14 @@ class RunPosition:
         epoch_step: steps of it that are done.
         step: steps done in all.
         sums: by figure, its sum over those steps of the epoch whose figures are read, and how many of them had it.
+        damage: damaged samples and failed reads of earlier sittings of the epoch, as `LoaderMeter.damage` gives them.
     """
 
     epoch: int = 0
     epoch_step: int = 0
     step: int = 0
     sums: dict[str, list[float]] = field(default_factory=dict)
+    damage: dict[str, int] = field(default_factory=dict)
 
     def add(self, figures: Mapping[str, float]) -> None:
         """Sum up the figures of a step, those that are finite."""
@@ -62,22 +64,18 @@ class RunPosition:
                 total[0] += value
                 total[1] += 1
 
-    def everyones(self, device: torch.device) -> dict[str, list[float]]:
-        """The sums over all ranks.
-
-        Args:
-            device: of the process group's tensors. Every rank must call.
-        """
-        sums = gather_rows(torch.tensor([list(self.sums.values())], dtype=torch.float64, device=device)).sum(0)
-        return dict(zip(self.sums, sums.tolist(), strict=True))
-
     def means(self, device: torch.device) -> dict[str, float]:
         """The mean of each figure over the epoch and all ranks, so that every rank's schedule takes the same decision.
 
         Args:
             device: of the process group's tensors. Every rank must call.
         """
-        return {name: total / steps for name, (total, steps) in self.everyones(device).items() if steps}
+        return {name: total / steps for name, (total, steps) in self.shared(device).items() if steps}
+
+    def shared(self, device: torch.device) -> dict[str, list[float]]:
+        """The means of the sums over all ranks: what each rank of any job may go on with. Every rank must call."""
+        sums = gather_rows(torch.tensor([list(self.sums.values())], dtype=torch.float64, device=device)).mean(0)
+        return dict(zip(self.sums, sums.tolist(), strict=True))
 
 
 @dataclass(frozen=True)

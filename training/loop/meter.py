@@ -1,6 +1,7 @@
 """What the loader did since a moment, as figures for the log."""
 
 import time
+from collections.abc import Mapping
 
 import torch
 
@@ -19,10 +20,11 @@ class LoaderMeter:
     Args:
         loader: the loader.
         device: where batches are delivered.
+        already: what `damage` said before the stretch was interrupted.
     """
 
-    def __init__(self, loader: ClipLoader, device: torch.device) -> None:
-        self._loader, self._device = loader, device
+    def __init__(self, loader: ClipLoader, device: torch.device, already: Mapping[str, int] | None = None) -> None:
+        self._loader, self._device, self._already = loader, device, already or {}
         self._began = time.perf_counter()
         self._before = loader.statistics.as_dict()
 
@@ -62,4 +64,5 @@ class LoaderMeter:
             samples, reads = own
         else:
             samples, reads = gather_rows(torch.tensor([own], dtype=torch.int64, device=self._device)).sum(0).tolist()
-        return {"data/quarantined_samples": samples, "data/damaged_reads": reads}
+        found = {"data/quarantined_samples": samples, "data/damaged_reads": reads}
+        return {name: count + self._already.get(name, 0) for name, count in found.items()}

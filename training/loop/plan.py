@@ -201,7 +201,13 @@ def _check_clips(settings: RunSettings) -> None:
 
 
 def _check_pretext(settings: RunSettings) -> None:
-    """Refuse a pretext task that leaves contrast no two clips, and weights of a task that is not there."""
+    """Refuse a pretext task that leaves contrast no two clips, and a head that has nothing to compare with."""
+    alone = settings.loader.batch_size == 1 and not settings.sync_batch_norm
+    if alone and settings.pretext.task != "none" and settings.pcl.pretext_head == "compare":
+        raise InputError(
+            "loader.batch_size=1 leaves the batch norm of pcl.pretext_head=compare a single value",
+            remedy="--set loader.batch_size=2 or more, or --set pcl.pretext_head=linear",
+        )
     recipe = settings.tuple_recipe()
     contrasted = settings.pcl.contrast != "none" and settings.pcl.contrast_weight > 0
     if contrasted and not {FIRST, THIRD} <= set(recipe.contrast_views):

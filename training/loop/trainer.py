@@ -9,6 +9,7 @@ import json
 import math
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
@@ -83,7 +84,7 @@ class _Trainer:
         self._schedule = Schedule(self._step.optimizer, plan.settings.optimizer, plan.settings.epochs, self._steps)
         decay = plan.settings.optimizer.average_decay if plan.world.is_first else 0
         self._average = WeightAverage[PclModel](self._model, decay) if decay else None
-        self._at = RunPosition()
+        self._at, self._whole = RunPosition(), LoaderMeter(loader, device)  # the latter of the epoch under way
         self._unread = DeferredFigures()
         self._log: MetricsLog | None = None  # of the first process
         self._stopped = False
@@ -108,6 +109,10 @@ class _Trainer:
         plan, settings = self._plan, self._settings
         first = plan.world.is_first
         self._log = self._open_folder() if first else None
+        for teacher in plan.teachers if first else ():
+            if teacher.seen:
+                told = f"was trained on {teacher.seen} test videos of split {settings.split}"
+                say(f"warning: the teacher {teacher.path} {told}: it may pass on what the student shall not have seen")
         progress = TrainingProgress(plan.folder.name, settings.epochs, self._steps, self._at.step, quiet=not first)
         evaluator = (
             Evaluator(
@@ -158,7 +163,7 @@ class _Trainer:
     def _one_epoch(self, progress: TrainingProgress) -> dict[str, float | str] | None:
         """Train to the end of the epoch; its throughput, or None where `max_steps` stopped it."""
         at, meter = self._at, LoaderMeter(self._loader, self._device)
-        whole = LoaderMeter(self._loader, self._device)
+        whole = self._whole = LoaderMeter(self._loader, self._device, at.damage)
         self._step.objective.train()
         if self._must_stop(wait=True):
             return None
@@ -238,7 +243,7 @@ class _Trainer:
             log.summary(settings.model_dump(mode="json"), figures, videos, self._plan.index.classes)
         if log is not None:
             log.write({"kind": "epoch", "epoch": finished, "step": self._at.step, **record})
-            self._save({}, record)
+            self._save(self._at, record)
 
     def _advance(self, loss: float) -> None:
         self._schedule.after_epoch(loss)
@@ -289,12 +294,13 @@ class _Trainer:
     def _save_within_epoch(self) -> None:
         """Save once every process has read all its figures, and found them finite or stopped."""
         self._note(self._unread.read())
-        sums = self._at.everyones(self._device)  # a process that stopped does not come here: the others wait
+        # A process that stopped does not come here: the others wait.
+        at = replace(self._at, sums=self._at.shared(self._device), damage=self._whole.damage())
         if self._plan.world.is_first:
-            self._save(sums)
+            self._save(at)
 
-    def _save(self, sums: dict[str, list[float]], measured: dict[str, Any] | None = None) -> None:
-        at, plan = self._at, self._plan
+    def _save(self, at: RunPosition, measured: dict[str, Any] | None = None) -> None:
+        plan = self._plan
         self._writer.save(
             Checkpoint(
                 settings=plan.settings,
@@ -313,6 +319,8 @@ class _Trainer:
                 schedule=self._schedule.state_dict(),
                 scaler=self._step.precision.scaler.state_dict(),
                 average=self._average.state_dict() if self._average is not None else {},
+                skipped=self._step.skipped,
+                damage=at.damage,
                 **self._loader.calibrate().path._asdict(),
             ),
             measured,
@@ -324,7 +332,6 @@ class _Trainer:
         if self._average is not None:
             self._average.load_state_dict(checkpoint.average)
         self._step.precision.scaler.load_state_dict(checkpoint.scaler)
-        sums = checkpoint.epoch_sums
-        if not self._plan.world.is_first:  # they are everyone's, and will be added up again
-            sums = {name: [0.0, 0.0] for name in sums}
-        self._at = RunPosition(checkpoint.epoch, checkpoint.epoch_step, checkpoint.step, sums)
+        self._step.skipped = checkpoint.skipped
+        place = checkpoint.epoch, checkpoint.epoch_step, checkpoint.step
+        self._at = RunPosition(*place, checkpoint.epoch_sums, checkpoint.damage)

@@ -73,12 +73,14 @@ class Checkpoint:
         epoch: the epoch under way, or the next one.
         epoch_step: steps of it that are done.
         step: steps done in all.
-        epoch_sums: by figure, its sum over those steps of the epoch and all processes, and how many of them had it.
+        epoch_sums: by figure, its sum over those steps of the epoch and how many of them had it, means of all ranks.
         best: highest measured figure so far, where one is watched.
         model: weights, as they are trained.
         memory: what student and teachers compare with, by owner, then by name.
         optimizer, schedule, scaler: their states.
         average: of `WeightAverage.state_dict()`; empty where the run keeps none.
+        skipped: updates that were left out.
+        damage: damaged samples and failed reads in those steps of the epoch, of all processes, by their tags.
         decode: where its frames are decoded, so that the rest of the run, and its evaluations, get the same pixels.
         operators: by which they are changed, for the same reason; runs of before kernels were there had DALI's.
     """
@@ -99,6 +101,8 @@ class Checkpoint:
     schedule: dict[str, Any]
     scaler: dict[str, Any]
     average: dict[str, torch.Tensor] = field(default_factory=dict)
+    skipped: int = 0
+    damage: dict[str, int] = field(default_factory=dict)
     decode: Decode = "auto"
     operators: Operators = "dali"
 

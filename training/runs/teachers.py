@@ -12,7 +12,7 @@ from pclkd.training.models.pcl_model import PclModel
 from pclkd.training.runs.checkpoint import Checkpoint, ForeignCheckpointError, load_checkpoint, load_model
 from pclkd.training.settings import RunSettings
 
-__all__ = ["Teacher", "check_data", "load_teacher"]
+__all__ = ["Teacher", "check_data", "count_seen", "load_teacher"]
 
 
 @dataclass(frozen=True)
@@ -23,11 +23,13 @@ class Teacher:
         path: where it came from.
         model: the network.
         banks: what its own run compared with, by name; None where it has none for this data.
+        seen: test videos of the student's split that it was trained on, as `count_seen` tells.
     """
 
     path: Path
     model: PclModel
     banks: dict[str, torch.Tensor] | None
+    seen: int | None = None
 
 
 def load_teacher(path: Path, index: ShardIndex, rows: int, settings: RunSettings, key: str = "") -> Teacher:
@@ -70,7 +72,8 @@ def load_teacher(path: Path, index: ShardIndex, rows: int, settings: RunSettings
         check_data(checkpoint, index, rows, f"the teacher {path}", way_out)
     else:
         banks = None
-    return Teacher(path=path, model=load_model(checkpoint, path), banks=banks)
+    seen = count_seen(checkpoint, index, ours.split)
+    return Teacher(path=path, model=load_model(checkpoint, path), banks=banks, seen=seen)
 
 
 def _teacher_from_outside(path: Path, settings: RunSettings, key: str) -> Teacher:
@@ -85,6 +88,17 @@ def _teacher_from_outside(path: Path, settings: RunSettings, key: str) -> Teache
                 remedy=f"leave that term out: --set kd.{term}_weight=0",
             )
     return Teacher(path=path, model=outside.model, banks=None)
+
+
+def count_seen(checkpoint: Checkpoint, index: ShardIndex, split: int) -> int | None:
+    """How many test videos of a split a run was trained on; None where its training videos are not known here.
+
+    A split's own train part holds none of them, another split's may.
+    """
+    if checkpoint.fingerprint != index.fingerprint:
+        return None
+    tested = index.sample_split[:, [int(number) for number in index.manifest.splits].index(split)] == 2
+    return int(tested[checkpoint.settings.train_samples(index)].sum())
 
 
 def check_data(checkpoint: Checkpoint, index: ShardIndex, rows: int, what: str, way_out: str = "") -> None:

@@ -94,7 +94,7 @@ import json
 job = TrainingJob(JobPlan(**json.loads(sys.argv[1])), 1, 1, Path(sys.argv[2]))
 job.ready()
 print(sum(told["samples"] for told in job.run_pass()), flush=True)
-time.sleep(600)
+time.sleep(10_000)
 """
     command = [sys.executable, "-c", program, plan(synthetic_shards).to_json(), str(tmp_path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as starter:
@@ -103,7 +103,7 @@ time.sleep(600)
         family = psutil.Process(starter.pid).children(recursive=True)
         assert any("pclkd.benchmarks.processes.probe" in process.cmdline() for process in family)
         starter.send_signal(signal.SIGKILL)
-    gone, alive = psutil.wait_procs(family, timeout=30)
+    gone, alive = psutil.wait_procs(family, timeout=900)
     for process in alive:
         process.kill()
     assert not alive and gone

@@ -21,6 +21,7 @@ from pclkd.benchmarks.suite.sections import SECTIONS, Material
 from pclkd.sharding.packing.pack import pack_videos, plan_packing
 from pclkd.sharding.synth.dataset import LISTS_FOLDER, VIDEOS_FOLDER, SynthSettings, render_dataset
 
+PATIENCE_S = 900.0
 ALL = [sys.executable, "-m", "pclkd.benchmarks.cli", "all"]
 
 
@@ -46,7 +47,7 @@ def command_of(process: psutil.Process) -> list[str]:
     return []
 
 
-def wait_for_section(process: psutil.Process, limit_s: float = 30) -> psutil.Process:
+def wait_for_section(process: psutil.Process, limit_s: float = PATIENCE_S) -> psutil.Process:
     deadline = time.monotonic() + limit_s
     while time.monotonic() < deadline:
         if found := sections_of(process):
@@ -59,7 +60,7 @@ def test_without_any_data_it_measures_on_rendered_videos(tmp_path: Path) -> None
     command = [
         *ALL,
         "--minutes",
-        "3",
+        "60",
         "--rounds",
         "3",
         "--only",
@@ -78,7 +79,7 @@ def test_without_any_data_it_measures_on_rendered_videos(tmp_path: Path) -> None
     assert len(result["load_plain/pclkd"].values) == 3
     assert result.settings["load_plain/recipe"] == "plain"
     assert result.settings["load_plain/stored_frames"] == "128x171"
-    assert result.settings["minutes"] == 3
+    assert result.settings["minutes"] == 60
     assert any("rendered videos" in note for note in result.notes)
     assert "== load_plain" in done.stdout and "load_plain/pclkd" in done.stdout
     assert (tmp_path / "load_plain.png").is_file()
@@ -87,7 +88,7 @@ def test_without_any_data_it_measures_on_rendered_videos(tmp_path: Path) -> None
 
 
 def test_a_section_that_fails_is_named_and_the_rest_goes_on(few_videos: Path, tmp_path: Path) -> None:
-    command = [*ALL, "--minutes", "3", "--rounds", "3", "--data", few_videos, "--json", tmp_path / "all.json"]
+    command = [*ALL, "--minutes", "60", "--rounds", "3", "--data", few_videos, "--json", tmp_path / "all.json"]
     command += ["--only", "shard", "--only", "load_plain", "--only", "step"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -120,7 +121,7 @@ def test_a_section_that_crashes_is_told(tmp_path: Path) -> None:
     killer = threading.Thread(target=kill)
     killer.start()
     with pytest.raises(SectionFailedError, match="ended by SIGSEGV"):
-        run_section(["teacher"], budget_s=60, limit_s=60, scratch=tmp_path)
+        run_section(["teacher"], budget_s=PATIENCE_S, limit_s=PATIENCE_S, scratch=tmp_path)
     killer.join()
 
 
@@ -134,7 +135,7 @@ def test_a_section_that_is_killed_leaves_the_rounds_before(tmp_path: Path) -> No
     killer = threading.Thread(target=kill, daemon=True)
     killer.start()
     small = ["teacher", "--width", "0.05", "--frames", "8", "--crop", "16", "--batch-size", "1", "--rounds", "10000"]
-    result = run_section([*small, "--min-seconds", "0"], budget_s=600, limit_s=600, scratch=tmp_path)
+    result = run_section([*small, "--min-seconds", "0"], budget_s=PATIENCE_S, limit_s=PATIENCE_S, scratch=tmp_path)
     killer.join()
     assert result.benchmark == "teacher" and 1 <= len(result["pcl"].values) < 10_000
     assert result.notes[0].startswith("the rounds until it was cut off: ended by SIGKILL")
@@ -142,12 +143,12 @@ def test_a_section_that_is_killed_leaves_the_rounds_before(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
 def test_whoever_ends_it_ends_its_section(how: signal.Signals, few_videos: Path) -> None:
-    command = [*ALL, "--minutes", "1", "--data", few_videos, "--only", "teacher"]
+    command = [*ALL, "--minutes", "60", "--data", few_videos, "--only", "teacher"]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         section = wait_for_section(psutil.Process(process.pid))
         process.send_signal(how)
     assert process.returncode == (-how if how == signal.SIGKILL else 128 + how)
-    section.wait(timeout=10)
+    section.wait(timeout=PATIENCE_S)
 
 
 @pytest.mark.parametrize("gpu", [False, True])

@@ -5,7 +5,6 @@ import logging
 import os
 import shutil
 import threading
-import time
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -218,23 +217,16 @@ def test_a_disk_that_never_answers_is_told_and_left_behind(shards: Path) -> None
     stuck = Path(index.shard_url(0))
     stuck.unlink()
     os.mkfifo(stuck)  # opening it waits for a writer that never comes
-    opened = loader(index, wait_limit_s=1.0, batch_size=12)
-    began = time.monotonic()
-    with pytest.raises(InputError, match=rf"no batch of epoch 0 for 1 s, waiting for a batch to be read from {stuck}"):
+    opened = loader(index, wait_limit_s=5.0, batch_size=12)
+    with pytest.raises(InputError, match=rf"no batch of epoch 0 for 5 s, waiting for a batch to be read from {stuck}"):
         list(opened)
-    closing = time.monotonic()
-    opened.close()
-    assert closing - began < 10 and time.monotonic() - closing < 3
+    opened.close()  # does not wait for it: nobody writes before the next line
     with stuck.open("wb"):  # lets the thread that hangs come back and end
         pass
 
 
-def threads() -> set[str]:
-    return {thread.name for thread in threading.enumerate()}
-
-
-def test_no_thread_outlives_its_loader(shards: Path) -> None:
-    before = threads()
+def test_no_thread_outlives_its_loader(shards: Path, until: Callable[..., None]) -> None:
+    before = set(threading.enumerate())
 
     def fail() -> None:
         opened = loader(shards, batch_size=2)
@@ -253,10 +245,7 @@ def test_no_thread_outlives_its_loader(shards: Path) -> None:
     once.close()
     with pytest.raises(RuntimeError, match="closed"):
         next(iter(once))
-    deadline = time.monotonic() + 5
-    while threads() != before and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert threads() == before
+    until(lambda: set(threading.enumerate()) <= before)
 
 
 def test_a_second_loop_ends_the_first(shards: Path) -> None:

@@ -1,7 +1,10 @@
+import contextlib
 import io
 import shutil
 import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +18,7 @@ from pclkd.pipeline.clips.sampling import TupleSettings
 from pclkd.pipeline.config import LoaderSettings
 from pclkd.pipeline.loader.loader import ClipLoader
 from pclkd.pipeline.pixels.colours import MEAN, STD
+from pclkd.pipeline.pixels.dali import FrameDecoder
 from pclkd.pipeline.reading.reader import FrameReader
 from pclkd.pipeline.world import World
 from pclkd.sharding.common.errors import InputError
@@ -195,12 +199,12 @@ def test_nvjpeg_without_a_gpu_is_refused(index: ShardIndex) -> None:
         batches(tuples(index, operators="kernels"))
 
 
-def test_leaving_an_epoch_early_leaves_no_thread(index: ShardIndex) -> None:
-    before = threading.active_count()
+def test_leaving_an_epoch_early_leaves_no_thread(index: ShardIndex, until: Callable[..., None]) -> None:
+    before = set(threading.enumerate())
     with tuples(index) as loader:
         for _ in loader.epoch(0):
             break
-    assert threading.active_count() == before
+    until(lambda: set(threading.enumerate()) <= before)
 
 
 def test_statistics_count_the_work(index: ShardIndex) -> None:
@@ -209,3 +213,44 @@ def test_statistics_count_the_work(index: ShardIndex) -> None:
     statistics = loader.statistics
     assert statistics.clips == len(found) * 4 * 3
     assert statistics.bytes_read > 0 and statistics.decode_s > 0 and statistics.read_s > 0
+
+
+def test_a_pass_that_is_slow_to_leave_the_decoder_is_waited_for(
+    index: ShardIndex, monkeypatch: pytest.MonkeyPatch, until: Callable[..., None]
+) -> None:
+    """Two threads in one decoder would get each other's frames."""
+    expected = batches(tuples(index), 1)
+    finish, within, leave = FrameDecoder.finish, threading.Event(), threading.Event()
+
+    def slow(*given: Any) -> torch.Tensor:
+        within.set()
+        leave.wait()
+        return finish(*given)
+
+    monkeypatch.setattr(FrameDecoder, "finish", slow)
+    with tuples(index, wait_limit_s=1.0) as opened:
+
+        def begun() -> bool:
+            with pytest.raises(InputError, match="no batch of epoch 0 for 1 s"):
+                next(opened.epoch(0))
+            return within.is_set()
+
+        until(begun)
+
+        def held_up() -> bool:
+            with pytest.raises(InputError, match="no batch of epoch 1 for 1 s") as told:
+                next(opened.epoch(1))
+            return "the pass before to leave the decoder" in str(told.value)
+
+        until(held_up)
+        leave.set()
+        found: list[ClipBatch] = []
+
+        def gone_through() -> bool:
+            found.clear()
+            with contextlib.suppress(InputError):  # a busy machine may take longer than the limit
+                found.extend(opened.epoch(1))
+            return len(found) == len(expected)
+
+        until(gone_through)
+    assert_same(found, expected)

@@ -44,7 +44,7 @@ class _Answer(BaseHTTPRequestHandler):
             store.waiting += 1
             store.peak = max(store.peak, store.waiting)
         with contextlib.suppress(threading.BrokenBarrierError):
-            store.together.wait(timeout=3)
+            store.together.wait(timeout=60)
         with store.lock:
             store.waiting -= 1
         content = (store.folder / self.path.rpartition("/")[2].partition("?")[0]).read_bytes()
@@ -83,7 +83,7 @@ def test_all_requests_of_the_batches_read_ahead_are_under_way_at_once(
     here = ShardIndex.open(synthetic_shards)
     there = copy.copy(here)
     there.root = "s3://bucket/set"
-    source = RemoteShards(there, None, 20.0, LoaderStatistics())
+    source = RemoteShards(there, None, 300.0, LoaderStatistics())
     wanted = [ByteRange(number % len(here.manifest.shards), 512 * number, 100) for number in range(REQUESTS)]
     found = source.read(wanted)
     source.close()

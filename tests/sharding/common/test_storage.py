@@ -1,4 +1,5 @@
 import hashlib
+import os
 import shutil
 import sys
 import uuid
@@ -140,6 +141,7 @@ def test_a_changed_file_is_another_one(memory: str, tmp_path: Path) -> None:
     assert before[4:] == ["", ""]
     assert all(told.startswith("1:") for told in before[:4])
     (tmp_path / "a").write_bytes(b"2")
+    os.utime(tmp_path / "a", (1, 1))  # the clock of a file system has steps, and this may still be the same one
     storage.write_bytes(f"{memory}/a", b"2")
     after = identify(paths)
     assert [a == b for a, b in zip(before, after, strict=True)] == [False, False, False, False, True, True]

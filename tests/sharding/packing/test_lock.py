@@ -11,6 +11,7 @@ import time
 import uuid
 from pathlib import Path
 
+import psutil
 import pytest
 
 from pclkd.sharding import InputError
@@ -32,7 +33,7 @@ HOLD = """
     lock._RENEWED_SECONDS = 0.2
     with lock.locked(sys.argv[1], sys.argv[4]):
         print("held", flush=True)
-        time.sleep(60)
+        time.sleep(10_000)
 """
 
 
@@ -67,22 +68,28 @@ def test_a_second_run_is_refused_where_the_file_system_has_no_locks(tmp_path: Pa
     process.communicate()
 
 
-def test_a_run_on_another_host_is_seen_as_long_as_it_renews_its_lock(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(lock, "_EXPIRES_SECONDS", 3.0)
+def test_a_run_on_another_host_is_seen_as_long_as_it_renews_its_lock(tmp_path: Path, monkeypatch, until) -> None:
+    """Its clock is the file's time: what a minute of silence makes of it is made here."""
+    monkeypatch.setattr(lock, "_PATIENCE_SECONDS", 0.0)
     process = holder(tmp_path / "out", elsewhere="elsewhere")
+    (file,) = (tmp_path / "out" / ".pack").iterdir()
+
+    def silent(seconds: float) -> float:
+        os.utime(file, (time.time() - seconds,) * 2)
+        return file.stat().st_mtime
+
     try:
-        began = time.monotonic()
-        while time.monotonic() - began < 4:
+        for _ in range(3):
+            since = silent(1000)
+            until(lambda since=since: file.stat().st_mtime > since + 900, process)  # it lives, and renews it
             assert "its lock ends in" in refused(tmp_path / "out")
         process.send_signal(signal.SIGSTOP)
-        began = time.monotonic()
-        while list((tmp_path / "out" / ".pack").iterdir()):
-            try:
-                with locked(str(tmp_path / "out")):
-                    break
-            except InputError:
-                assert time.monotonic() - began < 30
-        assert time.monotonic() - began > 1
+        until(lambda: psutil.Process(process.pid).status() == psutil.STATUS_STOPPED)
+        silent(lock._EXPIRES_SECONDS - 30)
+        refused(tmp_path / "out")
+        silent(lock._EXPIRES_SECONDS + 1)
+        with locked(str(tmp_path / "out")):
+            assert not file.exists()
     finally:
         process.kill()
         process.communicate()
@@ -111,21 +118,23 @@ def test_of_many_at_the_same_moment_one_holds_it(tmp_path: Path) -> None:
             try:
                 with locked(str(tmp_path)):
                     inside.append(number)
-                    assert len(inside) == 1
                     time.sleep(0.01)
+                    met.append(len(inside))
                     inside.remove(number)
             except InputError:
                 continue
             taken.append(number)
 
     taken: list[int] = []
+    met: list[int] = []
     threads = [threading.Thread(target=take, args=(number,)) for number in range(6)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert taken
-    assert inside == []
+    assert set(met) <= {1}
+    with locked(str(tmp_path)):  # whoever came or was refused, nothing of them is left
+        assert len(list((tmp_path / ".pack").iterdir())) == 1
 
 
 def test_a_lock_object_names_its_owner_and_is_gone_afterwards() -> None:
@@ -166,16 +175,15 @@ def test_a_lock_left_by_a_crash_is_taken_over(tmp_path: Path, change: dict[str, 
 
 
 @pytest.mark.parametrize("place", ["memory", "disk"])
-def test_a_lock_is_renewed_and_its_loss_is_told(place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lock_is_renewed_and_its_loss_is_told(
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, until
+) -> None:
     monkeypatch.setattr(lock, "_RENEWED_SECONDS", 0.05)
     out = str(tmp_path) if place == "disk" else f"memory://{uuid.uuid4().hex}"
     with locked(out) as check:
         (name,) = storage.sizes(f"{out}/.pack")
         first = storage.modified(f"{out}/.pack/{name}")
-        deadline = time.monotonic() + 20
-        while storage.modified(f"{out}/.pack/{name}") == first:
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
+        until(lambda: storage.modified(f"{out}/.pack/{name}") != first)
         check()
         storage.remove(f"{out}/.pack/{name}")
         with pytest.raises(InputError, match=r"the lock of .* was lost"):

@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -104,7 +103,9 @@ def test_shards_packed_to_s3_load_as_those_on_disk(store: str, synthetic_videos,
         assert torch.equal(there.clips, here.clips)
 
 
-def test_a_killed_run_leaves_whole_objects_and_is_gone_on_with(store: str, synthetic_videos, tmp_path: Path) -> None:
+def test_a_killed_run_leaves_whole_objects_and_is_gone_on_with(
+    store: str, synthetic_videos, held_packing, tmp_path: Path
+) -> None:
     options = {"height": 120, "width": 160}
     plan = plan_packing(synthetic_videos.videos, synthetic_videos.splits, **options)
     pack_videos(plan, tmp_path / "local")
@@ -115,13 +116,9 @@ def test_a_killed_run_leaves_whole_objects_and_is_gone_on_with(store: str, synth
         *(sys.executable, "-c", program, "pack", str(synthetic_videos.videos), out),
         *("--splits", str(synthetic_videos.splits), "--size=120x160", "--workers=1", "--json"),
     ]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE)
-    deadline = time.monotonic() + 90
-    while not any(name.startswith(".pack/shard-") for name in storage.find(out)):
-        assert process.poll() is None
-        assert time.monotonic() < deadline
+    process = held_packing(out, 120, 160, lambda: any(name.startswith(".pack/shard-") for name in storage.find(out)))
     process.kill()
-    process.communicate()
+    process.wait()
     left = contents(out)
     assert "manifest.json" not in left
     assert ".pack/plan.json" in left

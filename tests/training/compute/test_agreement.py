@@ -66,7 +66,7 @@ def test_processes_on_one_gpu_are_told_so_on_every_rank(monkeypatch: pytest.Monk
 
     def told(rank: int) -> str:
         with pytest.raises(InputError, match="ranks 0, 2 share the GPU GPU-1") as refused:
-            refuse_shared(collected(store, rank, 4, "the names of the GPUs", gpus[rank], timedelta(seconds=20)))
+            refuse_shared(collected(store, rank, 4, "the names of the GPUs", gpus[rank], timedelta(minutes=15)))
         return str(refused.value)
 
     with ThreadPoolExecutor(4) as pool:

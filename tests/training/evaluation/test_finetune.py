@@ -5,6 +5,7 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 
+from pclkd.sharding.shards.index import ShardIndex
 from pclkd.training.cli import main
 from pclkd.training.evaluation.finetune import accuracy_figures
 
@@ -66,12 +67,20 @@ def test_several_splits_give_each_and_the_mean(run: Path, synthetic_shards: Path
     flags = [flag for number in numbers for flag in ("--split", number)]
     done = cli("evaluate", run, "--data", synthetic_shards, "--protocol", "knn", *flags)
     assert done.exit_code == 0, done.output
-    found = json.loads(done.output)
+    found = json.loads(done.stdout)
     each = [found["by_split"][number]["knn_top1_pct"] for number in numbers]
     assert found["knn_top1_pct"] == pytest.approx(sum(each) / len(each))
     errors = [found["by_split"][number]["knn_top1_pct_se"] for number in numbers]
     assert found["knn_top1_pct_se"] == pytest.approx(sum(error**2 for error in errors) ** 0.5 / len(errors))
     assert max(errors) > 0
     assert found["test_videos"] == sum(found["by_split"][number]["test_videos"] for number in numbers)
+    # The run was trained for split 1: the other splits' tests hold some of its training videos, its own holds none.
+    index = ShardIndex.open(synthetic_shards)
+    trained = set(index.split_samples(1, "train").tolist())
+    seen = {number: len(trained & set(index.split_samples(int(number), "test").tolist())) for number in numbers}
+    assert seen["1"] == 0 < min(count for number, count in seen.items() if number != "1")
+    assert {number: split["test_videos_seen"] for number, split in found["by_split"].items()} == seen
+    assert f"was trained, without labels, on {sum(seen.values())} of these test videos" in done.stderr
+    assert "without labels" not in cli("evaluate", run, "--data", synthetic_shards, "--protocol", "knn").stderr
     missing = cli("evaluate", run, "--data", synthetic_shards, "--protocol", "knn", "--split", 9)
     assert missing.exit_code == 2 and "no split 9" in missing.output

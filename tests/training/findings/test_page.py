@@ -14,6 +14,7 @@ CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 HAS_BROWSER = CHROMIUM is not None and importlib.util.find_spec("playwright") is not None
 pytestmark = pytest.mark.skipif(not HAS_BROWSER, reason="no Chromium, or no playwright to steer it")
 
+PATIENCE_MS = 900_000.0  # a machine may be as busy as it likes
 EPOCHS, REPETITIONS = 6, 3
 PRETEXT, LINEAR = "val/pretext_top1_pct", "val/linear_top1_pct"
 
@@ -52,7 +53,8 @@ def browser():
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as play:
-        opened = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        flags = ["--no-sandbox", "--disable-gpu"]
+        opened = play.chromium.launch(executable_path=CHROMIUM, args=flags, timeout=PATIENCE_MS)
         yield opened
         opened.close()
 
@@ -62,6 +64,7 @@ def page(browser, study):
     """The page, opened; whatever it says on the console, or asks of the network, fails the test."""
     told, asked = [], []
     opened = browser.new_page(viewport={"width": 1200, "height": 900})
+    opened.set_default_timeout(PATIENCE_MS)
     opened.on("console", lambda message: told.append(message.text))
     opened.on("pageerror", lambda error: told.append(str(error)))
     opened.on("request", lambda request: asked.append(request.url))

@@ -207,7 +207,7 @@ def test_75_runs_of_100_epochs_are_small_and_quick(tmp_path, write_study):
     folder = write_study(tmp_path / "study", epochs=100, error=2.0)
     before = time.process_time()
     page = write_study_report(folder)
-    assert time.process_time() - before < 20
+    assert time.process_time() - before < 60  # it takes 8; what grew with the square of the runs would take minutes
     assert page.stat().st_size < 3e6
 
 

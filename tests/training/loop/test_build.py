@@ -67,18 +67,18 @@ def test_the_steps_of_trainer_and_benchmark_give_the_same_losses_bit_for_bit(
 
 
 class Noting(Backbone):
-    """One convolution that tells how its clips come; a compiler leaves it as it is, and needs no tools."""
+    """A convolution and its norm that tell how clips come; a compiler leaves them as they are, and needs no tools."""
 
     feature_dim = 8
 
     def __init__(self, note: Callable[[object], None]) -> None:
         super().__init__()
-        self.conv, self.note = torch.nn.Conv3d(3, 8, 3, stride=4), note
+        self.conv, self.norm, self.note = torch.nn.Conv3d(3, 8, 3, stride=4), torch.nn.BatchNorm3d(8), note
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def forward(self, clips: torch.Tensor) -> torch.Tensor:
         self.note((list(clips.shape), clips.stride(), self.training, torch.is_inference_mode_enabled()))
-        features: torch.Tensor = self.conv(clips)
+        features: torch.Tensor = self.norm(self.conv(clips))
         return features.mean(dim=(2, 3, 4))
 
 
@@ -89,6 +89,7 @@ def test_the_compiler_sees_the_clips_that_training_sees(forwards: Literal["joint
     seen: dict[str, list[object]] = {"student": [], "teacher": []}
     student = PclModel(Noting(seen["student"].append), embedding_dim=16, forwards=forwards)
     teacher = PclModel(Noting(seen["teacher"].append), embedding_dim=16, forwards=forwards)
+    before = {name: value.clone() for name, value in teacher.state_dict().items()}
     pcl = PclSettings(negatives=8, embedding_dim=16)
     objective = partial(Objective, rows=9, settings=pcl, seed=0, teachers=[teacher])
     how = OptimizerSettings(reference_batch=16, accumulate=2)
@@ -105,6 +106,7 @@ def test_the_compiler_sees_the_clips_that_training_sees(forwards: Literal["joint
         expected = ([clips, 3, 8, 16, 16], strides, not taught, taught)
         assert compiled[name] and seen[name][len(compiled[name]) :]
         assert all(found == expected for found in seen[name])
+    assert all(torch.equal(value, before[name]) for name, value in teacher.state_dict().items())  # whoever compiled it
 
 
 class NotingNorm(Backbone):

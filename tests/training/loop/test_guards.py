@@ -6,8 +6,8 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -40,7 +40,7 @@ def losses(run: Path) -> list[float]:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
 def test_a_signal_saves_exits_75_and_the_run_goes_on_bit_for_bit(
-    number: int, synthetic_shards: Path, tmp_path: Path
+    number: int, synthetic_shards: Path, until: Any, tmp_path: Path
 ) -> None:
     base = ["pretrain", "--data", str(synthetic_shards), *TINY, "--epochs=400", "--set=evaluation.every=0"]
     out = tmp_path / "stopped"
@@ -48,11 +48,9 @@ def test_a_signal_saves_exits_75_and_the_run_goes_on_bit_for_bit(
         [sys.executable, "-m", "pclkd.training.cli", *base, "--out", str(out)],
         stderr=subprocess.PIPE, text=True, cwd=tmp_path, env={**os.environ, "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
-    deadline = time.monotonic() + 120
-    while not ((out / "metrics.jsonl").exists() and losses(out)) and time.monotonic() < deadline:
-        time.sleep(0.02)
+    until(lambda: (out / "metrics.jsonl").exists() and losses(out), process)
     process.send_signal(number)
-    _, told = process.communicate(timeout=60)
+    _, told = process.communicate()
     assert process.returncode == 75, told
     assert "can be resumed with --resume" in told
     done = load_checkpoint(out).step
@@ -90,16 +88,14 @@ def test_the_latest_epochs_and_the_best_are_kept(synthetic_shards: Path, tmp_pat
     assert (best.epoch, best.best) == (first_best, max(measured.values()))
 
 
-def test_saves_within_an_epoch_survive_a_kill(synthetic_shards: Path, tmp_path: Path) -> None:
+def test_saves_within_an_epoch_survive_a_kill(synthetic_shards: Path, until: Any, tmp_path: Path) -> None:
     out = tmp_path / "run"
     base = ["pretrain", "--data", str(synthetic_shards), *TINY, "--epochs=400", "--set=evaluation.every=0"]
     process = subprocess.Popen(
         [sys.executable, "-m", "pclkd.training.cli", *base, "--set=checkpoint.every_steps=1", "--out", str(out)],
         stderr=subprocess.DEVNULL, cwd=tmp_path, env={**os.environ, "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
-    deadline = time.monotonic() + 120
-    while not ((out / "metrics.jsonl").exists() and len(losses(out)) > 4) and time.monotonic() < deadline:
-        time.sleep(0.02)
+    until(lambda: (out / "metrics.jsonl").exists() and len(losses(out)) > 4, process)
     process.send_signal(signal.SIGKILL)
     process.wait()
     written = len(losses(out))

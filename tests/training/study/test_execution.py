@@ -52,8 +52,8 @@ def test_at_once_bounds_the_processes_and_shares_out_the_cores(tmp_path: Path, m
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
     code = (
-        f"import json, os, time; began = time.time(); time.sleep(0.2); folder = {str(tmp_path)!r}\n"
-        "told = [began, time.time(), os.environ.get('OMP_NUM_THREADS'), os.environ.get('OMP_WAIT_POLICY')]\n"
+        f"import json, os, time; began = time.monotonic(); time.sleep(0.2); folder = {str(tmp_path)!r}\n"
+        "told = [began, time.monotonic(), os.environ.get('OMP_NUM_THREADS'), os.environ.get('OMP_WAIT_POLICY')]\n"
         "json.dump(told, open(f'{folder}/{os.getpid()}.json', 'w'))"
     )
     for at_once in (1, 2):

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -67,14 +68,14 @@ def whole(synthetic_shards: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     out.mkdir()
     (out / CONTROL).write_text("a file in place of the folder")
     failing = begin(synthetic_shards, out, "--jobs=2")
-    told, _ = failing.communicate(timeout=1200)
+    told, _ = failing.communicate()
     assert failing.returncode == 1, told
     assert f"{CONTROL}: failed with exit code" in told and "4 done, 1 failed" in told
     assert load_checkpoint(out / STUDENT).epoch == EPOCHS
     before = (out / STUDENT / "last.pt").stat().st_mtime_ns
     (out / CONTROL).unlink()
     mended = begin(synthetic_shards, out, "--jobs=2")
-    told, _ = mended.communicate(timeout=1200)
+    told, _ = mended.communicate()
     assert mended.returncode == 0 and "5 done" in told, told
     assert (out / STUDENT / "last.pt").stat().st_mtime_ns == before
     return out
@@ -131,7 +132,7 @@ def test_a_study_stopped_three_times_ends_with_the_same_tables(
     # Two hosts go on, as far as one machine can show it.
     both = [begin(synthetic_shards, out) for _ in range(2)]
     for process in both:
-        told, _ = process.communicate(timeout=1200)
+        told, _ = process.communicate()
         assert process.returncode == 0 and "5 done" in told, told
     for name in RUNS:
         assert learned(out / name) == learned(whole / name)

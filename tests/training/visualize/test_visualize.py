@@ -257,7 +257,7 @@ def test_the_script_runs_in_a_browser_without_a_word_on_the_console(learned: Pat
     ]
     page = learned / "index.html"
     command = [str(CHROMIUM), *options, f"--user-data-dir={tmp_path}", "--dump-dom", page.as_uri()]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=600)
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "CONSOLE" not in done.stderr
     circles = re.findall(r"<circle[^>]*></circle>", done.stdout)  # the script has taken the titles out of them
     assert len(circles) == 4
