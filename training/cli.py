@@ -15,6 +15,7 @@ from typing import Any
 import click
 
 from pclkd.sharding.common.console import CleanGroup
+from pclkd.training.doctor.command import doctor
 from pclkd.training.evaluation.command import controls, evaluate
 from pclkd.training.study.command import study, time_networks
 from pclkd.training.visualize.command import visualize
@@ -48,7 +49,7 @@ def _choose_waiting() -> None:
     choose_waiting()
 
 
-for command in (study, time_networks, evaluate, controls, visualize):
+for command in (doctor, study, time_networks, evaluate, controls, visualize):
     main.add_command(command)
 
 
