@@ -73,7 +73,13 @@ def export(run: Path, out: Path, onnx: bool, data: Path | None) -> None:
 
 
 @main.command()
-@click.option("--width", type=float, default=1.0, show_default=True, help="Factor on all channel counts.")
+@click.option(
+    "--width",
+    type=click.FloatRange(0, 4, min_open=True),
+    default=1.0,
+    show_default=True,
+    help="Factor on all channel counts.",
+)
 @click.option("--frames", type=click.IntRange(min=1), default=16, show_default=True, help="Frames a clip.")
 @click.option("--crop", type=click.IntRange(min=16), default=112, show_default=True, help="Pixels a side.")
 @click.option("--batch-size", type=click.IntRange(min=1), default=1, show_default=True, help="Clips a forward pass.")
@@ -185,7 +191,7 @@ def _train(
     from pclkd.pipeline.world import World
     from pclkd.training import settings as all_settings
 
-    flags = [f"backbone.name={backbone}"] if backbone else []
+    flags = [f"backbone.name={backbone}"] if backbone is not None else []
     flags += [f"epochs={epochs}"] if epochs is not None else []
     settings = all_settings.override(all_settings.preset(preset), [*assignments, *flags])
     if print_config:

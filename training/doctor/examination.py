@@ -16,6 +16,7 @@ from typing import Literal
 import torch
 
 from pclkd.sharding.common.errors import InputError
+from pclkd.sharding.common.files import check_place
 from pclkd.sharding.packing.pack import pack_videos, plan_packing
 from pclkd.sharding.synth.dataset import LISTS_FOLDER, VIDEOS_FOLDER, SynthSettings, render_dataset
 from pclkd.training.compute.distributed import choose_device
@@ -91,16 +92,15 @@ def set_up(folder: Path, precision: str = "auto") -> Iterator[Machine]:
     """A machine to examine; whatever was made in the folder, and the folder itself, is gone afterwards.
 
     Raises:
-        InputError: the folder cannot be made, or nothing can be written there.
+        InputError: a file stands at its place.
     """
+    check_place(folder)
     missing = [parent for parent in (folder, *folder.parents) if not parent.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".doctor-", dir=folder, ignore_cleanup_errors=True) as scratch:
             began = time.monotonic(), time.time()
             yield Machine(folder, Path(scratch), choose_device(), precision, began)
-    except (FileExistsError, NotADirectoryError):
-        raise InputError(f"--out {folder} is not a folder", remedy="give the folder that runs will write to") from None
     finally:
         for made in missing[:1]:
             shutil.rmtree(made, ignore_errors=True)

@@ -28,19 +28,13 @@ from pclkd.training.runs.checkpoint import CHECKPOINT_NAME, load_checkpoint, sav
 
 Check = Callable[[Machine], Outcome]
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 @pytest.fixture(scope="module")
 def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
     with set_up(tmp_path_factory.mktemp("doctor")) as found:
         yield found
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def found(machine: Machine, check: Check) -> Finding:
@@ -270,7 +264,7 @@ def test_a_busy_machine_is_found(machine: Machine) -> None:
     ("arguments", "told"),
     [
         (["--only", "everything"], ["--only everything", "all-reduce"]),
-        (["--out", "README/x"], ["README/x is not a folder", "runs will write to"]),
+        (["--out", "README/x"], ["README/x cannot be a folder: README is a file - give another folder"]),
         (["--precision", "fp8"], ["'fp8' is not one of 'auto'"]),
     ],
 )
