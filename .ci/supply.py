@@ -35,7 +35,7 @@ Of everything that `constraints.txt` pins, the tests' and the checks' tools too,
 
 Who passes an installed environment on, as an image for example, looks further than this table: NVIDIA's libraries come
 under its own agreements, and some wheels hold libraries that have licences of their own. `av` brings FFmpeg (LGPL 3 or
-later, as it says of itself) with libx264 and libx265 (GPL 2 or later, or commercial); `opencv-python-headless` has FFmpeg.
+later, as it says of itself) with libx264 and libx265 (GPL 2 or later, or commercial); `opencv-python-headless` too.
 
 | package | version | licence |
 |---|---|---|
