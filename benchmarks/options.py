@@ -85,7 +85,7 @@ def training(command: Command) -> Command:
     @click.option("--teacher", default=None, help="Backbone of the teacher.")
     @click.option(
         "--width",
-        type=click.FloatRange(0, 4, min_open=True),
+        type=click.FloatRange(max=4),
         default=None,
         help="Of all channels.  [default: 1; 0.25 without a GPU]",
     )

@@ -198,13 +198,13 @@ def part_of(runs: Sequence[PlannedRun], part: int, parts: int) -> list[PlannedRu
 
 
 def read_pairs(text: str, known: Sequence[str]) -> tuple[tuple[str, str], ...]:
-    """`r3d:c3d,c3d+r3d:r3d` as (teacher, student) pairs; all pairs of the published networks for "all".
+    """`r3d:c3d,c3d+r3d:r3d` as (teacher, student) pairs; all pairs of the published networks for "all" or nothing.
 
     Raises:
         InputError: not pairs of known backbones.
     """
     pairs: list[tuple[str, str]] = []
-    for pair in _listed(text):
+    for pair in _listed(text or "all"):
         if pair == "all":
             pairs += [(teacher, student) for teacher in BACKBONES for student in BACKBONES]
             continue
