@@ -4,6 +4,9 @@
 # make test-faults     the fault suite in full, 400 kills (KILLS=...); docs/reliability.md
 # make golden renews tests/golden.json; in a commit that says why its change is meant to change numbers
 # make check  lint, types, import rules
+# make lock   .ci/requirements.lock and docs/licences.md anew, after a change of constraints.txt
+# make sbom   sbom.json (CycloneDX) of what is installed in .venv;  make audit: the lock against known vulnerabilities
+# make wheel  dist/pclkd-*.whl, the same bytes from the same commit
 # make test-gpu        the tests that need a GPU, and no others, in the environment of $(PYTHON)
 # make wheelhouse PYTHON=3.12     for a machine without a package index that has torch and torchvision: what it lacks,
 #             in wheelhouse/, in parts of 56 MB
@@ -24,7 +27,7 @@ DEMO_OPTIONS := $(if $(UCF101),--videos '$(UCF101)') $(if $(SPLITS),--splits '$(
 WORKERS ?= 2
 KILLS ?= 400
 
-.PHONY: demo test test-faults test-gpu golden check wheelhouse offline-install clean
+.PHONY: demo test test-faults test-gpu golden check lock sbom audit wheel wheelhouse offline-install clean
 
 # The package is rebuilt into the environment on every call, so that what runs is what is in the checkout.
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check
@@ -68,6 +71,30 @@ check: $(VENV)/.dependencies
 	$(BIN)/mypy examples/*.py
 	$(BIN)/lint-imports
 
+lock: $(BIN)/python
+	$(INSTALL) --dry-run --ignore-installed --no-deps --report $(VENV)/report.json --requirement constraints.txt
+	$(BIN)/python .ci/supply.py $(VENV)/report.json
+
+# Tools that the package does not need have an environment of their own.
+TOOLS := .tools
+
+$(TOOLS)/bin/python:
+	$(PYTHON) -m venv $(TOOLS)
+	$(TOOLS)/bin/pip install --quiet --disable-pip-version-check 'cyclonedx-bom>=7.5' 'pip-audit>=2.10'
+
+sbom: $(VENV)/.dependencies $(TOOLS)/bin/python
+	$(TOOLS)/bin/cyclonedx-py environment --output-reproducible --output-file sbom.json $(BIN)/python
+
+# Asks a service of advisories: it needs a network.
+audit: $(TOOLS)/bin/python
+	$(TOOLS)/bin/pip-audit --disable-pip --require-hashes --requirement .ci/requirements.lock
+
+# Archives tell the times and the rights of files: both are fixed.
+wheel: $(VENV)/.dependencies
+	@rm -rf build dist pclkd.egg-info
+	umask 022 && SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(BIN)/python -m build --wheel --outdir dist .
+	@rm -rf build pclkd.egg-info
+
 test-gpu:
 	$(PYTHON) -m pytest -m gpu tests/test_gpu.py
 
@@ -101,4 +128,4 @@ offline-install:
 	@echo "PYTHONPATH=$(CURDIR)/$(SITE) $(PYTHON) -m pclkd.benchmarks.cli gpu --minutes 9 --out DIR"
 
 clean:
-	rm -rf $(VENV) $(SITE) wheelhouse build dist *.egg-info
+	rm -rf $(VENV) $(TOOLS) $(SITE) wheelhouse build dist sbom.json *.egg-info

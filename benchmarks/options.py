@@ -83,7 +83,12 @@ def training(command: Command) -> Command:
 
     @click.option("--backbone", default="r3d", show_default=True, help="Backbone of the student.")
     @click.option("--teacher", default=None, help="Backbone of the teacher.")
-    @click.option("--width", type=float, default=None, help="Of all channels.  [default: 1; 0.25 without a GPU]")
+    @click.option(
+        "--width",
+        type=click.FloatRange(max=4),
+        default=None,
+        help="Of all channels.  [default: 1; 0.25 without a GPU]",
+    )
     @click.option(
         "--batch-size",
         type=click.IntRange(min=1),

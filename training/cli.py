@@ -15,6 +15,7 @@ from typing import Any
 import click
 
 from pclkd.sharding.common.console import CleanGroup
+from pclkd.training.doctor.command import doctor
 from pclkd.training.evaluation.command import controls, evaluate
 from pclkd.training.study.command import study, time_networks
 from pclkd.training.visualize.command import visualize
@@ -48,7 +49,7 @@ def _choose_waiting() -> None:
     choose_waiting()
 
 
-for command in (study, time_networks, evaluate, controls, visualize):
+for command in (doctor, study, time_networks, evaluate, controls, visualize):
     main.add_command(command)
 
 
@@ -72,7 +73,13 @@ def export(run: Path, out: Path, onnx: bool, data: Path | None) -> None:
 
 
 @main.command()
-@click.option("--width", type=float, default=1.0, show_default=True, help="Factor on all channel counts.")
+@click.option(
+    "--width",
+    type=click.FloatRange(0, 4, min_open=True),
+    default=1.0,
+    show_default=True,
+    help="Factor on all channel counts.",
+)
 @click.option("--frames", type=click.IntRange(min=1), default=16, show_default=True, help="Frames a clip.")
 @click.option("--crop", type=click.IntRange(min=16), default=112, show_default=True, help="Pixels a side.")
 @click.option("--batch-size", type=click.IntRange(min=1), default=1, show_default=True, help="Clips a forward pass.")
@@ -184,7 +191,7 @@ def _train(
     from pclkd.pipeline.world import World
     from pclkd.training import settings as all_settings
 
-    flags = [f"backbone.name={backbone}"] if backbone else []
+    flags = [f"backbone.name={backbone}"] if backbone is not None else []
     flags += [f"epochs={epochs}"] if epochs is not None else []
     settings = all_settings.override(all_settings.preset(preset), [*assignments, *flags])
     if print_config:

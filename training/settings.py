@@ -161,7 +161,9 @@ def override(settings: RunSettings, assignments: Sequence[str]) -> RunSettings:
         return change(settings, changes)
     except ValidationError as error:
         path, value, fault = first_fault(error)
-        raise InputError(f"--set {path}={value}: {fault}", remedy=f"it means: {_help(path) or path}") from None
+        # What several settings of a group are together is nobody's own value: tell those of it that were given.
+        given = [said for said in assignments if said.startswith(f"{path}.")] or [f"{path}={value}"]
+        raise InputError(f"--set {' '.join(given)}: {fault}", remedy=_meaning(path)) from None
 
 
 def describe(settings: RunSettings) -> str:
@@ -181,6 +183,11 @@ def flat(settings: BaseModel, prefix: str = "") -> dict[str, Any]:
         else:
             found[prefix + name] = value
     return found
+
+
+def _meaning(path: str) -> str:
+    told = _help(path) if path else ""
+    return f"it means: {told}" if told else "--print-config shows what each setting means"
 
 
 def _help(path: str) -> str:

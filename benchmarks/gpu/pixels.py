@@ -14,7 +14,6 @@ from pclkd.benchmarks.growth.large_set import grow_shard_set
 from pclkd.benchmarks.loading.benchmark import decode_only, in_memory, range_reads
 from pclkd.benchmarks.loading.case import LoadCase, Place, RecipeName
 from pclkd.benchmarks.measuring.clip_shape import ClipShape, synchronise
-from pclkd.benchmarks.operators.parity import OPERATORS, ClipJpegs, Parity, Way, apart, decoded, reference
 from pclkd.benchmarks.operators.parity_page import frames_of
 from pclkd.pipeline.config import Operators
 from pclkd.pipeline.opening import clip_loader
@@ -22,6 +21,7 @@ from pclkd.pipeline.pixels.colours import MEAN, STD
 from pclkd.pipeline.pixels.dali import FrameDecoder
 from pclkd.pipeline.pixels.finish import ClipFinish
 from pclkd.pipeline.pixels.kernel_check import kernels_apart
+from pclkd.pipeline.pixels.parity import OPERATORS, ClipJpegs, Parity, Way, apart, decoded, reference
 from pclkd.pipeline.world import World
 from pclkd.sharding.common.pictures import contact_sheet, write_png
 from pclkd.sharding.shards.index import ShardIndex

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pclkd.benchmarks.operators.parity import OPERATORS, ClipJpegs, Operator, Way, decoded, measure, reference
+from pclkd.pipeline.pixels.parity import OPERATORS, ClipJpegs, Operator, Way, decoded, measure, reference
 from pclkd.pipeline.reading.reader import FrameReader
 from pclkd.sharding.common.pictures import contact_sheet, write_png
 from pclkd.sharding.shards.index import ShardIndex

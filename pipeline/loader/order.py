@@ -32,7 +32,7 @@ def shuffled_steps(n: int, batch_size: int, world: World, consumed: int = 0) -> 
     if n < batch_size * world.size:
         raise InputError(
             f"{n} samples do not fill one step of {world.size} process(es) x batch size {batch_size}",
-            remedy=f"lower --set loader.batch_size to at most {n // world.size}"
+            remedy=f"lower the batch size (--set loader.batch_size, or --batch-size) to at most {n // world.size}"
             if n >= world.size
             else f"start at most {n} processes",
         )

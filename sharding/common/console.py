@@ -156,6 +156,9 @@ _MENDABLE = {
     errno.EACCES: "check the permissions or choose another folder",
     errno.EPERM: "check the permissions or choose another folder",
     errno.EROFS: "choose a folder on a writable file system",
+    errno.EEXIST: "a file stands where a folder is to be; choose another folder",
+    errno.ENOTDIR: "a file stands where a folder is to be; choose another folder",
+    errno.EISDIR: "a folder stands where a file is to be; choose another name",
 }
 
 

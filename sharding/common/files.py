@@ -7,7 +7,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-__all__ = ["atomic_write", "sha256_of", "sync_folder", "write_bytes", "write_text"]
+from pclkd.sharding.common.errors import InputError
+
+__all__ = ["atomic_write", "check_place", "sha256_of", "sync_folder", "write_bytes", "write_text"]
 
 _CHUNK = 1 << 20
 
@@ -29,6 +31,17 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
         part.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
+
+
+def check_place(folder: Path) -> None:
+    """Refuse a folder that cannot be made, because a file stands at its place or above it.
+
+    Raises:
+        InputError: there is one.
+    """
+    there = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
+    if not there.is_dir():
+        raise InputError(f"{folder} cannot be a folder: {there} is a file", remedy="give another folder")
 
 
 def sync_folder(folder: Path) -> None:

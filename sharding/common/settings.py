@@ -61,9 +61,16 @@ def change(settings: S, changes: Mapping[str, Any]) -> S:
 def first_fault(error: ValidationError) -> tuple[str, Any, str]:
     """The path, the value, and what is wrong with it."""
     first = error.errors()[0]
-    return ".".join(str(part) for part in first["loc"]), first["input"], first["msg"].lower()
+    fault = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "tuple_type":
+        fault = "needs several values in brackets, such as [0.5, 0.75]"
+    return ".".join(str(part) for part in first["loc"]), first["input"], fault[:1].lower() + fault[1:]
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """The known name, of one or more, that is most like `name`."""
-    return difflib.get_close_matches(name, list(known), n=1, cutoff=0)[0]
+    """The known name, of one or more, that is most like `name`; of `optimizer.lr` the last part may be like it too."""
+    leaves: dict[str, str] = {}
+    for path in known:
+        leaves.setdefault(path.rpartition(".")[2], path)
+        leaves[path] = path
+    return leaves[difflib.get_close_matches(name, leaves, n=1, cutoff=0)[0]]

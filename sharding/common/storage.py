@@ -176,6 +176,8 @@ def find(root: str) -> list[str]:
     """
     with _told(root):
         fs, path = filesystem(root)
+        if not path.strip("/"):
+            raise InputError(f"{root} names no bucket", remedy="write it as s3://BUCKET/FOLDER")
         top = path.rstrip("/") + "/"
         try:
             names = fs.find(path)

@@ -146,6 +146,10 @@ def _write(url: str, about: dict[str, Any]) -> None:
         path.write_bytes(content)
     except (FileExistsError, NotADirectoryError):
         raise InputError(f"{path.parent.parent} is not a folder", remedy="give another place for the shards") from None
+    except FileNotFoundError:  # a place without files, such as /proc
+        raise InputError(
+            f"{path.parent.parent} cannot be made a folder", remedy="give another place for the shards"
+        ) from None
 
 
 def _read(url: str) -> dict[str, Any]:

@@ -92,34 +92,41 @@ def convolutions_of(network: nn.Module, clips: torch.Tensor, precision: Precisio
 
 
 def check_convolutions(
-    network: nn.Module, clips: torch.Tensor, precision: Precision, *, learned: bool = True
+    network: nn.Module,
+    clips: torch.Tensor,
+    precision: Precision,
+    *,
+    learned: bool = True,
+    trust_cpu: bool = True,
+    limit_s: float = _LIMIT_S,
 ) -> dict[Convolution, dict[str, float]]:
     """Compare a network's convolutions with a plain implementation, and refuse to train where they are off.
 
     Each distinct one is tried at its own size, layout and precision, so that cuDNN's choice of an algorithm is the
-    one that training gets, once in a process. Float32 on a CPU is taken for right. Takes 10 s or so at most: what is
-    left out is logged.
+    one that training gets, once in a process. What the time does not suffice for is logged.
 
     Args:
         network: on its device; it is left as it is.
         clips: [N, 3, T, H, W], what it is fed, on its device and in its memory layout; only their shape counts.
         precision: of the run.
         learned: whether gradients are needed.
+        trust_cpu: take float32 on a CPU for right, untried.
+        limit_s: seconds that it may take, about.
 
     Returns:
         For each convolution that was tried the relative error of "the output", "the weight gradient" and "the data
-        gradient"; empty for float32 on a CPU.
+        gradient".
 
     Raises:
         InputError: a relative error passes 3 % (bf16, fp16) or 0.5 % (fp32 on a GPU, where TF32 has 0.05 %).
     """
     found: dict[Convolution, dict[str, float]] = {}
-    if precision.name == "fp32" and clips.device.type == "cpu":
+    if trust_cpu and precision.name == "fp32" and clips.device.type == "cpu":
         return found
     began = time.perf_counter()
     every = sorted(convolutions_of(network, clips, precision), key=lambda convolution: convolution.work)
     for number, convolution in enumerate(every):
-        left = _LIMIT_S - (time.perf_counter() - began)
+        left = limit_s - (time.perf_counter() - began)
         if left < 0:
             _log.warning("not checked for want of time: the convolutions %s", "; ".join(map(str, every[number:])))
             break

@@ -14,7 +14,7 @@ import psutil  # type: ignore[import-untyped]
 
 from pclkd.sharding.common.processes import available_cpus
 
-__all__ = ["Neighbours", "choose_waiting", "describe_threads", "load_at_start"]
+__all__ = ["Neighbours", "choose_waiting", "crowded", "describe_threads", "load_at_start"]
 
 _VARIABLE = "OMP_WAIT_POLICY"
 _LOOK_S = 0.2
@@ -26,7 +26,7 @@ def choose_waiting() -> None:
 
     What the user set stays. The choice is inherited by processes that are started later.
     """
-    if _VARIABLE not in os.environ and "torch" not in sys.modules and _crowded(load_at_start(), _planned_threads()):
+    if _VARIABLE not in os.environ and "torch" not in sys.modules and crowded(load_at_start(), _planned_threads()):
         os.environ[_VARIABLE] = "passive"
 
 
@@ -69,7 +69,7 @@ class Neighbours:
             threads: OpenMP threads of this process.
         """
         cores = self.busy_cores()
-        if self._warned or _waiting() == "passive" or not _crowded(cores, threads):
+        if self._warned or _waiting() == "passive" or not crowded(cores, threads):
             return None
         self._warned = True
         return (
@@ -78,7 +78,8 @@ class Neighbours:
         )
 
 
-def _crowded(others: float, threads: int) -> bool:
+def crowded(others: float, threads: int) -> bool:
+    """Whether processors' worth of work by others leaves too few for threads that wait for each other."""
     return threads > 1 and others + threads > available_cpus() + _SPARE_CORES
 
 

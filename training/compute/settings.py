@@ -1,6 +1,6 @@
 """Settings of how a step is computed; in a module of their own, so that reading them does not wait for torch."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -23,7 +23,7 @@ class OptimizerSettings(Settings):
 
     name: Literal["sgd", "adamw", "lars"] = "sgd"
     """sgd: as published; adamw; lars: each layer's step in proportion to its weights, for batches of thousands."""
-    lr: float = Field(default=0.01, gt=0)
+    lr: float = Field(default=0.01, gt=0, le=100)
     """Learning rate at the start, after the warm-up."""
     reference_batch: int = Field(default=0, ge=0)
     """Global batch (all processes, accumulated) that lr is meant for: another one scales lr in proportion; 0: never."""
@@ -36,7 +36,7 @@ class OptimizerSettings(Settings):
     to a tenth at the milestones."""
     patience: int = Field(default=50, ge=1)
     """Epochs without a lower training loss before the rate falls (plateau)."""
-    milestones: tuple[float, ...] = (0.5, 0.75)
+    milestones: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = (0.5, 0.75)
     """Shares of the epochs after which the rate falls (step)."""
     warmup_epochs: int = Field(default=0, ge=0)
     """Epochs over which the rate rises linearly from a hundredth, step by step."""

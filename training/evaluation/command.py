@@ -22,7 +22,13 @@ __all__ = ["controls", "evaluate"]
     required=True,
     help="What to measure; again for more.",
 )
-@click.option("--split", "splits", type=int, multiple=True, help="Official split; again for the mean of several.")
+@click.option(
+    "--split",
+    "splits",
+    type=click.IntRange(min=1),
+    multiple=True,
+    help="Official split; again for the mean of several.",
+)
 @click.option("--clips", type=click.IntRange(min=1), default=10, show_default=True, help="Clips a video.")
 @click.option("--epochs", default=150, show_default=True, help="Of fine-tuning.")
 @click.option("--lr", default=1e-3, show_default=True, help="Of fine-tuning.")
@@ -92,7 +98,7 @@ def controls(
     def tell(epoch: int, loss: float) -> None:
         click.echo(f"with labels: epoch {epoch}/{epochs} loss {loss:.3f}", err=True)
 
-    flags = [f"backbone.name={backbone}"] if backbone else []
+    flags = [f"backbone.name={backbone}"] if backbone is not None else []
     settings = all_settings.override(all_settings.preset(preset), [*assignments, *flags])
     how = FinetuneSettings.given(epochs=epochs, lr=lr, batch_size=batch_size, clips=clips)
     for name, found in measure_controls(out, data, settings, how, only=only or CONTROLS, step=tell):

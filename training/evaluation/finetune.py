@@ -37,7 +37,7 @@ class FinetuneSettings(Settings):
 
     epochs: int = Field(default=150, ge=1)
     """Passes over the training videos."""
-    lr: float = Field(default=1e-3, gt=0, allow_inf_nan=False)
+    lr: float = Field(default=1e-3, gt=0, le=100)
     """Learning rate at the start; half a cosine to 0."""
     batch_size: int = Field(default=8, ge=1)
     """Videos a step."""

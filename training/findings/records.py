@@ -247,6 +247,10 @@ def read_study(directory: str | Path) -> Study:
         raise InputError(
             f"{path}: {place} = {_shortened(value)}: {fault}", remedy="run train-kd study again with the same options"
         ) from None
+    except FileNotFoundError:
+        raise InputError(
+            f"{directory} holds no study: there is no {STUDY_NAME}", remedy="give the folder that train-kd study wrote"
+        ) from None
     except (OSError, ValueError) as error:
         raise InputError(f"{path} cannot be read as JSON ({error})", remedy="restore the file") from None
     study = Study(directory, plan)

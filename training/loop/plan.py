@@ -4,10 +4,9 @@ All input is checked before a process group is joined and before a byte is writt
 raises into exit code 1, and a half-made run folder must not look like a run.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,15 +16,17 @@ from pclkd.pipeline.loader.loader import ClipLoader
 from pclkd.pipeline.opening import clip_loader
 from pclkd.pipeline.world import World
 from pclkd.sharding.common.errors import InputError
+from pclkd.sharding.common.files import check_place
 from pclkd.sharding.shards.index import ShardIndex
 from pclkd.training.compute.distributed import choose_device
 from pclkd.training.models.pcl_model import FIRST, THIRD, PclModel
 from pclkd.training.models.registry import build_backbone
 from pclkd.training.objective.objective import Objective, adapter_dims
 from pclkd.training.objective.registry import chosen_terms
+from pclkd.training.objective.terms import Term
 from pclkd.training.runs.checkpoint import CHECKPOINT_NAME, Checkpoint, build_model, load_checkpoint, load_model
 from pclkd.training.runs.teachers import Teacher, check_data, load_teacher
-from pclkd.training.settings import RunSettings
+from pclkd.training.settings import RunSettings, flat
 
 __all__ = ["HOW_IT_LOADS", "RunPlan", "plan_run"]
 
@@ -130,6 +131,7 @@ def plan_run(
             f"{len(teacher_keys)} teacher keys for {len(teachers)} teachers",
             remedy="say --teacher-key once for all of them, or once for each, in their order",
         )
+    check_place(folder)
     index = ShardIndex.open(data)
     samples = settings.train_samples(index)
     index.split_samples(settings.split, "test" if settings.evaluation.every else "train")
@@ -137,7 +139,8 @@ def plan_run(
     _check_clips(settings)
     _check_pretext(settings)
     taught = bool(teachers) or settings.kd.self_teacher
-    chosen_terms(settings.pcl, settings.kd, pretext=settings.pretext.task != "none", teachers=taught)
+    chosen = chosen_terms(settings.pcl, settings.kd, pretext=settings.pretext.task != "none", teachers=taught)
+    _check_terms(settings, chosen, taught, world)
     if settings.sync_batch_norm and choose_device(world).type != "cuda":
         raise InputError("sync_batch_norm needs GPUs, and this process has none", remedy="--set sync_batch_norm=false")
     resumed = None
@@ -218,6 +221,28 @@ def _check_pretext(settings: RunSettings) -> None:
         )
 
 
+def _check_terms(settings: RunSettings, chosen: Collection[type[Term]], taught: bool, world: World) -> None:
+    """Refuse runs that would train without a word, and learn nothing of what they were asked for."""
+    if not chosen:
+        raise InputError("no term of the loss is left", remedy="--set pcl.pretext_weight=1, or pcl.contrast=bank")
+    if taught and not any(term.asks_teachers for term in chosen):
+        raise InputError(
+            "no term of the loss asks the teacher",
+            remedy="--set kd.pretext_weight=1, kd.contrast_weight or kd.feature_weight, or take train-kd pretrain",
+        )
+    own, together = settings.loader.batch_size, settings.loader.batch_size * world.size
+    if together == 1 and settings.pcl.contrast == "in_batch" and any(term.asks_contrast for term in chosen):
+        raise InputError(
+            "pcl.contrast=in_batch with one sample a step has nothing to contrast it with",
+            remedy="--set loader.batch_size=2 or more, or --set pcl.contrast=bank",
+        )
+    if own == 1 and settings.pcl.pretext_head == "compare" and settings.pretext.task != "none":
+        raise InputError(
+            "pcl.pretext_head=compare has a batch norm, which needs more than loader.batch_size=1",
+            remedy="--set loader.batch_size=2 or more, or --set pcl.pretext_head=linear",
+        )
+
+
 def _check_unchanged(before: RunSettings, now: RunSettings, *, elsewhere: bool) -> None:
     """A resumed run may train longer and log, evaluate or load otherwise, but not become another run.
 
@@ -226,16 +251,15 @@ def _check_unchanged(before: RunSettings, now: RunSettings, *, elsewhere: bool) 
         now: those it is resumed with.
         elsewhere: whether the number of processes is another one; the batches may then change with it.
     """
-    free: dict[str, Any] = {"log_every": True, "evaluation": True, "loader": set(HOW_IT_LOADS), "optimizer": set()}
+    free = {"log_every", *(f"loader.{name}" for name in HOW_IT_LOADS)}
     if before.optimizer.schedule == "plateau":  # the others place their falls by the run's length
-        free["epochs"] = True
+        free.add("epochs")
     if elsewhere:
-        free["loader"] |= {"batch_size"}
-        free["optimizer"] |= {"accumulate"}
-    old, new = (settings.model_dump(exclude=free) for settings in (before, now))
-    for group, value in old.items():
-        if new[group] != value:
+        free |= {"loader.batch_size", "optimizer.accumulate"}
+    new = flat(now)
+    for name, value in flat(before).items():
+        if name not in free and not name.startswith("evaluation.") and new[name] != value:
             raise InputError(
-                f"the run was started with {group} = {value}, not {new[group]}",
+                f"the run was started with {name} = {value}, not {new[name]}",
                 remedy="resume with the same preset and --set, or start another run in another --out",
             )

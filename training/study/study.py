@@ -22,7 +22,7 @@ from pydantic import ValidationError
 from pclkd.pipeline.loader.order import shuffled_steps
 from pclkd.pipeline.world import World
 from pclkd.sharding.common.errors import InputError
-from pclkd.sharding.common.files import write_text
+from pclkd.sharding.common.files import check_place, write_text
 from pclkd.sharding.shards.index import ShardIndex
 from pclkd.training.loop.plan import HOW_IT_LOADS
 from pclkd.training.loop.progress import say
@@ -59,6 +59,7 @@ class StudyFolder:
     """
 
     def __init__(self, study: Study, data: Path, out: Path, modules: Sequence[str] = ()) -> None:
+        check_place(out)
         self.study, self.data, self.out = study, data, out
         self.runs = study.runs()
         self.index = ShardIndex.open(data)
@@ -161,7 +162,8 @@ class StudyFolder:
                 shuffled_steps(len(settings.train_samples(self.index)), settings.loader.batch_size, World())
             except InputError as error:
                 raise InputError(
-                    f"{run.name}: {error.problem}", remedy=f"{error.remedy}, or leave out --fractions"
+                    f"{run.name}: {error.problem}",
+                    remedy=error.remedy + (", or leave out --fractions" if run.fraction < 1 else ""),
                 ) from None
         before = self._planned_before().get("data_fingerprint", self.index.fingerprint)
         if before != self.index.fingerprint:

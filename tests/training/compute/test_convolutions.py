@@ -7,7 +7,6 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from pclkd.sharding.common.errors import InputError
-from pclkd.training.compute import convolutions
 from pclkd.training.compute.convolutions import (
     Convolution,
     check_convolutions,
@@ -153,11 +152,10 @@ def test_float32_on_a_cpu_needs_no_check() -> None:
     assert check_convolutions(network, fed(network, 1, 3, 4, 8, 8), FP32) == {}
 
 
-def test_what_there_was_no_time_for_is_told(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    monkeypatch.setattr(convolutions, "_LIMIT_S", -1.0)
+def test_what_there_was_no_time_for_is_told(caplog: pytest.LogCaptureFixture) -> None:
     network = torch.nn.Conv3d(3, 4, 3)
     with caplog.at_level(logging.WARNING):
-        assert check_convolutions(network, fed(network, 1, 3, 4, 8, 8), BF16) == {}
+        assert check_convolutions(network, fed(network, 1, 3, 4, 8, 8), BF16, limit_s=-1) == {}
     assert "[1, 3, 4, 8, 8] * [4, 3, 3, 3, 3], stride [1, 1, 1]" in caplog.text
 
 

@@ -108,7 +108,16 @@ def test_saves_within_an_epoch_survive_a_kill(synthetic_shards: Path, until: Any
 
 def test_a_loss_that_is_not_finite_stops_with_the_samples_and_a_bundle(synthetic_shards: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    base = ["pretrain", "--data", synthetic_shards, "--out", out, *TINY, "--max-steps=60", "--set=optimizer.lr=1e30"]
+    base = [
+        "pretrain",
+        "--data",
+        synthetic_shards,
+        "--out",
+        out,
+        *TINY,
+        "--max-steps=60",
+        "--set=optimizer.weight_decay=1e30",
+    ]
     done = cli(*base)
     assert done.exit_code == 2
     assert "loss is" in done.output and "samples " in done.output and "guards.non_finite=skip" in done.output
@@ -123,7 +132,7 @@ def test_the_bundle_holds_the_batch_that_was_to_blame_though_the_next_step_was_m
     synthetic_shards: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "run"
-    sets = ["optimizer.lr=1e30", "optimizer.schedule=step", "checkpoint.every_steps=1"]
+    sets = ["optimizer.weight_decay=1e30", "optimizer.schedule=step", "checkpoint.every_steps=1"]
     base = ["pretrain", "--data", synthetic_shards, "--out", out, *TINY, "--epochs=3"]
     done = cli(*base, *(f"--set={one}" for one in sets))
     # Three steps an epoch. The first loss is that of fresh weights; its update ruins them.
@@ -144,7 +153,7 @@ def test_the_bundle_holds_the_batch_that_was_to_blame_though_the_next_step_was_m
 def test_a_run_that_skips_goes_on_and_counts(synthetic_shards: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     base = ["pretrain", "--data", synthetic_shards, "--out", out, *TINY, "--epochs=2"]
-    done = cli(*base, "--set=optimizer.lr=1e30", "--set=guards.non_finite=skip")
+    done = cli(*base, "--set=optimizer.weight_decay=1e30", "--set=guards.non_finite=skip")
     assert done.exit_code == 0, done.output
     assert "the update is left out" in done.stderr
     lines = [
