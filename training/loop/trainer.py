@@ -311,7 +311,7 @@ class _Trainer:
                 epoch=at.epoch,
                 epoch_step=at.epoch_step,
                 step=at.step,
-                epoch_sums=sums,
+                epoch_sums=at.sums,
                 best=None,
                 model=self._model.state_dict(),
                 memory=self._step.objective.memory_state(),

@@ -7,6 +7,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from pclkd.sharding.common.errors import InputError
+from pclkd.training.compute import convolutions
 from pclkd.training.compute.convolutions import (
     Convolution,
     check_convolutions,
