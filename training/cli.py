@@ -16,8 +16,9 @@ import click
 
 from pclkd.sharding.common.console import CleanGroup
 from pclkd.training.evaluation.command import controls, evaluate
+from pclkd.training.exchange.command import embed, export, predict
 from pclkd.training.study.command import study, time_networks
-from pclkd.training.visualize.command import visualize
+from pclkd.training.visualize.command import search, visualize
 
 __all__ = ["main"]
 
@@ -48,27 +49,8 @@ def _choose_waiting() -> None:
     choose_waiting()
 
 
-for command in (study, time_networks, evaluate, controls, visualize):
+for command in (study, time_networks, evaluate, controls, visualize, export, predict, embed, search):
     main.add_command(command)
-
-
-@main.command()
-@click.argument("run", type=click.Path(path_type=Path))
-@click.argument("out", type=click.Path(path_type=Path))
-@click.option("--onnx", is_flag=True, help="Write ONNX too and check it on clips of --data.")
-@click.option("--data", type=click.Path(path_type=Path), default=None, help="Shard set, for the check of --onnx.")
-def export(run: Path, out: Path, onnx: bool, data: Path | None) -> None:
-    """Write the backbone of RUN into the folder OUT: safetensors, a card, and ONNX where asked for."""
-    from pclkd.training.exchange.export import export_backbone, export_onnx
-
-    if onnx and data is None:
-        raise click.UsageError("Missing option '--data': --onnx is checked on real clips.")
-    card = export_backbone(run, out)
-    size = card["backbone"]
-    click.echo(f"{size['name']} x{size['width']:g}, {size['parameters']:,} parameters, in {out}")
-    if onnx and data is not None:
-        difference = export_onnx(run, out, data)
-        click.echo(f"ONNX: its features differ from PyTorch's by {difference:.1e} of the largest")
 
 
 @main.command()

@@ -26,6 +26,7 @@ from pclkd.training.exchange.onnx_backbone import OnnxBackbone, check_onnx, writ
 from pclkd.training.exchange.trained_backbone import CARD_FORMAT, CARD_NAME, WEIGHTS_NAME
 from pclkd.training.models.base import Backbone
 from pclkd.training.runs.checkpoint import Checkpoint, load_checkpoint, load_model
+from pclkd.training.runs.clip_form import ClipForm
 from pclkd.training.runs.run_folder import read_run
 from pclkd.training.settings import RunSettings
 
@@ -128,7 +129,6 @@ def _card(run: Path, checkpoint: Checkpoint, backbone: Backbone) -> dict[str, An
         "input": {
             "shape": ["N", 3, frames, side, side],
             "layout": "N, RGB, time, height, width",
-            "stored_frames": "frames are resized before the crop; see the shard set",
             "mean": list(MEAN),
             "std": list(STD),
             "modality": settings.loader.modality,
@@ -136,6 +136,7 @@ def _card(run: Path, checkpoint: Checkpoint, backbone: Backbone) -> dict[str, An
             if settings.loader.modality == "residual"
             else None,
         },
+        "clips": ClipForm.of_run(run, settings).model_dump(mode="json"),  # arguments of video_clips
         "training": {
             "pretext": settings.pretext.task,
             "contrast": settings.pcl.contrast,

@@ -19,6 +19,7 @@ from pclkd.pipeline.loader.loader import ClipLoader
 from pclkd.sharding.common.errors import InputError
 from pclkd.sharding.common.files import write_text
 from pclkd.sharding.common.settings import change
+from pclkd.sharding.video.settings import settings_as_json
 from pclkd.training.compute import distributed
 from pclkd.training.compute.average import WeightAverage
 from pclkd.training.compute.distributed import gather_rows
@@ -38,6 +39,7 @@ from pclkd.training.loop.progress import TrainingProgress, say
 from pclkd.training.models.pcl_model import PclModel
 from pclkd.training.runs.checkpoint import Checkpoint
 from pclkd.training.runs.checkpoint_writer import CheckpointWriter
+from pclkd.training.runs.clip_form import STORED_FRAMES
 from pclkd.training.runs.environment import describe_environment
 from pclkd.training.runs.run_folder import ENVIRONMENT_NAME, METRICS_NAME, SETTINGS_NAME
 
@@ -248,6 +250,7 @@ class _Trainer:
             "teacher": teachers[0] if teachers else None,
             "teachers": teachers,
             "data": str(plan.index.root),
+            STORED_FRAMES: settings_as_json(plan.index.manifest.settings),
             "terms": self._step.objective.legend(),
         }
         environment = {**describe_environment(), **describe_threads()}
