@@ -113,6 +113,7 @@ def _run_options(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--set", "assignments", multiple=True, metavar="NAME=VALUE", help="Change any setting."),
         click.option("--epochs", type=click.IntRange(min=0), default=None, help="Passes over the training videos."),
         click.option("--max-steps", type=click.IntRange(min=1), default=None, help="Stop after so many steps in all."),
+        click.option("--track", type=click.Choice(["wandb", "mlflow"]), help="Log there too, beside TensorBoard."),
         click.option("--resume", is_flag=True, help="Go on from the run's checkpoint where there is one."),
         click.option("--print-config", is_flag=True, help="Print all settings with their meaning, and stop."),
     ]
@@ -160,6 +161,7 @@ def _train(
     assignments: tuple[str, ...],
     epochs: int | None,
     max_steps: int | None,
+    track: str | None,
     resume: bool,
     print_config: bool,
 ) -> None:
@@ -168,6 +170,7 @@ def _train(
 
     flags = [f"backbone.name={backbone}"] if backbone else []
     flags += [f"epochs={epochs}"] if epochs is not None else []
+    flags += [f"track={track}"] if track else []
     settings = all_settings.override(all_settings.preset(preset), [*assignments, *flags])
     if print_config:
         click.echo(all_settings.describe(settings))

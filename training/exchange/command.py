@@ -41,10 +41,14 @@ def videos_of(words: tuple[str, ...]) -> Iterable[str]:
 @click.argument("run", type=click.Path(path_type=Path))
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option("--onnx", is_flag=True, help="Write ONNX too and check it on clips of --data.")
+@click.option("--torch-export", "program", is_flag=True, help="Write a torch.export program too.")
 @click.option("--data", type=click.Path(path_type=Path), default=None, help="Shard set, for the check of --onnx.")
-def export(run: Path, out: Path, onnx: bool, data: Path | None) -> None:
-    """Write the backbone of RUN into the folder OUT: safetensors, a card, and ONNX where asked for."""
-    from pclkd.training.exchange.export import export_backbone, export_onnx
+def export(run: Path, out: Path, onnx: bool, program: bool, data: Path | None) -> None:
+    """Write the backbone of RUN into the folder OUT: safetensors, a config and a model card.
+
+    The folder is ready for the Hugging Face hub (hf upload USER/NAME OUT); load_backbone reads it from there, too.
+    """
+    from pclkd.training.exchange.export import export_backbone, export_onnx, export_program
 
     if onnx and data is None:
         raise click.UsageError("Missing option '--data': --onnx is checked on real clips.")
@@ -54,6 +58,9 @@ def export(run: Path, out: Path, onnx: bool, data: Path | None) -> None:
     if onnx and data is not None:
         difference = export_onnx(run, out, data)
         click.echo(f"ONNX: its features differ from PyTorch's by {difference:.1e} of the largest")
+    if program:
+        difference = export_program(run, out)
+        click.echo(f"torch.export: its features differ from PyTorch's by {difference:.1e} of the largest")
 
 
 @click.command()

@@ -1,4 +1,4 @@
-"""A trained backbone for use elsewhere: from a run, an exported folder, or a file of published weights."""
+"""A trained backbone for use elsewhere: from a run, an exported folder, the hub, or a file of published weights."""
 
 import json
 from pathlib import Path
@@ -16,8 +16,10 @@ from pclkd.training.settings import BackboneSettings
 
 __all__ = ["CARD_FORMAT", "CARD_NAME", "WEIGHTS_NAME", "load_backbone", "load_clip_form"]
 
-CARD_NAME = "card.json"
-WEIGHTS_NAME = "backbone.safetensors"
+CARD_NAME = "config.json"
+WEIGHTS_NAME = "model.safetensors"
+"""As the hub calls them."""
+HUB = "hf:"
 CARD_FORMAT = 1
 """Of the card."""
 _EXPORT_AGAIN = "export again: train-kd export"
@@ -27,14 +29,15 @@ def load_backbone(path: Path | str, key: str = "") -> Backbone:
     """A trained backbone, ready to use: [N, 3, T, H, W] normalised clips -> [N, feature_dim] features, eval mode.
 
     Args:
-        path: a run folder of train-kd or its checkpoint, a folder that train-kd export wrote, or a file of weights of
-            the published PCL code or of torchvision, whatever wraps them.
+        path: a run folder of train-kd or its checkpoint, a folder that train-kd export wrote, such a folder on the
+            Hugging Face hub (`hf:user/name`, `hf:user/name@revision`; nothing is fetched, it must be in the cache), or
+            a file of weights of the published PCL code or of torchvision, whatever wraps them.
         key: which network of several in such a file: the prefix of its keys.
 
     Raises:
         InputError: nothing there that can be read, or weights that do not fit the network that they name.
     """
-    path = Path(path)
+    path = _found(path)
     if (path / CARD_NAME).exists():
         return _load_exported(path).eval()
     try:
@@ -49,13 +52,33 @@ def load_clip_form(path: Path | str) -> ClipForm:
     Raises:
         InputError: nothing there that can be read.
     """
-    path = Path(path)
+    path = _found(path)
     if (path / CARD_NAME).exists():
         return _read_card(path)[1]
     try:
         return ClipForm.of_run(path, load_checkpoint(path).settings)
     except ForeignCheckpointError:
         return ClipForm()
+
+
+def _found(path: Path | str) -> Path:
+    """A path on this machine: of what is on the hub, where its cache has it."""
+    if not str(path).startswith(HUB):
+        return Path(path)
+    name, _, revision = str(path).removeprefix(HUB).partition("@")
+    try:
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.constants import HF_HUB_CACHE
+        from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+    except ImportError:
+        raise InputError(f"{path} needs huggingface_hub", remedy="pip install 'pclkd[hub]'") from None
+    try:
+        return Path(snapshot_download(name, revision=revision or None, local_files_only=True))
+    except (HFValidationError, LocalEntryNotFoundError):
+        raise InputError(
+            f"{path} is not in the cache {HF_HUB_CACHE}",
+            remedy=f"fetch it: hf download {name}{f' --revision {revision}' if revision else ''}",
+        ) from None
 
 
 def _read_card(folder: Path) -> tuple[BackboneSettings, ClipForm]:

@@ -19,6 +19,7 @@ from pclkd.pipeline.world import World
 from pclkd.sharding.common.errors import InputError
 from pclkd.sharding.shards.index import ShardIndex
 from pclkd.training.compute.distributed import choose_device
+from pclkd.training.loop.tracking import check_tracker
 from pclkd.training.models.pcl_model import FIRST, THIRD, PclModel
 from pclkd.training.models.registry import build_backbone
 from pclkd.training.objective.objective import Objective, adapter_dims
@@ -135,6 +136,7 @@ def plan_run(
     index.split_samples(settings.split, "test" if settings.evaluation.every else "train")
     _check_labels(settings, index)
     _check_clips(settings)
+    check_tracker(settings.track)
     _check_pretext(settings)
     taught = bool(teachers) or settings.kd.self_teacher
     chosen_terms(settings.pcl, settings.kd, pretext=settings.pretext.task != "none", teachers=taught)
@@ -220,7 +222,13 @@ def _check_unchanged(before: RunSettings, now: RunSettings, *, elsewhere: bool) 
         now: those it is resumed with.
         elsewhere: whether the number of processes is another one; the batches may then change with it.
     """
-    free: dict[str, Any] = {"log_every": True, "evaluation": True, "loader": set(HOW_IT_LOADS), "optimizer": set()}
+    free: dict[str, Any] = {
+        "log_every": True,
+        "track": True,
+        "evaluation": True,
+        "loader": set(HOW_IT_LOADS),
+        "optimizer": set(),
+    }
     if before.optimizer.schedule == "plateau":  # the others place their falls by the run's length
         free["epochs"] = True
     if elsewhere:

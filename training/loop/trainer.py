@@ -36,12 +36,14 @@ from pclkd.training.loop.metrics_log import MetricsLog
 from pclkd.training.loop.plan import RunPlan
 from pclkd.training.loop.preemption import PreemptedError, StopRequest, listening
 from pclkd.training.loop.progress import TrainingProgress, say
+from pclkd.training.loop.tracking import open_tracker
 from pclkd.training.models.pcl_model import PclModel
 from pclkd.training.runs.checkpoint import Checkpoint
 from pclkd.training.runs.checkpoint_writer import CheckpointWriter
 from pclkd.training.runs.clip_form import STORED_FRAMES
 from pclkd.training.runs.environment import describe_environment
 from pclkd.training.runs.run_folder import ENVIRONMENT_NAME, METRICS_NAME, SETTINGS_NAME
+from pclkd.training.settings import flat
 
 __all__ = ["train"]
 
@@ -258,7 +260,8 @@ class _Trainer:
         write_text(folder / ENVIRONMENT_NAME, json.dumps(environment, indent=2) + "\n")
         if plan.resumed is None:
             (folder / METRICS_NAME).unlink(missing_ok=True)  # of a sitting that was killed before it saved anything
-        return MetricsLog(folder, self._at.step)
+        tracker = open_tracker(self._settings.track, folder, flat(self._settings), resumed=plan.resumed is not None)
+        return MetricsLog(folder, self._at.step, tracker)
 
     def _warn(self, means: Mapping[str, float]) -> None:
         if self._plan.world.is_first:
