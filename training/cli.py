@@ -22,6 +22,8 @@ from pclkd.training.visualize.command import search, visualize
 
 __all__ = ["main"]
 
+_LEARNERS = ("moco", "simsiam", "byol", "vicreg", "barlow_twins")  # pcl.learner's, without loading torch
+
 
 @click.group(cls=CleanGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="pclkd")
@@ -111,6 +113,11 @@ def _run_options(command: Callable[..., None]) -> Callable[..., None]:
             "--preset", default="pcl", show_default=True, help="pcl, pcl-published, kd, or demo: small and quick."
         ),
         click.option("--set", "assignments", multiple=True, metavar="NAME=VALUE", help="Change any setting."),
+        click.option(
+            "--learner",
+            type=click.Choice(_LEARNERS),
+            help="Learn by this alone, on the first and the third clip, instead of by PCL.",
+        ),
         click.option("--epochs", type=click.IntRange(min=0), default=None, help="Passes over the training videos."),
         click.option("--max-steps", type=click.IntRange(min=1), default=None, help="Stop after so many steps in all."),
         click.option("--track", type=click.Choice(["wandb", "mlflow"]), help="Log there too, beside TensorBoard."),
@@ -159,6 +166,7 @@ def _train(
     backbone: str | None,
     preset: str,
     assignments: tuple[str, ...],
+    learner: str | None,
     epochs: int | None,
     max_steps: int | None,
     track: str | None,
@@ -169,6 +177,7 @@ def _train(
     from pclkd.training import settings as all_settings
 
     flags = [f"backbone.name={backbone}"] if backbone else []
+    flags += [f"pcl.learner={learner}", "pretext.task=none"] if learner else []
     flags += [f"epochs={epochs}"] if epochs is not None else []
     flags += [f"track={track}"] if track else []
     settings = all_settings.override(all_settings.preset(preset), [*assignments, *flags])

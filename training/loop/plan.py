@@ -206,6 +206,7 @@ def _check_pretext(settings: RunSettings) -> None:
     """Refuse a pretext task that leaves contrast no two clips, and weights of a task that is not there."""
     recipe = settings.tuple_recipe()
     contrasted = settings.pcl.contrast != "none" and settings.pcl.contrast_weight > 0
+    contrasted = contrasted or settings.pcl.learner != "pcl"
     if contrasted and not {FIRST, THIRD} <= set(recipe.contrast_views):
         raise InputError(
             f"pretext.task={settings.pretext.task} with pretext.changed={settings.pretext.changed} leaves no two clips "

@@ -1,5 +1,4 @@
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -13,7 +12,7 @@ from click.testing import CliRunner, Result
 from safetensors.torch import load_file, save_file
 
 from pclkd.sharding.common.errors import InputError
-from pclkd.training import load_backbone
+from pclkd.training import load_backbone, load_clip_form
 from pclkd.training.cli import main
 
 TINY = [
@@ -97,29 +96,20 @@ def test_the_card_is_one_that_hubs_read(exported: Path) -> None:
     assert eval(f"dict({said})") == {"frames": 8, "crop": 32, "modality": "residual", "size": [64, 86], "fps": 0.0}
 
 
-def test_what_is_on_the_hub_comes_from_the_cache_alone(exported: Path, tmp_path: Path) -> None:
-    pytest.importorskip("huggingface_hub")
-    revision = "0" * 40
-    folder = tmp_path / "hub" / "models--somebody--r3d"
+def test_what_is_on_the_hub_comes_from_the_cache_alone(exported: Path, tmp_path: Path, monkeypatch) -> None:
+    constants = pytest.importorskip("huggingface_hub.constants")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    revision, folder = "0" * 40, tmp_path / "models--somebody--r3d"
     shutil.copytree(exported, folder / "snapshots" / revision)
     (folder / "refs").mkdir()
     (folder / "refs" / "main").write_text(revision)
-    code = (
-        "import sys, torch; from pclkd.training import load_backbone, load_clip_form\n"
-        "torch.save(load_backbone(sys.argv[1]).state_dict(), sys.argv[2]); print(load_clip_form(sys.argv[1]).size)\n"
-        "try: load_backbone('hf:somebody/other@v1')\n"
-        "except Exception as error: print(error)"
-    )
-    program = [sys.executable, "-c", code, "hf:somebody/r3d", str(tmp_path / "found.pt")]
-    environment = {**os.environ, "HF_HUB_CACHE": str(tmp_path / "hub")}
-    done = subprocess.run(program, capture_output=True, text=True, check=True, env=environment)
-    expected = load_backbone(exported).state_dict()
-    found = torch.load(tmp_path / "found.pt")
+    found, expected = (load_backbone(where).state_dict() for where in ("hf:somebody/r3d", exported))
     assert found.keys() == expected.keys() and all(torch.equal(found[name], expected[name]) for name in found)
-    size, told = done.stdout.splitlines()
-    assert size == "(64, 86)"
-    assert told == (
-        f"hf:somebody/other@v1 is not in the cache {tmp_path}/hub - fetch it: hf download somebody/other --revision v1"
+    assert load_clip_form("hf:somebody/r3d").size == (64, 86)
+    with pytest.raises(InputError) as caught:
+        load_backbone("hf:somebody/other@v1")
+    assert str(caught.value) == (
+        f"hf:somebody/other@v1 is not in the cache {tmp_path} - fetch it: hf download somebody/other --revision v1"
     )
 
 

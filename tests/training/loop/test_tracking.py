@@ -1,14 +1,13 @@
 """Trackers in their offline modes: settings and figures of a run arrive, and a resumed run goes on in the same one."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from pclkd.sharding.common.errors import InputError
+from pclkd.training.cli import main
 from pclkd.training.loop import tracking
 from pclkd.training.runs.run_folder import read_run
 
@@ -18,27 +17,23 @@ OPTIONS = [
 ]  # fmt: skip
 
 
-def train(shards: Path, run: Path, *options: object, **environment: str) -> None:
-    command = [sys.executable, "-m", "pclkd.training.cli", "pretrain", "--data", shards, "--out", run, *OPTIONS]
-    done = subprocess.run(
-        [str(word) for word in (*command, *options)],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, **environment},
-    )
-    assert done.returncode == 0 and "warning: wandb" not in done.stderr + done.stdout, done.stderr
+def train(shards: Path, run: Path, *options: object) -> None:
+    words = ["pretrain", "--data", shards, "--out", run, *OPTIONS, *options]
+    done = CliRunner().invoke(main, [str(word) for word in words])
+    assert done.exit_code == 0 and "warning:" not in done.output, done.output
 
 
-def test_mlflow_has_settings_and_figures_of_both_sittings_in_one_run(synthetic_shards: Path, tmp_path: Path) -> None:
+def test_mlflow_has_settings_and_figures_of_both_sittings_in_one_run(
+    synthetic_shards: Path, tmp_path: Path, monkeypatch
+) -> None:
     pytest.importorskip("mlflow")
     from mlflow import MlflowClient
 
     run, where = tmp_path / "run", (tmp_path / "runs-of-mlflow").as_uri()
-    place = {"MLFLOW_TRACKING_URI": where, "MLFLOW_ALLOW_FILE_STORE": "true"}
-    train(synthetic_shards, run, "--track=mlflow", "--max-steps=1", **place)
-    train(synthetic_shards, run, "--track=mlflow", "--resume", **place)
-    os.environ["MLFLOW_ALLOW_FILE_STORE"] = "true"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", where)
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    train(synthetic_shards, run, "--track=mlflow", "--max-steps=1")
+    train(synthetic_shards, run, "--track=mlflow", "--resume")
     client = MlflowClient(tracking_uri=where)
     experiment = client.get_experiment_by_name("pclkd")
     (found,) = client.search_runs([experiment.experiment_id])
@@ -51,13 +46,16 @@ def test_mlflow_has_settings_and_figures_of_both_sittings_in_one_run(synthetic_s
     assert found.data.metrics["train/loss"] == read_run(run).epochs[-1]["train/loss"]
 
 
-def test_wandb_goes_on_with_the_run_that_it_began(synthetic_shards: Path, tmp_path: Path) -> None:
-    pytest.importorskip("wandb")
-    run, offline = tmp_path / "run", {"WANDB_MODE": "offline", "WANDB_SILENT": "true"}
-    train(synthetic_shards, run, "--track=wandb", "--max-steps=1", **offline)
+def test_wandb_goes_on_with_the_run_that_it_began(synthetic_shards: Path, tmp_path: Path, monkeypatch) -> None:
+    wandb = pytest.importorskip("wandb")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    run = tmp_path / "run"
+    train(synthetic_shards, run, "--track=wandb", "--max-steps=1")
     name = json.loads((run / "tracking.json").read_text())["wandb"]
-    train(synthetic_shards, run, "--track=wandb", "--resume", **offline)
+    train(synthetic_shards, run, "--track=wandb", "--resume")
     assert json.loads((run / "tracking.json").read_text()) == {"wandb": name}
+    wandb.teardown()
     files = sorted(run.glob(f"wandb/offline-run-*-{name}/run-{name}.wandb"))
     assert len(files) == 2  # sittings, which "wandb sync" puts together: they have one name
     for file, steps in zip(files, ([1], [2, 3]), strict=True):
