@@ -1,20 +1,24 @@
-"""The examples: a user's own parts from a module of their own, through public names alone."""
+"""The examples: a user's own trainers, and parts from a module of their own, through public names alone."""
 
 import json
 import re
+import runpy
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 
 from pclkd.pipeline import ClipBatch, TupleRecipe
 from pclkd.pipeline.pretext.base import Facts
 from pclkd.sharding import ShardIndex
 from pclkd.training import Seen
+from pclkd.training.cli import main
 from pclkd.training.models.pcl_model import PclOutput
 from pclkd.training.report.charts import loss_terms
 from pclkd.training.report.comparison import compare_runs
@@ -29,6 +33,18 @@ def program(*words: object) -> str:
     done = subprocess.run([sys.executable, *map(str, words)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+@pytest.fixture
+def run_here(monkeypatch, capsys) -> Callable[..., str]:
+    """Run an example as `program` does, but in this process, which has loaded torch already."""
+
+    def run(name: str, *words: object) -> str:
+        monkeypatch.setattr(sys, "argv", [name, *map(str, words)])
+        runpy.run_path(str(EXAMPLES / name), run_name="__main__")
+        return capsys.readouterr().out
+
+    return run
 
 
 def test_a_network_of_ones_own_trains_and_teaches(synthetic_shards: Path, tmp_path: Path) -> None:
@@ -118,6 +134,77 @@ def test_a_lost_frame_is_the_last_one_that_is_there(monkeypatch) -> None:
     assert (lossy.frames[..., 1:] == np.where(lost, lossy.frames, whole.frames)[..., 1:]).all()
     assert (lossy.frames[..., 1:][lost[..., 1:]] == lossy.frames[..., :-1][lost[..., 1:]]).all()
     assert np.array_equal(lossy.augment.top, whole.augment.top)
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.name)
+def test_examples_are_short_and_listed(path: Path) -> None:
+    assert path.name.startswith("own_") or len(path.read_text().splitlines()) < 60
+    assert f"examples/{path.name}" in (EXAMPLES.parent / "docs" / "examples.md").read_text()
+
+
+def test_a_plain_loop_goes_on_with_the_batches_of_a_run_without_a_stop(
+    synthetic_shards: Path, tmp_path: Path, run_here: Callable[..., str]
+) -> None:
+    def run(file: str, steps: int) -> list[str]:
+        told = run_here("train_pytorch.py", synthetic_shards, tmp_path / file, steps, 3, 16)
+        return re.findall(r"epoch \d+|videos .*", told)
+
+    whole = run("whole.pt", 4)  # epochs have 4 steps: 12 training videos
+    assert run("stopped.pt", 1) + run("stopped.pt", 4) == whole
+    assert len(whole) == 8 and len(set(whole)) == 5  # an epoch, and no video twice
+
+
+def test_lightning_trains_and_keeps_the_loaders_place(
+    synthetic_shards: Path, tmp_path: Path, run_here: Callable[..., str]
+) -> None:
+    pytest.importorskip("lightning")
+    run_here("train_lightning.py", synthetic_shards, tmp_path, 2, 2, 16)
+    (saved,) = tmp_path.rglob("*.ckpt")
+    found = torch.load(saved, weights_only=True)
+    assert found["global_step"] == 2
+    assert "consumed" in str(found["loops"])  # of the loader's state
+
+
+def test_a_network_of_a_run_is_fine_tuned_in_a_loop_of_ones_own(
+    synthetic_shards: Path, tmp_path: Path, monkeypatch, capsys
+) -> None:
+    common = ("--preset=demo", "--set=backbone.width=0.125", "--set=loader.batch_size=4", "--set=evaluation.every=0")
+    run = ("pretrain", "--data", str(synthetic_shards), "--out", str(tmp_path / "run"), "--max-steps=1", *common)
+    assert CliRunner().invoke(main, run).exit_code == 0
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    from finetune_hmdb51 import main as finetune
+
+    losses = {}
+    for lr in (1e-7, 0.02):  # the same clips and the same draws of dropout
+        torch.manual_seed(0)
+        capsys.readouterr()
+        finetune(str(synthetic_shards), str(tmp_path / "run"), epochs=12, batch_size=12, lr=lr)
+        *epochs, score = capsys.readouterr().out.splitlines()
+        losses[lr] = [float(line.rpartition(" ")[2]) for line in epochs]
+        assert re.fullmatch(r"top-1 \d+\.\d % of 4 test videos, 4 classes", score)
+    still, learned = losses.values()
+    assert len(learned) == 12 and learned[0] == still[0]  # a step each
+    assert sum(learned[3:]) < sum(still[3:])
+
+
+def test_tubes_are_hidden_and_drawn(synthetic_shards: Path, monkeypatch, run_here: Callable[..., str]) -> None:
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    from train_videomae import VideoMAE, tube_masks
+
+    hidden = tube_masks(5, 8, 9, 0.9).reshape(5, 8, 9)
+    assert (hidden.sum(2) == 8).all() and (hidden == hidden[:, :1]).all()
+    assert len({tuple(row) for row in hidden[:, 0].tolist()}) > 1
+    torch.manual_seed(0)
+    network, clips = VideoMAE(4, depth=1).eval(), torch.randn(2, 3, 4, 16, 32)
+    mask = torch.tensor([[1, 0, 1, 0]] * 2) > 0
+    before = network(clips, mask)
+    clips[:, :, :, :, :16] *= 3  # what is hidden decides the target alone, up to its scale and mean: not what is drawn
+    assert torch.allclose(network(clips, mask), before, atol=1e-3)
+    clips[:, :, :, :, 16:] += torch.randn(2, 3, 4, 16, 16)
+    assert not torch.allclose(network(clips, mask), before, atol=1e-3)
+    told = run_here("train_videomae.py", synthetic_shards, 30, 4, 32)
+    losses = [float(line.rpartition(" ")[2]) for line in told.splitlines()]
+    assert len(losses) == 30 and sum(losses[-5:]) < sum(losses[:5])
 
 
 def test_a_layout_of_ones_own_is_told_by_its_lists(synthetic_videos, tmp_path: Path) -> None:

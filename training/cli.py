@@ -17,10 +17,13 @@ import click
 from pclkd.sharding.common.console import CleanGroup
 from pclkd.training.doctor.command import doctor
 from pclkd.training.evaluation.command import controls, evaluate
+from pclkd.training.exchange.command import embed, export, predict
 from pclkd.training.study.command import study, time_networks
-from pclkd.training.visualize.command import visualize
+from pclkd.training.visualize.command import search, visualize
 
 __all__ = ["main"]
+
+_LEARNERS = ("moco", "simsiam", "byol", "vicreg", "barlow_twins")  # pcl.learner's, without loading torch
 
 
 @click.group(cls=CleanGroup, context_settings={"help_option_names": ["-h", "--help"]})
@@ -49,27 +52,8 @@ def _choose_waiting() -> None:
     choose_waiting()
 
 
-for command in (doctor, study, time_networks, evaluate, controls, visualize):
+for command in (doctor, study, time_networks, evaluate, controls, visualize, export, predict, embed, search):
     main.add_command(command)
-
-
-@main.command()
-@click.argument("run", type=click.Path(path_type=Path))
-@click.argument("out", type=click.Path(path_type=Path))
-@click.option("--onnx", is_flag=True, help="Write ONNX too and check it on clips of --data.")
-@click.option("--data", type=click.Path(path_type=Path), default=None, help="Shard set, for the check of --onnx.")
-def export(run: Path, out: Path, onnx: bool, data: Path | None) -> None:
-    """Write the backbone of RUN into the folder OUT: safetensors, a card, and ONNX where asked for."""
-    from pclkd.training.exchange.export import export_backbone, export_onnx
-
-    if onnx and data is None:
-        raise click.UsageError("Missing option '--data': --onnx is checked on real clips.")
-    card = export_backbone(run, out)
-    size = card["backbone"]
-    click.echo(f"{size['name']} x{size['width']:g}, {size['parameters']:,} parameters, in {out}")
-    if onnx and data is not None:
-        difference = export_onnx(run, out, data)
-        click.echo(f"ONNX: its features differ from PyTorch's by {difference:.1e} of the largest")
 
 
 @main.command()
@@ -136,8 +120,14 @@ def _run_options(command: Callable[..., None]) -> Callable[..., None]:
             "--preset", default="pcl", show_default=True, help="pcl, pcl-published, kd, or demo: small and quick."
         ),
         click.option("--set", "assignments", multiple=True, metavar="NAME=VALUE", help="Change any setting."),
+        click.option(
+            "--learner",
+            type=click.Choice(_LEARNERS),
+            help="Learn by this alone, on the first and the third clip, instead of by PCL.",
+        ),
         click.option("--epochs", type=click.IntRange(min=0), default=None, help="Passes over the training videos."),
         click.option("--max-steps", type=click.IntRange(min=1), default=None, help="Stop after so many steps in all."),
+        click.option("--track", type=click.Choice(["wandb", "mlflow"]), help="Log there too, beside TensorBoard."),
         click.option("--resume", is_flag=True, help="Go on from the run's checkpoint where there is one."),
         click.option("--print-config", is_flag=True, help="Print all settings with their meaning, and stop."),
     ]
@@ -183,8 +173,10 @@ def _train(
     backbone: str | None,
     preset: str,
     assignments: tuple[str, ...],
+    learner: str | None,
     epochs: int | None,
     max_steps: int | None,
+    track: str | None,
     resume: bool,
     print_config: bool,
 ) -> None:
@@ -192,7 +184,9 @@ def _train(
     from pclkd.training import settings as all_settings
 
     flags = [f"backbone.name={backbone}"] if backbone is not None else []
+    flags += [f"pcl.learner={learner}", "pretext.task=none"] if learner else []
     flags += [f"epochs={epochs}"] if epochs is not None else []
+    flags += [f"track={track}"] if track else []
     settings = all_settings.override(all_settings.preset(preset), [*assignments, *flags])
     if print_config:
         click.echo(all_settings.describe(settings))

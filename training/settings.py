@@ -19,11 +19,15 @@ __all__ = [
     "CheckpointSettings",
     "GuardSettings",
     "RunSettings",
+    "TrackerName",
     "describe",
     "flat",
     "override",
     "preset",
 ]
+
+
+TrackerName = Literal["none", "wandb", "mlflow"]
 
 
 class GuardSettings(Settings):
@@ -97,6 +101,8 @@ class RunSettings(DataSettings):
     """Batch norm over the batches of all processes; needs GPUs."""
     log_every: int = Field(default=10, ge=1)
     """Steps between lines in metrics.jsonl, in TensorBoard and off a terminal."""
+    track: TrackerName = "none"
+    """Where settings and figures go beside TensorBoard: wandb or mlflow."""
 
 
 PRESETS: dict[str, dict[str, Any]] = {

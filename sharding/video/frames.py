@@ -147,7 +147,7 @@ def open_pixels(path: Path, settings: PackSettings) -> Iterator[ScaledVideo]:
 def choose_pixels(
     path: Path, settings: PackSettings, choose: Callable[[int], Collection[int]]
 ) -> tuple[dict[int, Plane], int]:
-    """Read some frames of a video, of all that `open_pixels` would give without another rate or a limit.
+    """Read some frames of a video, of all that `open_pixels` would give.
 
     The others are decoded, because only that tells how many there are, and are neither scaled nor kept.
 
@@ -170,12 +170,13 @@ def choose_pixels(
             scale = None
             found: dict[int, Plane] = {}
             count = 0
-            for frame, _ in video.frames:
+            _check_rate(video, settings)
+            for frame in _finished(video.frames, video.clock, settings, lambda frame, *_: frame, array("d")):
                 scale = scale or Scaler(*_size(frame, video.pixel_aspect, settings), RGB, video.codec)
                 if count in wanted:
                     found[count] = _scaled(scale, frame, count)[0].copy()
                 count += 1
-        # What a header announces can be wrong: then the frames are gone through once more.
+        # What a header announces can be wrong, or meant for another rate: then the frames are gone through once more.
         if count == total:
             return found, count
         total = count
@@ -183,6 +184,12 @@ def choose_pixels(
 
 def _opened(path: Path) -> AbstractContextManager[DecodedVideo]:
     return decode_frame_folder(path) if path.is_dir() else decode_video(path)
+
+
+def _check_rate(video: DecodedVideo, settings: PackSettings) -> None:
+    if settings.fps and video.counted and not (video.rate and _SLOWEST <= video.rate <= _FASTEST):
+        told = "no frame rate" if not video.rate else f"{float(video.rate):g} frames a second"
+        raise UnreadableVideoError(f"tells {told}, which cannot be brought to {settings.fps:g}")
 
 
 def _stored(
@@ -193,9 +200,7 @@ def _stored(
     as_it_is: Callable[[av.VideoFrame, int, int, tuple[int, float, float]], FrameT | None] = lambda *_: None,
 ) -> tuple[float, int, int, Iterator[FrameT], Sequence[float], str]:
     """Return the fields of an open video."""
-    if settings.fps and video.counted and not (video.rate and _SLOWEST <= video.rate <= _FASTEST):
-        told = "no frame rate" if not video.rate else f"{float(video.rate):g} frames a second"
-        raise UnreadableVideoError(f"tells {told}, which cannot be brought to {settings.fps:g}")
+    _check_rate(video, settings)
     # The first frame tells the size: headers can be wrong, and only frames carry the turn.
     first = next(video.frames)
     size = _size(first[0], video.pixel_aspect, settings)

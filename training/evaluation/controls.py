@@ -86,7 +86,7 @@ def measure_controls(
         protocols = (*_PROTOCOLS, "finetune") if control == "supervised" else _PROTOCOLS
         _claim(folder, _describe(control, index, settings, how))
         if not all(evaluation_path(folder, protocol).exists() for protocol in protocols):
-            for protocol, found in _measure(control, index, settings, how, step).items():
+            for protocol, found in _measure(control, index, settings, how, step, folder).items():
                 asked = {"split": settings.split, "clips": how.clips}
                 if protocol == "finetune":
                     asked |= {"finetune_epochs": how.epochs}
@@ -129,6 +129,7 @@ def _measure(
     settings: RunSettings,
     how: FinetuneSettings,
     step: Callable[[int, float], None],
+    folder: Path,
 ) -> dict[Protocol, dict[str, Any]]:
     device = choose_device()
     found: dict[Protocol, dict[str, Any]] = {}
@@ -141,7 +142,7 @@ def _measure(
             torch.manual_seed(settings.seed)
             network = model = placed(build_model(settings), device, settings.layout)
         if control == "supervised":
-            found["finetune"] = finetune(model.base_network, index, settings, how, device, step)
+            found["finetune"] = finetune(model.base_network, index, settings, how, device, step, folder)
     with Evaluator(index, settings, device, how.clips) as evaluator:
         train, test = evaluator.features(network, "train"), evaluator.features(network, "test")
         if control == "motion":

@@ -37,6 +37,8 @@ def evaluate_run(
 
     Features of the videos are computed once for all protocols.
 
+    Fine-tuning keeps its network, of several splits the first one's, in `RUN/finetuned.safetensors`.
+
     Args:
         run: a run folder.
         data: the shard set to measure on; it need not be the one trained on.
@@ -63,8 +65,14 @@ def evaluate_run(
         if protocol != "pretext":
             index.require_labels(f"the protocol {protocol}")
     how = change(finetuning or FinetuneSettings(), {"clips": clips})
+    folder = run if run.is_dir() else run.parent
     with ExitStack() as stack:
-        measuring = [stack.enter_context(_OnSplit(checkpoint, run, index, number, how, step)) for number in chosen]
+        measuring = [
+            stack.enter_context(
+                _OnSplit(checkpoint, run, index, number, how, step, folder if number == chosen[0] else None)
+            )
+            for number in chosen
+        ]
         for protocol in dict.fromkeys(protocols):
             by_split = [split.measure(protocol) for split in measuring]
             figures = by_split[0] if len(chosen) == 1 else mean_over_splits(by_split)
@@ -74,7 +82,6 @@ def evaluate_run(
             asked |= {"passes": settings.evaluation.pretext_passes} if protocol == "pretext" else {"clips": clips}
             if protocol == "finetune":
                 asked |= {"finetune_epochs": how.epochs}
-            folder = run if run.is_dir() else run.parent
             yield write_evaluation(folder, protocol, index, {**figures, **asked, "epoch": checkpoint.epoch})
 
 
@@ -98,8 +105,10 @@ class _OnSplit:
         split: int,
         how: FinetuneSettings,
         step: Callable[[int, float], None],
+        keep: Path | None,
     ) -> None:
-        self._checkpoint, self._run, self._index, self._how, self._step = checkpoint, run, index, how, step
+        self._checkpoint, self._run, self._index, self._how = checkpoint, run, index, how
+        self._step, self._keep = step, keep
         self._device = choose_device()
         changes = {"split": split, **checkpoint.path_on(self._device).changes}
         self._settings = change(checkpoint.settings, changes)
@@ -115,7 +124,7 @@ class _OnSplit:
     def _found(self, protocol: run_folder.Protocol) -> dict[str, Any]:
         if protocol == "finetune":  # which changes the weights: its network is its own
             network = self._load().base_network
-            return finetune(network, self._index, self._settings, self._how, self._device, self._step)
+            return finetune(network, self._index, self._settings, self._how, self._device, self._step, self._keep)
         if protocol == "pretext":
             return self._evaluator.pretext(self._model)
         return getattr(self._evaluator, protocol)(*self._features)  # type: ignore[no-any-return]

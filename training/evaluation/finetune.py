@@ -4,6 +4,7 @@ Source: the published protocol of PCL (arXiv 2010.15464): lr 1e-3, 150 epochs, b
 """
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -27,6 +28,8 @@ from pclkd.training.compute.step import TrainStep
 from pclkd.training.evaluation.accuracy import accuracy
 from pclkd.training.models.base import Backbone
 from pclkd.training.models.memory_layout import layout_of, placed
+from pclkd.training.runs.clip_form import ClipForm
+from pclkd.training.runs.fine_tuned import Classifier, FineTuned, save_fine_tuned
 from pclkd.training.settings import RunSettings
 
 __all__ = ["FinetuneSettings", "accuracy_figures", "finetune"]
@@ -43,21 +46,6 @@ class FinetuneSettings(Settings):
     """Videos a step."""
     clips: int = Field(default=10, ge=1)
     """Test clips a video."""
-
-
-class _Classifier(nn.Module):
-    """A backbone and one linear layer: clips [N, 3, T, H, W] -> logits [N, classes]."""
-
-    def __init__(self, backbone: Backbone, classes: int) -> None:
-        super().__init__()
-        self.backbone = backbone
-        self.head = nn.Linear(backbone.feature_dim, classes)
-
-    def forward(self, clips: torch.Tensor) -> torch.Tensor:
-        features = self.backbone(clips.contiguous(memory_format=layout_of(self.backbone))).float()
-        with torch.autocast(clips.device.type, enabled=False):  # a logit may be too large for float16
-            logits: torch.Tensor = self.head(features)
-        return logits
 
 
 class _Supervised(nn.Module):
@@ -78,6 +66,7 @@ def finetune(
     settings: FinetuneSettings,
     device: torch.device,
     step: Callable[[int, float], None] = lambda *_: None,
+    keep: Path | None = None,
 ) -> dict[str, Any]:
     """Train on the split's train part, measure on its test part.
 
@@ -88,6 +77,7 @@ def finetune(
         settings: of the fine-tuning.
         device: where to compute.
         step: called after each epoch with its number and mean loss.
+        keep: folder that gets the fine-tuned network, for `load_fine_tuned`.
 
     Returns:
         See `accuracy_figures`.
@@ -97,7 +87,7 @@ def finetune(
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(run.seed)
-        network = placed(_Classifier(backbone, len(index.classes)), device, run.layout)
+        network = placed(Classifier(backbone, len(index.classes)), device, run.layout)
     precision = Precision(run.precision, device)
     how = OptimizerSettings(lr=settings.lr, schedule="cosine")
     frames = run.tuples.clip_frames
@@ -116,6 +106,9 @@ def finetune(
                 losses.append(update(batch)["loss"])
             step(epoch + 1, torch.stack(losses).mean().item())
         run = change(run, loader.calibrate().path.changes)  # the test clips come as these did
+    if keep is not None:
+        form = ClipForm.of(run, index.manifest.settings)
+        save_fine_tuned(keep, network, FineTuned(backbone=run.backbone, clips=form, classes=index.classes))
     return _measure(network, index, run, settings.clips, device, precision)
 
 

@@ -1,1 +1,1 @@
-"""Trained networks for other programs: a run in; a backbone, safetensors, ONNX, or clips of any video out."""
+"""Trained networks for other programs, a run in: backbones, safetensors, ONNX; features and actions of any video."""

@@ -1,13 +1,13 @@
-"""Trained backbones for use elsewhere: safetensors with a card that says what to feed them, and ONNX.
+"""Trained backbones for use elsewhere, as a folder that the Hugging Face hub takes as it is: `hf upload USER/NAME OUT`.
 
-OUT/backbone.safetensors    the weights
-OUT/card.json               architecture, input, normalisation, provenance, metrics
-OUT/backbone.onnx           where asked for; checked against PyTorch
+OUT/model.safetensors    the weights
+OUT/config.json          architecture, input, normalisation, provenance, metrics
+OUT/README.md            the same for people, with the figures as the hub shows them
+OUT/backbone.onnx        where asked for; checked against PyTorch
+OUT/backbone.pt2         where asked for: torch.export, for AOTInductor and ExecuTorch; checked, too
 """
 
 import json
-import math
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -17,23 +17,22 @@ from numpy.typing import NDArray
 
 from pclkd.pipeline.clips.covering import UniformRecipe
 from pclkd.pipeline.opening import clip_loader
-from pclkd.pipeline.pixels.colours import MEAN, STD
 from pclkd.pipeline.world import World
 from pclkd.sharding.common.errors import InputError
 from pclkd.sharding.common.files import atomic_write, write_text
 from pclkd.sharding.shards.index import ShardIndex
+from pclkd.training.exchange.model_card import describe_backbone, model_card
 from pclkd.training.exchange.onnx_backbone import OnnxBackbone, check_onnx, write_onnx
-from pclkd.training.exchange.trained_backbone import CARD_FORMAT, CARD_NAME, WEIGHTS_NAME
-from pclkd.training.models.base import Backbone
-from pclkd.training.runs.checkpoint import Checkpoint, load_checkpoint, load_model
-from pclkd.training.runs.run_folder import read_run
+from pclkd.training.exchange.trained_backbone import CARD_NAME, WEIGHTS_NAME
+from pclkd.training.runs.checkpoint import load_checkpoint, load_model
 from pclkd.training.settings import RunSettings
 
-__all__ = ["ONNX_TOLERANCE", "export_backbone", "export_onnx", "prepared_clips"]
+__all__ = ["ONNX_TOLERANCE", "export_backbone", "export_onnx", "export_program", "prepared_clips"]
 
-_ONNX_NAME = "backbone.onnx"
+_ONNX_NAME, _PROGRAM_NAME = "backbone.onnx", "backbone.pt2"
 ONNX_TOLERANCE = 1e-4
-"""Largest difference between a feature of ONNX Runtime and of PyTorch, relative to the largest feature."""
+"""Largest difference between a feature of ONNX Runtime, or of an exported program, and of PyTorch, relative to the
+largest feature."""
 
 
 def export_backbone(run: Path, out: Path) -> dict[str, Any]:
@@ -57,9 +56,46 @@ def export_backbone(run: Path, out: Path) -> dict[str, Any]:
     state = {key: value.contiguous() for key, value in backbone.state_dict().items()}
     with atomic_write(out / WEIGHTS_NAME) as file:
         file.write(save(state, metadata={"format": "pt"}))
-    card = _card(run, checkpoint, backbone)
+    card = describe_backbone(run, checkpoint, backbone)
+    write_text(out / "README.md", model_card(card))
     write_text(out / CARD_NAME, json.dumps(card, indent=2) + "\n")  # last: a folder with a card is whole
     return card
+
+
+def export_program(run: Path, out: Path) -> float:
+    """Write the backbone as a `torch.export` program, [N, 3, T, H, W] -> [N, F] with any N, and compare it on noise.
+
+    Returns:
+        The largest difference, relative to the largest feature.
+
+    Raises:
+        InputError: no readable checkpoint, or the difference passes ONNX_TOLERANCE (the file is removed then).
+    """
+    checkpoint = load_checkpoint(run)
+    backbone = load_model(checkpoint, run).base_network.eval()
+    side = checkpoint.settings.loader.crop
+    clips = torch.randn(3, 3, checkpoint.settings.tuples.clip_frames, side, side)
+    _make_folder(out)
+    path = out / _PROGRAM_NAME
+    with torch.no_grad():
+        # Two clips as an example: of one the exporter would take N for a constant.
+        program = torch.export.export(backbone, (clips[:2],), dynamic_shapes=({0: torch.export.Dim("N", min=1)},))
+        with atomic_write(path) as file:
+            torch.export.save(program, file)
+        expected = backbone(clips).numpy()
+        found = torch.export.load(path).module()(clips).numpy()
+    return _difference(found, expected, path, "the exported program", "torch")
+
+
+def _difference(found: NDArray[np.float32], expected: NDArray[np.float32], path: Path, what: str, by: str) -> float:
+    difference = float(np.abs(found - expected).max() / np.abs(expected).max())
+    if not difference <= ONNX_TOLERANCE:
+        path.unlink()
+        raise InputError(
+            f"{what}'s features differ from PyTorch's by {difference:.1e} of the largest",
+            remedy=f"use another version of {by}; the file was removed",
+        )
+    return difference
 
 
 def export_onnx(run: Path, out: Path, data: Path) -> float:
@@ -88,14 +124,7 @@ def export_onnx(run: Path, out: Path, data: Path) -> float:
     with torch.inference_mode():
         expected = backbone(clips).numpy()
     found = OnnxBackbone(path, torch.get_num_threads())(clips.numpy())
-    difference = float(np.abs(found - expected).max() / np.abs(expected).max())
-    if not difference <= ONNX_TOLERANCE:
-        path.unlink()
-        raise InputError(
-            f"ONNX Runtime's features differ from PyTorch's by {difference:.1e} of the largest",
-            remedy="use another version of onnxruntime or torch; the file was removed",
-        )
-    return difference
+    return _difference(found, expected, path, "ONNX Runtime", "onnxruntime or torch")
 
 
 def _make_folder(out: Path) -> None:
@@ -112,55 +141,3 @@ def prepared_clips(index: ShardIndex, settings: RunSettings, samples: NDArray[np
     with clip_loader(index, settings, World(), samples=samples, device=torch.device("cpu"), **how) as loader:
         (batch,) = loader.epoch(0)
     return batch.clips.flatten(0, 1).contiguous()
-
-
-def _card(run: Path, checkpoint: Checkpoint, backbone: Backbone) -> dict[str, Any]:
-    settings = checkpoint.settings
-    side, frames = settings.loader.crop, settings.tuples.clip_frames
-    return {
-        "format": CARD_FORMAT,
-        "backbone": {
-            "name": settings.backbone.name,
-            "width": settings.backbone.width,
-            "feature_dim": backbone.feature_dim,
-            "parameters": sum(parameter.numel() for parameter in backbone.parameters()),
-        },
-        "input": {
-            "shape": ["N", 3, frames, side, side],
-            "layout": "N, RGB, time, height, width",
-            "stored_frames": "frames are resized before the crop; see the shard set",
-            "mean": list(MEAN),
-            "std": list(STD),
-            "modality": settings.loader.modality,
-            "residual": "x[t-1] - x[t] after normalisation, frame 0 against the last frame"
-            if settings.loader.modality == "residual"
-            else None,
-        },
-        "training": {
-            "pretext": settings.pretext.task,
-            "contrast": settings.pcl.contrast,
-            "epoch": checkpoint.epoch,
-            "step": checkpoint.step,
-            "split": settings.split,
-            "data_fingerprint": checkpoint.fingerprint,
-        },
-        "metrics": _metrics(run),
-        "pclkd": metadata.version("pclkd"),
-        "torch": torch.__version__,
-    }
-
-
-def _metrics(run: Path) -> dict[str, float]:
-    """The last epoch's and every evaluation's percentages, with their standard errors."""
-    if not run.is_dir():
-        return {}
-    record = read_run(run)
-    found = dict(record.epochs[-1]) if record.epochs else {}
-    figures = {name: value for name, value in found.items() if name.startswith("val/")}
-    for protocol, content in record.evals.items():
-        figures |= {
-            f"eval/{protocol}/{name}": value
-            for name, value in content.items()
-            if name.endswith(("_pct", "_pct_se")) and isinstance(value, int | float)
-        }
-    return {name: float(value) for name, value in figures.items() if value is not None and math.isfinite(value)}

@@ -1,4 +1,4 @@
-"""Where figures go: `metrics.jsonl` and TensorBoard."""
+"""Where figures go: `metrics.jsonl`, TensorBoard, and a tracker where one is asked for."""
 
 from collections.abc import Container, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -8,6 +8,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from pclkd.pipeline.batch import ClipBatch
 from pclkd.training.evaluation.evaluator import VideoFeatures
+from pclkd.training.loop.tracking import Tracker
 from pclkd.training.runs.clip_pictures import clip_strip
 from pclkd.training.runs.run_folder import METRICS_NAME, append_metrics
 
@@ -17,14 +18,16 @@ _PICTURES = 4  # samples shown
 
 
 class MetricsLog:
-    """Writes a record to both places; units stand in the tags.
+    """Writes a record to all places; units stand in the tags.
 
     Args:
         run: the run folder.
         first_step: steps done before; TensorBoard forgets what a killed sitting wrote beyond it.
+        tracker: where figures go too.
     """
 
-    def __init__(self, run: Path, first_step: int) -> None:
+    def __init__(self, run: Path, first_step: int, tracker: Tracker | None = None) -> None:
+        self._tracker = tracker
         self._file = run / METRICS_NAME
         self._board = SummaryWriter(str(run / "tensorboard"), purge_step=first_step + 1)
 
@@ -33,13 +36,17 @@ class MetricsLog:
 
         Args:
             record: the figures, by name.
-            learned: those that the objective gave; TensorBoard has them under "step/".
+            learned: those that the objective gave; TensorBoard and trackers have them under "step/".
         """
         append_metrics(self._file, record)
-        for name, value in record.items():
-            if name in {"kind", "epoch", "step"}:
-                continue
-            tag = f"step/{name}" if name in learned else name
+        figures: dict[str, float | str] = {
+            f"step/{name}" if name in learned else name: value
+            for name, value in record.items()
+            if name not in {"kind", "epoch", "step"}
+        }
+        if self._tracker is not None:
+            self._tracker.write(figures, record["step"])
+        for tag, value in figures.items():
             if isinstance(value, str):
                 self._board.add_text(tag, value, record["step"])
             else:
@@ -75,6 +82,8 @@ class MetricsLog:
     def close(self) -> None:
         """Flush and close."""
         self._board.close()
+        if self._tracker is not None:
+            self._tracker.close()
 
 
 def _flat(value: Any, name: str = "") -> Iterator[tuple[str, bool | str | int | float]]:

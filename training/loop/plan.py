@@ -19,6 +19,7 @@ from pclkd.sharding.common.errors import InputError
 from pclkd.sharding.common.files import check_place
 from pclkd.sharding.shards.index import ShardIndex
 from pclkd.training.compute.distributed import choose_device
+from pclkd.training.loop.tracking import check_tracker
 from pclkd.training.models.pcl_model import FIRST, THIRD, PclModel
 from pclkd.training.models.registry import build_backbone
 from pclkd.training.objective.objective import Objective, adapter_dims
@@ -137,6 +138,7 @@ def plan_run(
     index.split_samples(settings.split, "test" if settings.evaluation.every else "train")
     _check_labels(settings, index)
     _check_clips(settings)
+    check_tracker(settings.track)
     _check_pretext(settings)
     taught = bool(teachers) or settings.kd.self_teacher
     chosen = chosen_terms(settings.pcl, settings.kd, pretext=settings.pretext.task != "none", teachers=taught)
@@ -213,6 +215,7 @@ def _check_pretext(settings: RunSettings) -> None:
         )
     recipe = settings.tuple_recipe()
     contrasted = settings.pcl.contrast != "none" and settings.pcl.contrast_weight > 0
+    contrasted = contrasted or settings.pcl.learner != "pcl"
     if contrasted and not {FIRST, THIRD} <= set(recipe.contrast_views):
         raise InputError(
             f"pretext.task={settings.pretext.task} with pretext.changed={settings.pretext.changed} leaves no two clips "
@@ -251,7 +254,7 @@ def _check_unchanged(before: RunSettings, now: RunSettings, *, elsewhere: bool) 
         now: those it is resumed with.
         elsewhere: whether the number of processes is another one; the batches may then change with it.
     """
-    free = {"log_every", *(f"loader.{name}" for name in HOW_IT_LOADS)}
+    free = {"log_every", "track", *(f"loader.{name}" for name in HOW_IT_LOADS)}
     if before.optimizer.schedule == "plateau":  # the others place their falls by the run's length
         free.add("epochs")
     if elsewhere:

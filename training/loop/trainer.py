@@ -21,6 +21,7 @@ from pclkd.pipeline.loader.loader import ClipLoader
 from pclkd.sharding.common.errors import InputError
 from pclkd.sharding.common.files import write_text
 from pclkd.sharding.common.settings import change
+from pclkd.sharding.video.settings import settings_as_json
 from pclkd.training.compute import distributed
 from pclkd.training.compute.average import WeightAverage
 from pclkd.training.compute.fused_optimizer import load_optimizer
@@ -36,11 +37,14 @@ from pclkd.training.loop.metrics_log import MetricsLog
 from pclkd.training.loop.plan import RunPlan
 from pclkd.training.loop.preemption import PreemptedError, StopRequest, listening
 from pclkd.training.loop.progress import TrainingProgress, say
+from pclkd.training.loop.tracking import open_tracker
 from pclkd.training.models.pcl_model import PclModel
 from pclkd.training.runs.checkpoint import Checkpoint
 from pclkd.training.runs.checkpoint_writer import CheckpointWriter
+from pclkd.training.runs.clip_form import STORED_FRAMES
 from pclkd.training.runs.environment import describe_environment
 from pclkd.training.runs.run_folder import ENVIRONMENT_NAME, METRICS_NAME, SETTINGS_NAME
+from pclkd.training.settings import flat
 
 __all__ = ["train"]
 
@@ -258,6 +262,7 @@ class _Trainer:
             "teacher": teachers[0] if teachers else None,
             "teachers": teachers,
             "data": str(plan.index.root),
+            STORED_FRAMES: settings_as_json(plan.index.manifest.settings),
             "terms": self._step.objective.legend(),
         }
         environment = {**describe_environment(), **describe_threads()}
@@ -265,7 +270,8 @@ class _Trainer:
         write_text(folder / ENVIRONMENT_NAME, json.dumps(environment, indent=2) + "\n")
         if plan.resumed is None:
             (folder / METRICS_NAME).unlink(missing_ok=True)  # of a sitting that was killed before it saved anything
-        return MetricsLog(folder, self._at.step)
+        tracker = open_tracker(self._settings.track, folder, flat(self._settings), resumed=plan.resumed is not None)
+        return MetricsLog(folder, self._at.step, tracker)
 
     def _warn(self, means: Mapping[str, float]) -> None:
         if self._plan.world.is_first:

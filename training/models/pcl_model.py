@@ -13,6 +13,7 @@ from torch import nn
 
 from pclkd.pipeline.pretext.base import TUPLE_VIEWS
 from pclkd.training.models.base import Backbone
+from pclkd.training.models.learner_heads import LEARNER_HEADS, Learner
 from pclkd.training.models.memory_layout import arranged
 
 __all__ = ["FIRST", "THIRD", "PclModel", "PclOutput"]
@@ -38,6 +39,10 @@ class PclOutput(NamedTuple):
     """[B, D], L2-normalised embedding of the third clip."""
     adapted: tuple[torch.Tensor, ...] = ()
     """[B, V, F_t] for each teacher whose features are to be matched."""
+    projected: tuple[torch.Tensor, ...] = ()
+    """[B, D] each, what first and third were before they were normalised; of learners whose heads say so alone."""
+    predicted: tuple[torch.Tensor, ...] = ()
+    """[B, D] each, the predictor's answers to them."""
 
 
 class _Projector(nn.Module):
@@ -88,6 +93,7 @@ class PclModel(nn.Module):
         pretext_classes: classes of the pretext task; 0 builds no classifier.
         pretext_head: the classifier: "linear" over the features of all clips, as published, or "compare", which also
             gets the distances between them.
+        learner: whose projector, and predictor if any, it has.
         embedding_dim: length D of an embedding.
         adapter_dims: feature length F_t of each teacher whose features are to be matched; a linear map for each.
         forwards: "joint" passes all clips at once, so that they share batch-norm statistics; "each" makes a pass for
@@ -102,6 +108,7 @@ class PclModel(nn.Module):
         adapter_dims: Sequence[int] = (),
         forwards: Literal["joint", "each"] = "joint",
         pretext_head: PretextHead = "linear",
+        learner: Learner = "pcl",
     ) -> None:
         super().__init__()
         self.forwards = forwards
@@ -109,7 +116,10 @@ class PclModel(nn.Module):
         self.embedding_dim = embedding_dim
         self.base_network = backbone
         self.fc = _pretext_head(pretext_head, backbone.feature_dim, pretext_classes) if pretext_classes else None
-        self.projector = _Projector(backbone.feature_dim, embedding_dim)
+        heads = LEARNER_HEADS.get(learner)
+        self.projector = (heads.projector if heads else _Projector)(backbone.feature_dim, embedding_dim)
+        self.predictor = heads.predictor(embedding_dim) if heads else None
+        self._normalised = heads is None
         # Without teachers there is no such module, and so no such key in a checkpoint.
         self.adapters = nn.ModuleList(nn.Linear(backbone.feature_dim, dim) for dim in adapter_dims)
 
@@ -138,10 +148,14 @@ class PclModel(nn.Module):
         features = features.to(torch.promote_types(features.dtype, torch.float32))
         # The heads are small, and a length or a logit of theirs may be too large for float16.
         with torch.autocast(clips.device.type, enabled=False):
+            first, third = self.projector(features[:, FIRST]), self.projector(features[:, THIRD])
+            projected = () if self._normalised else (first, third)
             return PclOutput(
                 features=features,
                 pretext_logits=features.new_zeros(len(clips), 0) if self.fc is None else self.fc(features.flatten(1)),
-                first=self.projector(features[:, FIRST]),
-                third=self.projector(features[:, THIRD]),
+                first=first if self._normalised else F.normalize(first, dim=-1),
+                third=third if self._normalised else F.normalize(third, dim=-1),
                 adapted=tuple(adapter(features) for adapter in self.adapters),
+                projected=projected,
+                predicted=() if self.predictor is None else tuple(map(self.predictor, projected)),
             )

@@ -3,8 +3,9 @@
     PCL     loss = w_p CE(pretext) + w_c (NCE_1 + NCE_3)
     PCL+KD  loss = PCL + f (v_p KD_pretext + v_c KD_contrast + v_f KD_feature + v_r KD_relation)
 
-Each term is an object, PCL's in `terms`, those of teachers in `distillation`, a user's in `registry`; f rises from 0
-to 1 in the warm-up, may fall to 0 after it, and is 0 in steps that do not ask the teachers.
+Each term is an object, PCL's in `terms`, those of teachers in `distillation`, other learners' in `learners`, a user's
+in `registry`; f rises from 0 to 1 in the warm-up, may fall to 0 after it, and is 0 in steps that do not ask the
+teachers.
 
 Sources: PCL, arXiv 2010.15464; Camarena et al., "Boosting Self-supervised Video-based Human Action Recognition Through
 Knowledge Distillation" (PCL loss plus relative entropy between softened softmax outputs of a frozen teacher).
@@ -119,8 +120,9 @@ class Objective(nn.Module):
                 )
         compares = any(term.asks_contrast for term in self._terms())
         self.source = given.source(settings.embedding_dim, 0) if compares else None
-        queued = compares and settings.contrast == "queue"
-        self.keys = KeyEncoder(inner_model(student), settings.key_momentum) if queued else None
+        self._queued = compares and settings.contrast == "queue"
+        followed = self._queued or any(term.asks_keys for term in self._terms())
+        self.keys = KeyEncoder(inner_model(student), settings.key_momentum) if followed else None
         self.calls = 0
 
     def train(self, mode: bool = True) -> Self:
@@ -140,15 +142,17 @@ class Objective(nn.Module):
         asked = any(term.asks_teachers for term in terms)
         taught = tuple(self._ask(teacher, batch.clips) for teacher in self.teachers) if asked else ()
         compared = self.source is not None and any(term.asks_contrast for term in terms)
-        keys = self._keys(said, batch.clips) if compared else said
+        needed = (compared and self._queued) or any(term.asks_keys for term in terms)
+        keys = self.keys(inner_model(self.student), batch.clips) if self.keys is not None and needed else None
         # Off inside, whatever the caller's autocast: a softmax over 1 + K rows at temperature 0.07 needs float32.
         with torch.autocast(batch.clips.device.type, enabled=False):
             logits: Logits | None = None
             drawn: torch.Tensor | None = None
             if self.source is not None and compared:
                 drawn = self.source.draw(batch)
-                logits = self.source.compare(said, keys, batch, drawn)
-            seen = Seen(batch, said, taught, logits, drawn)
+                remembered = keys if self._queued and keys is not None else said
+                logits = self.source.compare(said, remembered, batch, drawn)
+            seen = Seen(batch, said, taught, logits, drawn, keys)
             values = [(term, term(seen)) for term in terms]
             loss = sum(
                 ((share if term.asks_teachers else 1.0) * term.weight * value for term, value in values),
@@ -256,9 +260,6 @@ class Objective(nn.Module):
     def _ask(self, teacher: nn.Module, clips: torch.Tensor) -> PclOutput:
         said: PclOutput = teacher(clips)
         return said
-
-    def _keys(self, said: PclOutput, clips: torch.Tensor) -> PclOutput:
-        return said if self.keys is None else self.keys(inner_model(self.student), clips)
 
 
 def _health(said: PclOutput, taught: Sequence[PclOutput]) -> dict[str, torch.Tensor]:

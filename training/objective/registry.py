@@ -1,13 +1,17 @@
 """The terms by name: those of PCL and of distillation, and those that users register; which of them a run has."""
 
+import importlib
+import importlib.util
 from collections.abc import Iterable
+from typing import get_args
 
 from pclkd.sharding.common.errors import InputError
 from pclkd.sharding.common.settings import nearest
+from pclkd.training.models.learner_heads import Learner
 from pclkd.training.models.pcl_model import PclOutput
 from pclkd.training.objective.distillation import KD_TERMS
 from pclkd.training.objective.settings import KdSettings, PclSettings
-from pclkd.training.objective.terms import PCL_TERMS, Term
+from pclkd.training.objective.terms import PCL_TERMS, ContrastTerm, Term
 
 __all__ = ["BUILT_IN", "chosen_terms", "legend", "register_term", "weighted_terms"]
 
@@ -17,8 +21,21 @@ _FIGURES = (
     *("loss", "pretext_top1_pct", "embedding_spread", "agreement_pct"),
     *(f"teacher_entropy_{what}" for what in ("pretext", "contrast", "relation")),
     *("kind", "epoch", "step", "lr"),
+    *get_args(Learner),
 )  # what else a line of metrics.jsonl holds under a plain name
 _OWN: dict[str, type[Term]] = {}
+
+
+def learner_term(name: Learner) -> type[Term]:
+    """The term of a learner beside PCL; only then is lightly imported.
+
+    Raises:
+        InputError: lightly is missing.
+    """
+    if importlib.util.find_spec("lightly") is None:
+        raise InputError(f"pcl.learner={name} needs lightly", remedy="pip install 'pclkd[learners]'")
+    found: type[Term] = importlib.import_module(f"pclkd.training.objective.learners.{name}").LearnerTerm
+    return found
 
 
 def register_term(term: type[Term]) -> None:
@@ -56,6 +73,9 @@ def weighted_terms(pcl: PclSettings, kd: KdSettings) -> dict[type[Term], float]:
         term: float(getattr(kd if term in KD_TERMS else pcl, f"{term.name.removeprefix('kd_')}_weight"))
         for term in BUILT_IN
     }
+    if pcl.learner != "pcl":
+        del weights[ContrastTerm]
+        weights[learner_term(pcl.learner)] = pcl.learner_weight
     for name, weight in pcl.own_terms.items():
         if name not in _OWN:
             guess = f"did you mean {nearest(name, _OWN)!r}? Else " if _OWN else ""

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from pclkd.sharding.common.settings import Settings
+from pclkd.training.models.learner_heads import Learner
 
 __all__ = ["KdSettings", "PclSettings"]
 
@@ -15,6 +16,11 @@ _Temperature = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 class PclSettings(Settings):
     """Settings of Pretext-Contrastive Learning; the defaults are the published ones, but for `forwards`."""
 
+    learner: Learner = "pcl"
+    """What stands where PCL's contrast does: pcl, or moco, simsiam, byol, vicreg, barlow_twins (needs lightly) between
+    the first and the third clip."""
+    learner_weight: _Weight = 1.0
+    """Weight of that learner's loss."""
     contrast: Literal["bank", "queue", "in_batch", "none"] = "bank"
     """What clips are compared with: a memory bank of all training videos (published), a queue of a momentum encoder's
     latest keys (for data sets whose bank would be too large), the batch of all processes, or nothing."""
@@ -28,9 +34,10 @@ class PclSettings(Settings):
     bank_momentum: float = Field(default=0.5, ge=0, lt=1)
     """Share of the old row when a memory bank is updated (bank)."""
     queue_size: int = Field(default=16384, ge=1, le=2**24)
-    """Keys that each clip is compared with (queue)."""
+    """Keys that each clip is compared with (queue, moco)."""
     key_momentum: float = Field(default=0.999, ge=0, lt=1)
-    """Share of the old value when the momentum encoder follows the student, each step (queue)."""
+    """Share of the old value when the momentum encoder follows the student, each step
+    (queue, moco, byol)."""
     pretext_weight: _Weight = 1.0
     """Weight of the pretext cross-entropy; 0 leaves it out."""
     contrast_weight: _Weight = 0.5

@@ -82,6 +82,7 @@ class Seen:
             where no term of this step asks them.
         contrast: the student's contrastive logits; None where no term needs them.
         drawn: what was drawn for the comparison, for all networks; None where nothing is.
+        keys: what a network says that slowly follows the student; None where nothing asks it.
     """
 
     batch: ClipBatch
@@ -89,6 +90,7 @@ class Seen:
     teachers: tuple[PclOutput, ...] = ()
     contrast: Logits | None = None
     drawn: torch.Tensor | None = None
+    keys: PclOutput | None = None
 
 
 class Term(nn.Module, ABC):
@@ -103,6 +105,7 @@ class Term(nn.Module, ABC):
             one out costs time alone.
         asks_teachers: whether it needs `seen.teachers`; its weight then rises in the warm-up.
         asks_contrast: whether it needs `seen.contrast`.
+        asks_keys: whether it needs `seen.keys`.
         weight: above 0; a term of weight 0 is not built.
         hearing: which teachers it imitates, where that depends on what they say; the objective takes a term out whose
             teachers all say nothing, logs its figures and keeps its state.
@@ -114,6 +117,7 @@ class Term(nn.Module, ABC):
     reads: ClassVar[frozenset[str]] = frozenset()
     asks_teachers: ClassVar[bool] = False
     asks_contrast: ClassVar[bool] = False
+    asks_keys: ClassVar[bool] = False
 
     hearing: Hearing | None = None
 

@@ -48,6 +48,7 @@ def build_model(settings: RunSettings, adapter_dims: Sequence[int] = ()) -> PclM
         adapter_dims=adapter_dims,
         forwards=settings.pcl.forwards,
         pretext_head=settings.pcl.pretext_head,
+        learner=settings.pcl.learner,
     )
 
 

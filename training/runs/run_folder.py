@@ -3,7 +3,9 @@ r"""A run folder: what a run writes while it trains, and how a report reads it.
     RUN/settings.json           the settings, nested; teachers, data, and how each term of the loss is told
     RUN/env.json                machine and versions
     RUN/metrics.jsonl           one JSON object a line, "kind" is "step" or "epoch"
+    RUN/tracking.json           what a tracker calls the run, where there is one
     RUN/eval-<protocol>.json    one evaluation each
+    RUN/finetuned.safetensors   the fine-tuned network, once it was measured so
     RUN/learned/index.html      what the network has learned, to look at
 
 What runs are measured against has a folder too: its settings say which "control" it is, and it has no metrics.jsonl.

@@ -42,7 +42,7 @@ def calibrate(folder: StudyFolder, at_once: int) -> dict[str, Calibration]:
         StoppedError: a signal came.
     """
     alone = {run.network: run for run in folder.runs if run.kind != "student"}
-    how = ("--max-steps", str(_STEPS), "--epochs", str(_STEPS), "--set=evaluation.every=0")
+    how = ("--max-steps", str(_STEPS), "--epochs", str(_STEPS), "--set=evaluation.every=0", "--set=track=none")
     with tempfile.TemporaryDirectory(prefix="pclkd-calibration-") as temporary:
         place = Path(temporary)
         jobs = [

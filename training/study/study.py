@@ -39,7 +39,7 @@ __all__ = ["STUDY_NAME", "StudyFolder"]
 STUDY_NAME = "study.json"
 _LOGS, _LOCKS = "logs", "locks"
 _FREE = frozenset(
-    {"log_every", *(f"loader.{name}" for name in HOW_IT_LOADS)}
+    {"log_every", "track", *(f"loader.{name}" for name in HOW_IT_LOADS)}
 )  # settings that leave a run's figures alone
 _WAIT_S = 0.1
 

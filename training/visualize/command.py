@@ -1,10 +1,11 @@
-"""train-kd visualize, as the command line gives it."""
+"""train-kd visualize and train-kd search, as the command line gives them."""
 
+import json
 from pathlib import Path
 
 import click
 
-__all__ = ["visualize"]
+__all__ = ["search", "visualize"]
 
 _PARTS = ("retrieval", "embedding", "confusion", "attention", "similarity", "collapse")
 
@@ -35,3 +36,32 @@ def visualize(
     from pclkd.training.visualize.visualize import visualize_run
 
     click.echo(f"wrote {visualize_run(run, data, out, parts=parts, clips=clips, teachers=teachers)}")
+
+
+@click.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("query", type=click.Path(path_type=Path))
+@click.option("--index", type=click.Path(path_type=Path), required=True, help="Features that train-kd embed wrote.")
+@click.option("--nearest", type=click.IntRange(min=1), default=10, show_default=True, help="Videos to find.")
+@click.option("--clips", type=click.IntRange(min=1), default=10, show_default=True, help="Clips of the query.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), default=Path("search.html"), show_default=True, help="The page."
+)
+@click.option("--json", "as_json", is_flag=True, help="Figures as JSON.")
+def search(run: Path, query: Path, index: Path, nearest: int, clips: int, out: Path, as_json: bool) -> None:
+    """Find the videos of an index that are most like the video QUERY; a page shows them as film strips.
+
+    RUN is the network that gave the index.
+    """
+    from pclkd.training.compute.neighbours import choose_waiting
+
+    choose_waiting()
+    from pclkd.training.visualize.search import search_videos
+
+    found = search_videos(run, query, index, out, nearest=nearest, clips=clips)
+    if as_json:
+        click.echo(json.dumps(found))
+        return
+    for row in found["nearest"]:
+        click.echo(f"{row['cosine']:.4f}  {row['video']}")
+    click.echo(f"wrote {out}")

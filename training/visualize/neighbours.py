@@ -14,7 +14,7 @@ from pclkd.training.visualize.arithmetic import principal_plane
 from pclkd.training.visualize.drawing import Points, class_colour
 from pclkd.training.visualize.material import Material
 from pclkd.training.visualize.part import Part
-from pclkd.training.visualize.strips import middle_strips, picture
+from pclkd.training.visualize.strips import middle_strips, picture, strip_figure
 
 __all__ = ["embedding", "evenly", "retrieval"]
 
@@ -44,7 +44,7 @@ def retrieval(of: Material) -> Part:
     blocks, rows, captions = [], [], []
     for number in shown:
         name = of.classes[int(own[number])]
-        cells = [_clip(strip(int(queries[number])), "asked", name, of.index.key(int(queries[number])))]
+        cells = [strip_figure(strip(int(queries[number])), "asked", name, of.index.key(int(queries[number])))]
         texts = [f"query: {name}"]
         for place, sample in enumerate(found[number].tolist()):
             label = int(theirs[nearest[number, place]])
@@ -52,7 +52,7 @@ def retrieval(of: Material) -> Part:
             said = f"{mark} {of.classes[label]}"
             cosine = f"cosine {likeness[number, place]:.2f}"
             kind = "held" if mark == "✓" else "fell"
-            cells.append(_clip(strip(sample), kind, said, f"{cosine}, {of.index.key(sample)}"))
+            cells.append(strip_figure(strip(sample), kind, said, f"{cosine}, {of.index.key(sample)}"))
             texts.append(f"{said}, {cosine}")
         blocks.append(f'<div class="query">{"".join(cells)}</div>')
         rows.append([strip(int(queries[number])), *(strip(sample) for sample in found[number].tolist())])
@@ -145,11 +145,3 @@ def evenly(found: Sequence[int], most: int) -> list[int]:
         return []
     places = np.unique(np.linspace(0, len(found) - 1, min(most, len(found))).round().astype(int))
     return [found[place] for place in places.tolist()]
-
-
-def _clip(strip: Frame, kind: str, name: str, told: str) -> str:
-    label = f"{name}, {told}"
-    return (
-        f'<figure class="strip {kind}"><img alt="{html.escape(label)}" src="{picture(strip)}">'
-        f"<figcaption><b>{html.escape(name)}</b> {html.escape(told)}</figcaption></figure>"
-    )

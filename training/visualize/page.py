@@ -8,9 +8,10 @@ from pclkd.training.findings.page import html_document
 from pclkd.training.visualize.material import Material
 from pclkd.training.visualize.part import Part
 
-__all__ = ["render_learned"]
+__all__ = ["STYLE", "render_learned"]
 
-_STYLE, _SCRIPT = (Path(__file__).with_name(name).read_text() for name in ("page.css", "page.js"))
+STYLE, _SCRIPT = (Path(__file__).with_name(name).read_text() for name in ("page.css", "page.js"))
+"""Of film strips and the other parts, beside a study's."""
 
 
 def render_learned(of: Material, parts: Sequence[Part]) -> str:
@@ -27,6 +28,6 @@ def render_learned(of: Material, parts: Sequence[Part]) -> str:
         f"What {of.folder.absolute().name} has learned",
         lead,
         [(part.heading, part.body) for part in parts],
-        style=_STYLE + "".join(part.style for part in parts),
+        style=STYLE + "".join(part.style for part in parts),
         scripts=f'<script type="application/json" id="sizes">{data}</script>\n<script>\n{_SCRIPT}</script>',
     )

@@ -1,6 +1,7 @@
 """Film strips: a clip as a row of frames, as plain pixels, as a picture in a page, with what the network attends to."""
 
 import base64
+import html
 import io
 from collections.abc import Sequence
 
@@ -17,7 +18,7 @@ from pclkd.sharding.shards.index import ShardIndex
 from pclkd.training.preview.loaded import load_clips, rgb_levels
 from pclkd.training.settings import RunSettings
 
-__all__ = ["attended", "film_strip", "middle_strips", "picture"]
+__all__ = ["attended", "film_strip", "middle_strips", "picture", "strip_figure"]
 
 _QUALITY = 75
 _BAR = 6  # pixels
@@ -87,6 +88,15 @@ def picture(pixels: Frame) -> str:
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "JPEG", quality=_QUALITY, optimize=True)
     return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def strip_figure(strip: Frame, kind: str, name: str, told: str) -> str:
+    """A strip as HTML, with a name and more about it below; its kind is "asked", "held", "fell" or none."""
+    label = f"{name}, {told}"
+    return (
+        f'<figure class="strip {kind}"><img alt="{html.escape(label)}" src="{picture(strip)}">'
+        f"<figcaption><b>{html.escape(name)}</b> {html.escape(told)}</figcaption></figure>"
+    )
 
 
 def _spaced(length: int, count: int) -> Sequence[int]:

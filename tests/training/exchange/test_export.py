@@ -1,4 +1,8 @@
 import json
+import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +12,7 @@ from click.testing import CliRunner, Result
 from safetensors.torch import load_file, save_file
 
 from pclkd.sharding.common.errors import InputError
-from pclkd.training import load_backbone
+from pclkd.training import load_backbone, load_clip_form
 from pclkd.training.cli import main
 
 TINY = [
@@ -32,25 +36,28 @@ def run(synthetic_shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 @pytest.fixture(scope="module")
 def exported(run: Path, synthetic_shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("exports") / "r3d"
-    done = cli("export", run, out, "--onnx", "--data", synthetic_shards)
+    done = cli("export", run, out, "--onnx", "--torch-export", "--data", synthetic_shards)
     assert done.exit_code == 0, done.output
+    assert "torch.export: its features differ" in done.output
     assert "ONNX: its features differ" in done.output
     return out
 
 
 def test_the_folder_gives_the_features_of_the_run(run: Path, exported: Path) -> None:
-    assert {path.name for path in exported.iterdir()} == {"backbone.safetensors", "card.json", "backbone.onnx"}
+    assert {path.name for path in exported.iterdir()} == {
+        "README.md", "model.safetensors", "config.json", "backbone.onnx", "backbone.pt2",
+    }  # fmt: skip
     clips = torch.randn(2, 3, 8, 32, 32)
     with torch.no_grad():
         assert torch.equal(load_backbone(exported)(clips), load_backbone(run)(clips))
 
 
 def test_the_card_says_what_to_feed(exported: Path, run: Path) -> None:
-    card = json.loads((exported / "card.json").read_text())
+    card = json.loads((exported / "config.json").read_text())
     assert card["input"]["shape"] == ["N", 3, 8, 32, 32] and card["input"]["modality"] == "residual"
     assert card["input"]["mean"] == [0.485, 0.456, 0.406]
     assert card["backbone"]["feature_dim"] == 64
-    weights = load_file(exported / "backbone.safetensors")
+    weights = load_file(exported / "model.safetensors")
     names = [name for name, _ in load_backbone(run).named_parameters()]
     assert card["backbone"]["parameters"] == sum(weights[name].numel() for name in names)
     assert card["metrics"].keys() >= {"val/pretext_top1_pct", "val/linear_top1_pct", "val/retrieval_r1_pct"}
@@ -67,28 +74,81 @@ def test_onnx_takes_any_number_of_clips(exported: Path) -> None:
         np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())
 
 
+def test_a_program_needs_nothing_of_the_code(exported: Path) -> None:
+    program = torch.export.load(exported / "backbone.pt2").module()
+    for n in (1, 3):
+        clips = torch.randn(n, 3, 8, 32, 32)
+        with torch.no_grad():
+            expected = load_backbone(exported)(clips)
+            torch.testing.assert_close(program(clips), expected, rtol=0, atol=1e-4 * float(expected.abs().max()))
+
+
+def test_the_card_is_one_that_hubs_read(exported: Path) -> None:
+    hub = pytest.importorskip("huggingface_hub")
+    card = hub.ModelCard.load(exported / "README.md")
+    assert card.data.library_name == "pclkd" and "video" in card.data.tags
+    config = json.loads((exported / "config.json").read_text())
+    told = {result.metric_type: result.metric_value for result in card.data.eval_results}
+    assert told == {name: value for name, value in config["metrics"].items() if not name.endswith("_se")}
+    assert told.keys() >= {"val/linear_top1_pct"}
+    assert f"| `val/linear_top1_pct` | {told['val/linear_top1_pct']:.1f} ± " in card.text
+    said = re.search(r'video_clips\("video.mp4", (.*)\)', card.text)[1]
+    assert eval(f"dict({said})") == {"frames": 8, "crop": 32, "modality": "residual", "size": [64, 86], "fps": 0.0}
+
+
+def test_what_is_on_the_hub_comes_from_the_cache_alone(exported: Path, tmp_path: Path, monkeypatch) -> None:
+    constants = pytest.importorskip("huggingface_hub.constants")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    revision, folder = "0" * 40, tmp_path / "models--somebody--r3d"
+    shutil.copytree(exported, folder / "snapshots" / revision)
+    (folder / "refs").mkdir()
+    (folder / "refs" / "main").write_text(revision)
+    found, expected = (load_backbone(where).state_dict() for where in ("hf:somebody/r3d", exported))
+    assert found.keys() == expected.keys() and all(torch.equal(found[name], expected[name]) for name in found)
+    assert load_clip_form("hf:somebody/r3d").size == (64, 86)
+    with pytest.raises(InputError) as caught:
+        load_backbone("hf:somebody/other@v1")
+    assert str(caught.value) == (
+        f"hf:somebody/other@v1 is not in the cache {tmp_path} - fetch it: hf download somebody/other --revision v1"
+    )
+
+
+def test_torch_hub_gives_the_code_of_its_checkout(exported: Path, tmp_path: Path) -> None:
+    root = Path(__file__).resolve().parents[3]
+    code = (
+        "import sys, torch; network = torch.hub.load(sys.argv[1], 'backbone', sys.argv[2], source='local')\n"
+        "torch.save(network(torch.ones(1, 3, 8, 32, 32)), sys.argv[3])\n"
+        "print(sys.modules[type(network).__module__].__file__)"
+    )
+    program = [sys.executable, "-c", code, str(root), str(exported), str(tmp_path / "features.pt")]
+    done = subprocess.run(program, capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert done.stdout.strip() == str(root / "training" / "models" / "resnet.py")
+    with torch.no_grad():
+        assert torch.equal(torch.load(tmp_path / "features.pt"), load_backbone(exported)(torch.ones(1, 3, 8, 32, 32)))
+
+
 def test_damaged_exports_are_told(exported: Path, tmp_path: Path) -> None:
     def copy() -> Path:
         out = tmp_path / str(len(list(tmp_path.iterdir())))
         out.mkdir()
-        for name in ("card.json", "backbone.safetensors"):
+        for name in ("config.json", "model.safetensors"):
             (out / name).write_bytes((exported / name).read_bytes())
         return out
 
     cut = copy()
-    (cut / "backbone.safetensors").write_bytes((exported / "backbone.safetensors").read_bytes()[:1000])
+    (cut / "model.safetensors").write_bytes((exported / "model.safetensors").read_bytes()[:1000])
     with pytest.raises(InputError, match="does not hold a r3d of width"):
         load_backbone(cut)
     fewer = copy()
-    state = load_file(exported / "backbone.safetensors")
+    state = load_file(exported / "model.safetensors")
     state.pop("bn1.weight")
-    save_file(state, fewer / "backbone.safetensors")
+    save_file(state, fewer / "model.safetensors")
     with pytest.raises(InputError, match="does not hold"):
         load_backbone(fewer)
     for content in ("{}", "no card", json.dumps({"format": 99, "backbone": {"name": "r3d", "width": 1}})):
         other = copy()
-        (other / "card.json").write_text(content)
-        with pytest.raises(InputError, match=r"card\.json"):
+        (other / "config.json").write_text(content)
+        with pytest.raises(InputError, match=r"config\.json"):
             load_backbone(other)
 
 

@@ -93,3 +93,14 @@ def test_a_header_that_announces_other_frames_changes_no_clip(tmp_path: Path) ->
         raw[at : at + 4] = struct.pack("<I", 431)
     path.write_bytes(raw)
     assert torch.equal(video_clips(path, clips=3, frames=4, crop=48, size=(48, 64)), clips)
+
+
+def test_clips_of_another_rate_and_of_a_short_side(tmp_path: Path) -> None:
+    path = long_video(tmp_path / "v.avi", 200)  # at 25 a second
+    how = {"clips": 1, "crop": 48, "modality": "rgb"}
+    every = video_clips(path, frames=200, size=(48, 64), **how)
+    half = video_clips(path, frames=100, size=48, fps=12.5, **how)
+    assert torch.equal(half, every[:, :, ::2]) or torch.equal(half, every[:, :, 1::2])
+    assert (half.diff(dim=2).abs().mean(dim=(0, 1, 3, 4)) > 0.01).sum() > 50  # they are not all alike
+    with pytest.raises(InputError, match="a crop of 48 out of frames of 40"):
+        video_clips(path, size=40, **how)

@@ -1,0 +1,111 @@
+"""train-kd export, predict and embed, as the command line gives them."""
+
+import json
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+import click
+
+__all__ = ["DamagedVideos", "embed", "export", "predict", "videos_of"]
+
+_CLIPS = click.option("--clips", type=click.IntRange(min=1), default=10, show_default=True, help="Clips a video.")
+_VIDEOS = click.argument("videos", nargs=-1, required=True)
+
+
+class DamagedVideos:
+    """Tells of each video that cannot be decoded in one line; at the end there were some, or none."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def __call__(self, video: str, why: str) -> None:
+        """Tell of one."""
+        self.count += 1
+        click.echo(f"left out: {why if video in why else f'{video}: {why}'}", err=True)
+
+    def leave(self) -> None:
+        """End with exit code 3 where there were some, as packing does."""
+        if self.count:
+            raise click.exceptions.Exit(3)
+
+
+def videos_of(words: tuple[str, ...]) -> Iterable[str]:
+    """The files that the words of a command mean."""
+    from pclkd.training.exchange.many_videos import name_videos
+
+    return name_videos(words, sys.stdin)
+
+
+@click.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option("--onnx", is_flag=True, help="Write ONNX too and check it on clips of --data.")
+@click.option("--torch-export", "program", is_flag=True, help="Write a torch.export program too.")
+@click.option("--data", type=click.Path(path_type=Path), default=None, help="Shard set, for the check of --onnx.")
+def export(run: Path, out: Path, onnx: bool, program: bool, data: Path | None) -> None:
+    """Write the backbone of RUN into the folder OUT: safetensors, a config and a model card.
+
+    The folder is ready for the Hugging Face hub (hf upload USER/NAME OUT); load_backbone reads it from there, too.
+    """
+    from pclkd.training.exchange.export import export_backbone, export_onnx, export_program
+
+    if onnx and data is None:
+        raise click.UsageError("Missing option '--data': --onnx is checked on real clips.")
+    card = export_backbone(run, out)
+    size = card["backbone"]
+    click.echo(f"{size['name']} x{size['width']:g}, {size['parameters']:,} parameters, in {out}")
+    if onnx and data is not None:
+        difference = export_onnx(run, out, data)
+        click.echo(f"ONNX: its features differ from PyTorch's by {difference:.1e} of the largest")
+    if program:
+        difference = export_program(run, out)
+        click.echo(f"torch.export: its features differ from PyTorch's by {difference:.1e} of the largest")
+
+
+@click.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@_VIDEOS
+@_CLIPS
+@click.option("--top", type=click.IntRange(min=1), default=5, show_default=True, help="Classes to tell.")
+def predict(run: Path, videos: tuple[str, ...], clips: int, top: int) -> None:
+    """Name the actions in VIDEOS by the fine-tuned network of RUN: a line of JSON for each video, as it is done.
+
+    VIDEOS are files, folders, globs, or - for names on standard input. What cannot be decoded is told and left out; the
+    exit code is then 3.
+    """
+    _choose_waiting()
+    from pclkd.training.exchange.predict import predict_videos
+
+    damaged = DamagedVideos()
+    for found in predict_videos(run, videos_of(videos), clips=clips, most=top, damaged=damaged):
+        click.echo(json.dumps(found))
+    damaged.leave()
+
+
+@click.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@_VIDEOS
+@_CLIPS
+@click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="FILE.npz, or FILE.parquet.")
+def embed(run: Path, videos: tuple[str, ...], clips: int, out: Path) -> None:
+    """Write the features that the network of RUN gives of VIDEOS: for train-kd search, or for tools of yours.
+
+    RUN is a run, an exported folder, or a file of weights; VIDEOS are files, folders, globs, or - for names on standard
+    input. What cannot be decoded is told and left out; the exit code is then 3.
+    """
+    _choose_waiting()
+    from pclkd.training.exchange.features import check_feature_file, embed_videos, write_features
+
+    check_feature_file(out)
+    damaged = DamagedVideos()
+    found = embed_videos(run, videos_of(videos), clips=clips, damaged=damaged)
+    write_features(out, found)
+    click.echo(f"{len(found.videos)} videos, features [{', '.join(map(str, found.features.shape))}], in {out}")
+    damaged.leave()
+
+
+def _choose_waiting() -> None:
+    from pclkd.training.compute.neighbours import choose_waiting
+
+    choose_waiting()  # before torch is loaded
