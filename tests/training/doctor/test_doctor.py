@@ -264,7 +264,7 @@ def test_a_busy_machine_is_found(machine: Machine) -> None:
     ("arguments", "told"),
     [
         (["--only", "everything"], ["--only everything", "all-reduce"]),
-        (["--out", "README/x"], ["README/x cannot be a folder: README is a file - give another folder"]),
+        (["--out", "README/x"], ["README/x cannot be a folder: ", "README is a file - give another folder"]),
         (["--precision", "fp8"], ["'fp8' is not one of 'auto'"]),
     ],
 )
