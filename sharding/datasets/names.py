@@ -13,6 +13,7 @@ __all__ = [
     "LONGEST_KEY",
     "folder_group",
     "group_number",
+    "is_sample_key",
     "path_key",
     "printable",
     "sample_key",
@@ -64,6 +65,11 @@ def sample_key(name: str) -> str:
     if safe == name and len(name) <= LONGEST_KEY:
         return name
     return f"{safe[: LONGEST_KEY - 9]}-{hashlib.sha256(os.fsencode(name)).hexdigest()[:8]}"
+
+
+def is_sample_key(name: str) -> bool:
+    """Tell whether `name` can have come from `sample_key`."""
+    return 0 < len(name) <= LONGEST_KEY and _UNSAFE.search(name) is None
 
 
 def path_key(name: str) -> str:

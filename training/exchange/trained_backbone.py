@@ -1,16 +1,19 @@
 """A trained backbone for use elsewhere: from a run, an exported folder, or a file of published weights."""
 
-import json
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from pclkd.sharding.common.errors import InputError
+from pclkd.sharding.common.files import no_device
 from pclkd.training.models.base import Backbone
 from pclkd.training.models.outside import read_outside_model
 from pclkd.training.models.registry import build_backbone
+from pclkd.training.models.weights_file import refuse_not_finite
 from pclkd.training.runs.checkpoint import ForeignCheckpointError, load_checkpoint, load_model
+from pclkd.training.runs.trusted import read_object
 
 __all__ = ["CARD_FORMAT", "CARD_NAME", "WEIGHTS_NAME", "load_backbone"]
 
@@ -43,22 +46,26 @@ def load_backbone(path: Path | str, key: str = "") -> Backbone:
 def _load_exported(folder: Path) -> Backbone:
     path = folder / CARD_NAME
     try:
-        card = json.loads(path.read_bytes())
-        name, width = card["backbone"]["name"], card["backbone"]["width"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        card = read_object(path)
+        name, width = str(card["backbone"]["name"]), float(card["backbone"]["width"])
+    except (ValueError, KeyError, TypeError, OverflowError) as error:
         raise InputError(f"{path} cannot be read as a card ({error})", remedy="export again: train-kd export") from None
     if card.get("format") != CARD_FORMAT:
         raise InputError(
             f"{path} has format {card.get('format')!r}, this version reads {CARD_FORMAT}",
             remedy="export again: train-kd export",
         )
-    backbone = build_backbone(name, width)
     try:
-        backbone.load_state_dict(load_file(folder / WEIGHTS_NAME))
-    except (OSError, SafetensorError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
+        weights = load_file(no_device(folder / WEIGHTS_NAME))
+        with torch.device("meta"):  # its shapes alone: a card may tell of a network of any size
+            build_backbone(name, width).load_state_dict(weights, assign=True)
+        refuse_not_finite(weights)
+    except (OSError, SafetensorError, RuntimeError, ValueError, TypeError) as error:
+        reason = (str(error).splitlines() or ["damaged"])[0]
         raise InputError(
             f"{folder / WEIGHTS_NAME} does not hold a {name} of width {width} ({reason})",
             remedy="export again: train-kd export",
         ) from None
+    backbone = build_backbone(name, width)
+    backbone.load_state_dict(weights)
     return backbone

@@ -36,7 +36,7 @@ from pclkd.training.loop.plan import RunPlan
 from pclkd.training.loop.preemption import PreemptedError, StopRequest, listening
 from pclkd.training.loop.progress import TrainingProgress, say
 from pclkd.training.models.pcl_model import PclModel
-from pclkd.training.runs.checkpoint import Checkpoint
+from pclkd.training.runs.checkpoint import Checkpoint, restoring
 from pclkd.training.runs.checkpoint_writer import CheckpointWriter
 from pclkd.training.runs.environment import describe_environment
 from pclkd.training.runs.run_folder import ENVIRONMENT_NAME, METRICS_NAME, SETTINGS_NAME
@@ -87,7 +87,8 @@ class _Trainer:
         best = plan.resumed.best if plan.resumed is not None else None
         self._writer = CheckpointWriter(plan.folder, plan.settings.checkpoint, best)
         if plan.resumed is not None:
-            self._restore(plan.resumed)
+            with restoring(plan.folder):
+                self._restore(plan.resumed)
 
     @property
     def _shown(self) -> PclModel:
