@@ -67,13 +67,10 @@ class AugmentSettings(Settings):
             low, high = getattr(self, name) or (1.0, 1.0)
             if not 0 < low <= high:
                 raise ValueError(f"{name} {low:g}, {high:g}: needs two numbers above 0, the smaller one first")
-        if (
-            self.blur_sigma[1] > _WIDEST_BLUR
-            or not 1 / _WIDEST <= self.crop_aspect[0] <= self.crop_aspect[1] <= _WIDEST
-        ):
-            raise ValueError(
-                f"use a blur_sigma up to {_WIDEST_BLUR:g} and a crop_aspect from 1/{_WIDEST:g} to {_WIDEST:g}"
-            )
+        if self.blur_sigma[1] > _WIDEST_BLUR:
+            raise ValueError(f"blur_sigma {self.blur_sigma[1]:g}: use up to {_WIDEST_BLUR:g} pixels")
+        if self.crop_aspect[0] < 1 / _WIDEST or self.crop_aspect[1] > _WIDEST:
+            raise ValueError(f"crop_aspect {self.crop_aspect}: use 1/{_WIDEST:g} to {_WIDEST:g}")
         if self.crop_scale is not None and self.crop_scale[1] > 1:
             raise ValueError(f"crop_scale {self.crop_scale}: a window cannot cover more than the whole frame (1)")
         return self

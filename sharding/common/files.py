@@ -50,7 +50,7 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write `text` as UTF-8 to `path`, whole or not at all; bytes of a name that are none become `\\udcNN`."""
+    """Write `text` as UTF-8 to `path`, whole or not at all; bytes that are none are written as escapes."""
     write_bytes(path, text.encode(errors="backslashreplace"))
 
 
