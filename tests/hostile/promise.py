@@ -16,6 +16,11 @@ from typing import Any
 
 import click
 
+# These make folders and start programs when they are loaded: not while that is watched.
+import matplotlib.font_manager  # noqa: F401
+import torch._dynamo  # noqa: F401
+
+import pclkd.training.loop.trainer  # noqa: F401
 from pclkd.sharding.common.errors import InputError
 
 BYTES = 512 << 20

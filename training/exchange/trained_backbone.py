@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
@@ -11,7 +10,7 @@ from pclkd.sharding.common.files import no_device
 from pclkd.training.models.base import Backbone
 from pclkd.training.models.outside import read_outside_model
 from pclkd.training.models.registry import build_backbone
-from pclkd.training.models.weights_file import refuse_not_finite
+from pclkd.training.models.weights_file import refuse_not_finite, room_for
 from pclkd.training.runs.checkpoint import ForeignCheckpointError, load_checkpoint, load_model
 from pclkd.training.runs.trusted import read_object
 
@@ -57,8 +56,9 @@ def _load_exported(folder: Path) -> Backbone:
         )
     try:
         weights = load_file(no_device(folder / WEIGHTS_NAME))
-        with torch.device("meta"):  # its shapes alone: a card may tell of a network of any size
-            build_backbone(name, width).load_state_dict(weights, assign=True)
+        with room_for(weights):
+            backbone = build_backbone(name, width)
+        backbone.load_state_dict(weights)
         refuse_not_finite(weights)
     except (OSError, SafetensorError, RuntimeError, ValueError, TypeError) as error:
         reason = (str(error).splitlines() or ["damaged"])[0]
@@ -66,6 +66,4 @@ def _load_exported(folder: Path) -> Backbone:
             f"{folder / WEIGHTS_NAME} does not hold a {name} of width {width} ({reason})",
             remedy="export again: train-kd export",
         ) from None
-    backbone = build_backbone(name, width)
-    backbone.load_state_dict(weights)
     return backbone

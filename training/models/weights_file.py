@@ -19,7 +19,7 @@ import torch
 from pclkd.sharding.common.errors import visible
 from pclkd.sharding.common.files import no_device
 
-__all__ = ["UnreadableWeightsError", "load_weights_file", "refuse_not_finite"]
+__all__ = ["UnreadableWeightsError", "load_weights_file", "refuse_not_finite", "room_for"]
 
 _COPIES = 3  # of a file's bytes that may be in memory at once: torch's reader, a buffer, the tensors
 _ROOM = 64 << 20  # bytes beside them
@@ -59,6 +59,22 @@ def refuse_not_finite(state: Mapping[str, torch.Tensor]) -> None:
     for name, value in state.items():
         if value.is_floating_point() and (wrong := int((~torch.isfinite(value)).sum())):
             raise ValueError(f"{wrong} of the {value.numel()} numbers of {visible(name)} are NaN or infinite")
+
+
+@contextmanager
+def room_for(state: Mapping[str, torch.Tensor]) -> Iterator[None]:
+    """Let a network be built that these weights can fill, and none of any size that a file may tell of.
+
+    Raises:
+        ValueError: it takes more memory.
+    """
+    try:
+        with _memory_at_most(_COPIES * sum(value.nbytes for value in state.values()) + _ROOM):
+            yield
+    except (MemoryError, RuntimeError) as error:
+        if not _lacks_memory(error):
+            raise
+        raise ValueError("there are far fewer weights than such a network has") from None
 
 
 @contextmanager
@@ -105,6 +121,10 @@ def _reason(error: Exception) -> str:
         return f"it holds {found[1]}, not tensors and plain values alone"
     if isinstance(error, pickle.UnpicklingError):
         return "it is no file of tensors and plain values that torch.save wrote"
-    if isinstance(error, MemoryError) or "allocate memory" in text:
+    if _lacks_memory(error):
         return "it asks for more memory than a file of its size can need"
     return visible((text or type(error).__name__).splitlines()[0])
+
+
+def _lacks_memory(error: Exception) -> bool:
+    return isinstance(error, MemoryError) or "allocate memory" in str(error)

@@ -17,7 +17,7 @@ from pclkd.sharding.common.settings import change
 from pclkd.training.compute.average import weights_of
 from pclkd.training.models.pcl_model import PclModel
 from pclkd.training.models.registry import build_backbone
-from pclkd.training.models.weights_file import UnreadableWeightsError, load_weights_file, refuse_not_finite
+from pclkd.training.models.weights_file import UnreadableWeightsError, load_weights_file, refuse_not_finite, room_for
 from pclkd.training.settings import RunSettings
 
 __all__ = [
@@ -233,8 +233,9 @@ def load_model(checkpoint: Checkpoint, source: Path | str, *, trained: bool = Fa
     adapters = sum(re.fullmatch(r"adapters\.\d+\.weight", key) is not None for key in weights)
     try:
         dims = [weights[f"adapters.{number}.weight"].shape[0] for number in range(adapters)]
-        with torch.device("meta"):  # its shapes alone: settings may tell of a network of any size
-            build_model(settings, dims).load_state_dict(weights, assign=True)
+        with room_for(weights):
+            model = build_model(settings, dims)
+        model.load_state_dict(weights)
         refuse_not_finite(weights)
     except (IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
         details = "; ".join(line.strip() for line in str(error).splitlines()[1:4]) or str(error)
@@ -243,6 +244,4 @@ def load_model(checkpoint: Checkpoint, source: Path | str, *, trained: bool = Fa
             f"{source}: the weights do not fit a {network} ({details})",
             remedy="give a checkpoint that train-kd wrote",
         ) from None
-    model = build_model(settings, dims)
-    model.load_state_dict(weights)
     return model
