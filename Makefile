@@ -1,6 +1,7 @@
 # make demo   the whole story: rendered (or real) videos -> shards -> teacher -> students -> report in runs/demo
 #             (SEEDS=3: everything three times)
 # make test   the test suite, against the installed wheel
+# make fuzz   hostile input with fresh seeds for MINUTES (10) minutes; what is found is written to tests/hostile/kept
 # make golden renews tests/golden.json; in a commit that says why its change is meant to change numbers
 # make check  lint, types, import rules
 # make test-gpu        the tests that need a GPU, and no others, in the environment of $(PYTHON)
@@ -21,8 +22,9 @@ SEEDS ?= 1
 DEMO_OPTIONS := $(if $(UCF101),--videos '$(UCF101)') $(if $(SPLITS),--splits '$(SPLITS)') $(if $(EPOCHS),--epochs $(EPOCHS))
 # pytest's workers; each test of several processes or threads stays small
 WORKERS ?= 2
+MINUTES ?= 10
 
-.PHONY: demo test test-gpu golden check wheelhouse offline-install clean
+.PHONY: demo test test-gpu fuzz golden check wheelhouse offline-install clean
 
 # The package is rebuilt into the environment on every call, so that what runs is what is in the checkout.
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check
@@ -48,6 +50,10 @@ demo: $(VENV)/.dependencies
 test: $(VENV)/.dependencies
 	$(install_wheel)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+
+fuzz: $(VENV)/.dependencies
+	$(install_wheel)
+	OMP_NUM_THREADS=1 nice $(BIN)/python -W ignore tests/hostile/fuzz.py --minutes $(MINUTES)
 
 golden: $(VENV)/.dependencies
 	$(install_wheel)

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import click
 
-from pclkd.sharding.common.errors import InputError
+from pclkd.sharding.common.errors import InputError, visible
 
 __all__ = ["CleanGroup", "Step", "show_progress", "text_columns"]
 
@@ -156,6 +156,11 @@ _MENDABLE = {
     errno.EACCES: "check the permissions or choose another folder",
     errno.EPERM: "check the permissions or choose another folder",
     errno.EROFS: "choose a folder on a writable file system",
+    errno.ENAMETOOLONG: "give a shorter path",
+    errno.ELOOP: "give a path whose links do not lead in a circle",
+    errno.ENOTDIR: "give a path that leads through folders alone",
+    errno.EISDIR: "give a file, not a folder",
+    errno.EEXIST: "give another place",
 }
 
 
@@ -171,7 +176,7 @@ class CleanGroup(click.Group):
         except OSError as error:
             if error.errno not in _MENDABLE:
                 raise
-            where = f" ({error.filename})" if error.filename else ""
+            where = f" ({visible(str(error.filename))})" if error.filename else ""
             _tell(f"error: {error.strerror}{where} - {_MENDABLE[error.errno]}")
         raise click.exceptions.Exit(2)
 

@@ -196,7 +196,6 @@ class Recorded:
             kept=True,
         )
 
-
     def check(self) -> None:
         """Refuse what `write_record` does not write: the set is put together from it.
 

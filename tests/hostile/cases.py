@@ -40,12 +40,53 @@ NUMBERS = st.one_of(
 )
 NAMES = st.sampled_from(
     [
-        *("", ".", "..", "/", "../../escaped", "/tmp/escaped", "a/../../escaped", "~/escaped", "C:\\escaped", "\0", "\n"),
-        *("<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "</script><script>alert(1)//", "'\"`$(id)", "|a|"),
-        *("a\nb", "a\rb", "\x1b[2J\x1b]0;owned\x07", "\u202egnp.exe", "\u2066x\u2069", "\ud800", "\udcff", "🏃\u200d♀️", "é", "مرحبا"),
-        *("$\\frac{1}{0$", "${HOME}", "%s%n", "{0.__class__}", "a" * 5000, "9" * 5000, "-rf", "=1+1", "--help", "nul", "[" * 20),
+        *(
+            "",
+            ".",
+            "..",
+            "/",
+            "../../escaped",
+            "/tmp/escaped",
+            "a/../../escaped",
+            "~/escaped",
+            "C:\\escaped",
+            "\0",
+            "\n",
+        ),
+        *(
+            "<script>alert(1)</script>",
+            '"><img src=x onerror=alert(1)>',
+            "</script><script>alert(1)//",
+            "'\"`$(id)",
+            "|a|",
+        ),
+        *(
+            "a\nb",
+            "a\rb",
+            "\x1b[2J\x1b]0;owned\x07",
+            "\u202egnp.exe",
+            "\u2066x\u2069",
+            "\ud800",
+            "\udcff",
+            "🏃\u200d♀️",
+            "é",
+            "مرحبا",
+        ),
+        *(
+            "$\\frac{1}{0$",
+            "${HOME}",
+            "%s%n",
+            "{0.__class__}",
+            "a" * 5000,
+            "9" * 5000,
+            "-rf",
+            "=1+1",
+            "--help",
+            "nul",
+            "[" * 20,
+        ),
     ]
-)  # fmt: skip
+)
 TEXTS = st.one_of(NAMES, st.text(max_size=12))
 DEEP: Any = []
 for _ in range(60):
@@ -56,10 +97,12 @@ VALUES = st.one_of(
 
 # A change of a JSON document: where (a number, counted through all places), what, and a value.
 mutations = st.lists(
-    st.tuples(st.integers(0, 10_000), st.sampled_from(["set", "set", "set", "drop", "add", "rename", "twice"]), VALUES, TEXTS),
+    st.tuples(
+        st.integers(0, 10_000), st.sampled_from(["set", "set", "set", "drop", "add", "rename", "twice"]), VALUES, TEXTS
+    ),
     min_size=1,
     max_size=3,
-)  # fmt: skip
+)
 
 
 def mutated(document: Any, changes: Sequence[Any]) -> Any:

@@ -1,4 +1,4 @@
-"""The whole command line of all three tools: any command, any option, hostile values; nothing that would run for long."""
+"""The whole command line of all three tools: any command and option, hostile values, nothing that runs for long."""
 
 import contextlib
 import os
@@ -18,12 +18,57 @@ from weights import sound_checkpoint
 __all__ = ["TARGETS"]
 
 # What a value may be replaced by: places of the scratch folder that are there, of every kind.
-_PLACES = ("set", "runs", "runs/run", "study", "empty", "file", "nothing/there", "weights.pt", "set/manifest.json", "link")
-_SETS = ("optimizer.lr=0", "pcl.own_terms.x=1", "loader.batch_size=99999", "backbone.name=..", "kd=1", "epochs=-1", "seed=1e9",
-         "pretext.strides=[9]", "tuples.clip_frames=1025", "=", "a", "augment.blur_sigma=[1,1e9]")  # fmt: skip
+_PLACES = (
+    "set",
+    "runs",
+    "runs/run",
+    "study",
+    "empty",
+    "file",
+    "nothing/there",
+    "weights.pt",
+    "set/manifest.json",
+    "link",
+)
+_SETS = (
+    "optimizer.lr=0",
+    "pcl.own_terms.x=1",
+    "loader.batch_size=99999",
+    "backbone.name=..",
+    "kd=1",
+    "epochs=-1",
+    "seed=1e9",
+    "pretext.strides=[9]",
+    "tuples.clip_frames=1025",
+    "=",
+    "a",
+    "augment.blur_sigma=[1,1e9]",
+)
 # Commands that render, train or measure for seconds when all is well: they get one value that is not.
-_LONG = {"synth", "pretrain", "distill", "demo", "study", "controls", "load", "peers", "scale", "shard", "step", "teacher",
-         "train", "all", "gpu", "gpu-section", "latency", "evaluate", "visualize", "preview", "models", "export"}  # fmt: skip
+_LONG = {
+    "synth",
+    "pretrain",
+    "distill",
+    "demo",
+    "study",
+    "controls",
+    "load",
+    "peers",
+    "scale",
+    "shard",
+    "step",
+    "teacher",
+    "train",
+    "all",
+    "gpu",
+    "gpu-section",
+    "latency",
+    "evaluate",
+    "visualize",
+    "preview",
+    "models",
+    "export",
+}
 
 
 def _tools() -> dict[str, click.Group]:
@@ -67,7 +112,9 @@ def _tame(command: str, arguments: list[str]) -> list[str]:
     kept = [word for word in arguments if word not in ("--import", "ray", "--ray-address", "--engine")]
     if command in _LONG:
         kept = [re.sub(r"^(set|study|runs|runs/run|weights.pt)$", "file", word) for word in kept]
-        kept += {"synth": ["--classes", "0"], "demo": ["--videos", "nothing/there", "--splits", "file"]}.get(command, [])
+        kept += {"synth": ["--classes", "0"], "demo": ["--videos", "nothing/there", "--splits", "file"]}.get(
+            command, []
+        )
         if command in ("step", "teacher", "all", "gpu", "gpu-section", "load", "models", "scale", "train"):
             kept += ["--width", "nan"]
     return kept

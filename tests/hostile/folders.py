@@ -130,10 +130,24 @@ def _settings_cases() -> st.SearchStrategy[Any]:
     from pclkd.training.settings import flat, preset
 
     known = sorted(flat(preset("pcl")))
-    path = st.one_of(st.sampled_from(known), st.sampled_from(known), NAMES, st.sampled_from([
-        "pcl.own_terms.x", "kd", "optimizer", "pcl.own_terms.a.b", "loader.cache_dir.x", "optimizer.milestones.0", "."]))
+    path = st.one_of(
+        st.sampled_from(known),
+        st.sampled_from(known),
+        NAMES,
+        st.sampled_from(
+            [
+                "pcl.own_terms.x",
+                "kd",
+                "optimizer",
+                "pcl.own_terms.a.b",
+                "loader.cache_dir.x",
+                "optimizer.milestones.0",
+                ".",
+            ]
+        ),
+    )
     value = st.one_of(VALUES.map(json.dumps), NAMES, st.just("[" * 100_000), st.just("1e999"))
-    return st.lists(st.tuples(path, value), min_size=1, max_size=3)  # fmt: skip
+    return st.lists(st.tuples(path, value), min_size=1, max_size=3)
 
 
 def _check_settings(case: list[Any], folder: Path) -> None:

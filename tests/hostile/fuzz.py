@@ -18,7 +18,9 @@ from typing import Any
 
 import commands
 import folders
+import frames
 import listed
+import records
 import sets
 import weights
 from cases import Target, from_json, to_json
@@ -29,7 +31,7 @@ __all__ = ["KEPT", "TARGETS", "kept_cases", "run_case", "search"]
 KEPT = Path(__file__).with_name("kept")
 TARGETS = {
     target.name: target
-    for module in (listed, sets, weights, folders, commands)
+    for module in (listed, sets, frames, records, weights, folders, commands)
     for target in module.TARGETS
 }
 

@@ -23,12 +23,14 @@ _FILES: dict[str, dict[str, str]] = {
         "Run_test_split1.txt": "v_Run_g01_c01.avi 1\nv_Run_g02_c01.avi 2\n",
     },
     "kinetics": {
-        "train.csv": "label,youtube_id,time_start,time_end,split\nJump,v_Jump_g01_c01,0,10,train\nRun,abcdefghijk,1,9,val\n"
+        "train.csv": "label,youtube_id,time_start,time_end,split\nJump,v_Jump_g01_c01,0,10,train\n"
+        "Run,abcdefghijk,1,9,val\n"
     },
     "csv": {
-        "table.csv": "path,label,group,split,start,end\nJump/v_Jump_g01_c01.avi,Jump,1,train,0,1\nRun/v_Run_g01_c01.avi,Run,2,test,,\n"
+        "table.csv": "path,label,group,split,start,end\nJump/v_Jump_g01_c01.avi,Jump,1,train,0,1\n"
+        "Run/v_Run_g01_c01.avi,Run,2,test,,\n"
     },
-}  # fmt: skip
+}
 _JSON: dict[str, tuple[str, Any]] = {
     "activitynet": (
         "activity_net.json",
@@ -63,19 +65,31 @@ def _texts(draw: st.DrawFn) -> dict[str, Any]:
             words = [(found.start(), found.end()) for found in re.finditer(rb"[^\s,;]+", data)]
             if words and draw(st.booleans()):
                 start, stop = draw(st.sampled_from(words))
-                word = draw(st.one_of(NAMES, NUMBERS.map(str), st.sampled_from(["9" * 5000, "٣", "²", "1_0", "+1", "nan"])))
+                word = draw(
+                    st.one_of(NAMES, NUMBERS.map(str), st.sampled_from(["9" * 5000, "٣", "²", "1_0", "+1", "nan"]))
+                )
                 data = data[:start] + word.encode("utf-8", "surrogatepass") + data[stop:]
                 continue
             place = draw(st.integers(0, len(data)))
             stop = place + draw(st.integers(0, 6))
-            word = draw(st.one_of(NAMES, NUMBERS.map(str), st.sampled_from([",", '"', " ", "\r", "\t", "\ufeff", "٣", "²"])))
+            word = draw(
+                st.one_of(NAMES, NUMBERS.map(str), st.sampled_from([",", '"', " ", "\r", "\t", "\ufeff", "٣", "²"]))
+            )
             data = data[:place] + word.encode("utf-8", "surrogatepass") + data[stop:]
         if draw(st.booleans()):
-            data = draw(st.sampled_from([data + data, data[: len(data) // 2], b"\xff\xfe" + data, data.replace(b"\n", b"\r")]))
+            data = draw(
+                st.sampled_from([data + data, data[: len(data) // 2], b"\xff\xfe" + data, data.replace(b"\n", b"\r")])
+            )
         files[name] = data
     if draw(st.integers(0, 5)) == 0:
-        files[draw(st.sampled_from(["trainlist99999999999999999.txt", "trainlist٣.txt", "testlist00.txt", "x_test_split7.txt"]))] = b"a"
-    return {"kind": draw(st.sampled_from([kind, "auto"])), "files": files}  # fmt: skip
+        files[
+            draw(
+                st.sampled_from(
+                    ["trainlist99999999999999999.txt", "trainlist٣.txt", "testlist00.txt", "x_test_split7.txt"]
+                )
+            )
+        ] = b"a"
+    return {"kind": draw(st.sampled_from([kind, "auto"])), "files": files}
 
 
 @st.composite

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-
 HEIGHT, WIDTH, FRAMES = 32, 48, 24
 CLASSES = ("Jump", "Run")
 

@@ -12,7 +12,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import click
 
@@ -53,7 +53,7 @@ class _Watch:
     """What the audit hook, which stays for good, looks for now."""
 
     writable: tuple[Path, ...] | None = None
-    broken: list[str] = []
+    broken: ClassVar[list[str]] = []
 
 
 def _audit(event: str, arguments: tuple[Any, ...]) -> None:
