@@ -128,7 +128,7 @@ def test_frames_that_declare_any_size_are_not_decoded(tmp_path: Path, size: tupl
     data = declaring(jpeg(), *size)
     root = make_shards(tmp_path / "set", lambda video, frame, sound: data if video == 0 else sound)
     refusal = held(lambda: read_frames(ShardIndex.open(root), 0, [0]), more_bytes=64 << 20)
-    assert (refusal is not None and "65500x65500" in str(refusal)) or size[0] == 4_000
+    assert refusal is not None and "frame 0 of video v0" in str(refusal)
     for name in ("height", "width"):
         column = np.load(root / "index" / f"sample_{name}.npy")
         column[0] = size[0]
@@ -141,24 +141,23 @@ def test_frames_that_declare_any_size_are_not_decoded(tmp_path: Path, size: tupl
 LOADS = """
 import json, resource, sys
 from pclkd.pipeline.opening import clip_loader
-how = {"batch_size": 2, "crop": 16, "clip_frames": 4, "threads": 1, "part": "all", "shuffle": False}
+how = {"batch_size": 2, "crop": 16, "threads": 1, "part": "all", "shuffle": False}
 tuples = {"clip_frames": 4, "clip_stride": 4, "remote_distance": 4}
-del how["clip_frames"]
 with clip_loader(sys.argv[1], tuples=tuples, quarantine_limit_pct=100.0, **how) as loader:
     found = [batch.sample_index[: batch.valid].tolist() for batch in loader.epoch(0)]
-    print(json.dumps([found, loader.statistics().quarantined, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss]))
+    print(json.dumps([found, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss]))
 """
 
 
 def test_hostile_frames_with_right_checksums_cost_their_video_alone(tmp_path: Path) -> None:
     """In a process of its own: what reaches a decoder that is written in C."""
-    kinds = [jpeg(progressive=True), jpeg(mode="CMYK", subsampling=-1), jpeg()[:300]]
+    kinds = [jpeg(progressive=True), jpeg(mode="CMYK", subsampling=-1), jpeg()[:-60]]
     root = make_shards(tmp_path / "set", lambda video, frame, sound: kinds[video] if video < 3 else sound)
     done = subprocess.run(
         [sys.executable, "-c", LOADS, str(root)], capture_output=True, text=True, timeout=120, cwd=tmp_path
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    delivered, _, kib = json.loads(done.stdout.splitlines()[-1])
+    delivered, kib = json.loads(done.stdout.splitlines()[-1])
     assert 3 in [sample for batch in delivered for sample in batch]
     assert {0, 1}.isdisjoint(sample for batch in delivered for sample in batch)  # neither baseline nor in colour
     assert kib < 2 << 20
