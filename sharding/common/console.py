@@ -171,6 +171,9 @@ class CleanGroup(click.Group):
         """Run the chosen command; InputError and mendable OSErrors become exit code 2."""
         try:
             return super().invoke(ctx)
+        except click.UsageError as error:
+            error.message = visible(error.message)  # it names what was typed, whatever that is
+            raise
         except InputError as error:
             _tell(f"error: {error}")
         except OSError as error:

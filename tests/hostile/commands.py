@@ -137,4 +137,4 @@ def _check(case: dict[str, Any], folder: Path) -> None:
         commanded(_tools()[case["tool"]], _tame(command, words), folder)
 
 
-TARGETS = (Target("commands", _lines(), _check, 80),)
+TARGETS = (Target("commands", _lines(), _check, 50),)

@@ -285,6 +285,6 @@ def _check_export(case: dict[str, Any], folder: Path) -> None:
 
 
 TARGETS = (
-    Target("checkpoints", _contents(), _check_checkpoint, 90),
+    Target("checkpoints", _contents(), _check_checkpoint, 60),
     Target("exports", _exports(), _check_export, 40),
 )
