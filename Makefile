@@ -2,6 +2,7 @@
 #             (SEEDS=3: everything three times)
 # make test   the test suite, against the installed wheel
 # make test-faults     the fault suite in full, 400 kills (KILLS=...); docs/reliability.md
+# make fuzz   hostile input with fresh seeds for MINUTES (10) minutes; what is found is written to tests/hostile/kept
 # make golden renews tests/golden.json; in a commit that says why its change is meant to change numbers
 # make check  lint, types, import rules
 # make lock   .ci/requirements.lock and docs/licences.md anew, after a change of constraints.txt
@@ -26,8 +27,9 @@ DEMO_OPTIONS := $(if $(UCF101),--videos '$(UCF101)') $(if $(SPLITS),--splits '$(
 # pytest's workers; each test of several processes or threads stays small
 WORKERS ?= 2
 KILLS ?= 400
+MINUTES ?= 10
 
-.PHONY: demo test test-faults test-gpu golden check lock sbom audit wheel wheelhouse offline-install clean
+.PHONY: demo test test-faults fuzz test-gpu golden check lock sbom audit wheel wheelhouse offline-install clean
 
 # The package is rebuilt into the environment on every call, so that what runs is what is in the checkout.
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check
@@ -58,6 +60,10 @@ test-faults: $(VENV)/.dependencies
 	$(install_wheel)
 	OMP_NUM_THREADS=1 PCLKD_KILLS=$(KILLS) $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -rP tests/faults \
 		tests/training/study/test_study.py::test_a_study_stopped_three_times_ends_with_the_same_tables
+
+fuzz: $(VENV)/.dependencies
+	$(install_wheel)
+	OMP_NUM_THREADS=1 nice $(BIN)/python -W ignore tests/hostile/fuzz.py --minutes $(MINUTES)
 
 golden: $(VENV)/.dependencies
 	$(install_wheel)

@@ -47,9 +47,9 @@ class PixelPath(NamedTuple):
 class LoaderSettings(Settings):
     """How clips are cropped, delivered and prefetched."""
 
-    batch_size: int = Field(default=16, ge=1)
+    batch_size: int = Field(default=16, ge=1, le=2**16)
     """Samples a step and process."""
-    crop: int = Field(default=112, ge=16, multiple_of=2)
+    crop: int = Field(default=112, ge=16, le=4096, multiple_of=2)
     """Height and width of a clip, in pixels."""
     modality: Literal["residual", "rgb"] = "residual"
     """residual: each frame minus its predecessor, as the published code's default; rgb: the frames themselves."""
@@ -57,19 +57,19 @@ class LoaderSettings(Settings):
     """Where JPEGs are decoded; auto times both at start-up where there is a GPU, once for a run."""
     operators: Operators = "auto"
     """What flips, colours, blurs and normalises on a GPU; auto: kernels where they run and are right, else DALI."""
-    threads: int = Field(default=0, ge=0)
+    threads: int = Field(default=0, ge=0, le=1024)
     """Threads that read and that decode, each; 0 takes one a core, divided by the processes of this machine."""
-    prefetch: int = Field(default=2, ge=1)
+    prefetch: int = Field(default=2, ge=1, le=1024)
     """Batches kept ready."""
     quarantine_limit_pct: float = Field(default=1.0, ge=0, le=100)
     """Share of an epoch's samples, in percent, that may be damaged before the run stops; 100 never stops."""
-    wait_limit_s: float = Field(default=300.0, gt=0)
+    wait_limit_s: float = Field(default=300.0, gt=0, le=1e6)
     """Seconds to wait for one batch before the run stops and tells what it waited for."""
-    storage_limit_s: float = Field(default=120.0, gt=0)
+    storage_limit_s: float = Field(default=120.0, gt=0, le=1e6)
     """Seconds to try again, ever more slowly, when an object store fails, before the run stops."""
     cache_dir: Path | None = None
     """Folder for pieces of remote shards; by default $PCLKD_CACHE or ~/.cache/pclkd."""
-    cache_gib: float = Field(default=10.0, ge=0)
+    cache_gib: float = Field(default=10.0, ge=0, le=2**20)
     """Room for pieces of remote shards, in GiB, the longest unused go first; 0 keeps none."""
 
     @property

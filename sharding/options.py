@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pclkd.sharding.datasets.layout import describe_layouts, layout_names
+from pclkd.sharding.datasets.names import is_number
 
 if TYPE_CHECKING:
     from pclkd.sharding.packing.deal import PackPart
@@ -75,10 +76,10 @@ class _StoredSize(click.ParamType[tuple[int, int, int]]):
         """Take "128x171" or "256" apart: height, width, short side."""
         if isinstance(value, tuple):
             return value
-        if str(value).isdecimal():
+        if is_number(str(value)):
             return 0, 0, int(value)
         height, _, width = str(value).partition("x")
-        if not (height.isdecimal() and width.isdecimal()):
+        if not (is_number(height) and is_number(width)):
             self.fail(f"{value!r} is neither HEIGHTxWIDTH, such as 128x171, nor a short side, such as 128", param, ctx)
         return int(height), int(width), 0
 
@@ -194,7 +195,7 @@ class _Part(click.ParamType["PackPart"]):
         if isinstance(value, PackPart):
             return value
         number, _, of = str(value).partition("/")
-        if not (number.isdecimal() and of.isdecimal()):
+        if not (is_number(number) and is_number(of)):
             self.fail(f"{value!r} is not I/N, such as 3/8", param, ctx)
         return PackPart(int(number), int(of))
 
@@ -212,7 +213,7 @@ class _Size(click.ParamType[tuple[int, int]]):
         if isinstance(value, tuple):
             return value
         height, _, width = str(value).partition("x")
-        if not (height.isdecimal() and width.isdecimal()):
+        if not (is_number(height) and is_number(width)):
             self.fail(f"{value!r} is not HEIGHTxWIDTH, such as 128x171", param, ctx)
         return int(height), int(width)
 

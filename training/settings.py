@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field, ValidationError
 from pclkd.pipeline.clips.augment import AugmentSettings
 from pclkd.pipeline.config import DataSettings
 from pclkd.sharding.common.errors import InputError
+from pclkd.sharding.common.files import parse_json
 from pclkd.sharding.common.settings import Settings, change, first_fault, nearest
 from pclkd.training.compute.settings import Compile, GpuForms, Layout, OptimizerSettings
 from pclkd.training.objective.settings import KdSettings, PclSettings
@@ -65,12 +66,12 @@ class EvaluationSettings(Settings):
 
     every: int = Field(default=1, ge=0)
     """Epochs between evaluations; 0 evaluates never."""
-    clips: int = Field(default=2, ge=1)
+    clips: int = Field(default=2, ge=1, le=1000)
     """Clips a video whose features are averaged, for linear probe, kNN and retrieval."""
     features_every: int = Field(default=1, ge=1)
     """Epochs between measurements of features (linear probe, kNN, retrieval), of those epochs that are evaluated; the
     untrained and the final network always."""
-    pretext_passes: int = Field(default=1, ge=1)
+    pretext_passes: int = Field(default=1, ge=1, le=1000)
     """Passes over the test videos with different pretext draws."""
 
 
@@ -85,7 +86,7 @@ class RunSettings(DataSettings):
     evaluation: EvaluationSettings = EvaluationSettings()
     checkpoint: CheckpointSettings = CheckpointSettings()
     guards: GuardSettings = GuardSettings()
-    epochs: int = Field(default=100, ge=0)
+    epochs: int = Field(default=100, ge=0, le=2**31)
     """Passes over the training videos."""
     precision: Literal["auto", "fp32", "fp16", "bf16"] = "auto"
     """Arithmetic of the networks; auto: bf16 on GPUs that have it, fp16 on others, fp32 on the CPU."""
@@ -199,17 +200,20 @@ def _meaning(path: str) -> str:
 def _help(path: str) -> str:
     """The docstring under a field, on one line."""
     model: type[BaseModel] = RunSettings
-    *parents, leaf = [part for part in path.split(".") if not part.isdigit()]
-    for parent in parents:
-        annotation = model.model_fields[parent].annotation
+    told = ""
+    for name in path.split("."):
+        if name not in model.model_fields:  # a place in a list, a name in a table, or none at all
+            break
+        told = " ".join((model.model_fields[name].description or "").split())
+        annotation = model.model_fields[name].annotation
         if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
-            return " ".join((model.model_fields[parent].description or "").split())
+            break
         model = annotation
-    return " ".join((model.model_fields[leaf].description or "").split())
+    return told
 
 
 def _parse(text: str) -> Any:
     try:
-        return json.loads(text)
-    except json.JSONDecodeError:
+        return parse_json(text)
+    except ValueError:
         return text

@@ -28,6 +28,8 @@ __all__ = ["AugmentSettings", "ClipAugment", "centre_crop", "draw"]
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int32]
 _DRAWS = 12  # uniform numbers a clip; appended to, never reordered: the order is part of reproducibility
+_WIDEST_BLUR = 64.0  # pixels
+_WIDEST = 16.0
 _WINDOW_TRIES = 10  # as torchvision has it; (area, aspect) of each try follow behind all clips' _DRAWS
 
 
@@ -65,6 +67,10 @@ class AugmentSettings(Settings):
             low, high = getattr(self, name) or (1.0, 1.0)
             if not 0 < low <= high:
                 raise ValueError(f"{name} {low:g}, {high:g}: needs two numbers above 0, the smaller one first")
+        if self.blur_sigma[1] > _WIDEST_BLUR:
+            raise ValueError(f"blur_sigma {self.blur_sigma[1]:g}: use up to {_WIDEST_BLUR:g} pixels")
+        if self.crop_aspect[0] < 1 / _WIDEST or self.crop_aspect[1] > _WIDEST:
+            raise ValueError(f"crop_aspect {self.crop_aspect}: use 1/{_WIDEST:g} to {_WIDEST:g}")
         if self.crop_scale is not None and self.crop_scale[1] > 1:
             raise ValueError(f"crop_scale {self.crop_scale}: a window cannot cover more than the whole frame (1)")
         return self

@@ -46,7 +46,7 @@ _PUBLISHED_STRIDE = 11
 class ClipSettings(Settings):
     """What a clip is."""
 
-    clip_frames: int = Field(default=16, ge=1)
+    clip_frames: int = Field(default=16, ge=1, le=1024)
     """Frames in a clip (T)."""
     frame_stride: int = Field(default=1, ge=1, le=FASTEST)
     """Frames of the video from one frame of a clip to the next: 2 plays at double speed."""
@@ -70,9 +70,9 @@ def _named_stride(value: Any, info: ValidationInfo) -> Any:
 class TupleSettings(ClipSettings):
     """How the clips of a PCL tuple lie in a video."""
 
-    clip_stride: Annotated[int, BeforeValidator(_named_stride)] = Field(default=24, ge=1)
+    clip_stride: Annotated[int, BeforeValidator(_named_stride)] = Field(default=24, ge=1, le=2**20)
     """Frames from a clip's start to the next's; intended: 8 frames between clips (24); published: 11, overlapping."""
-    remote_distance: int = Field(default=16, ge=0)
+    remote_distance: int = Field(default=16, ge=0, le=2**20)
     """Frames at least between the tuple and the remote clip."""
 
     @property
@@ -91,7 +91,7 @@ class ViewSettings(ClipSettings):
 
     views: int = Field(default=2, ge=1, le=64)
     """Clips a sample (V)."""
-    min_distance: int = Field(default=0, ge=0)
+    min_distance: int = Field(default=0, ge=0, le=2**20)
     """Frames at least between the starts of any two views; as many as fit where a video is too short for that."""
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 __all__ = ["JpegHeaders"]
 
 _MOST_KNOWN = 10_000  # headers of about 600 bytes each
+_COMPONENTS = (1, 3)  # grey, or Y, Cb and Cr
 _USUAL_LENGTH = 623  # baseline, three components, the standard tables
 
 
@@ -27,7 +28,7 @@ class JpegHeaders:
         self._known: dict[bytes, int] = {}
 
     def sizes(self, heads: list[bytes], jpegs: list[NDArray[np.uint8]]) -> NDArray[np.int64]:
-        """[N] height * 65536 + width of each frame in pixels; 0 for what is no JPEG.
+        """[N] height * 65536 + width of each frame in pixels; 0 for what is no baseline JPEG.
 
         Args:
             heads: the first `length` bytes of each frame.
@@ -46,7 +47,9 @@ class JpegHeaders:
             height, width, *_ = simplejpeg.decode_jpeg_header(data)
         except ValueError:
             return 0
-        length = _header_length(data)
+        length, baseline = _header(data)
+        if not baseline:
+            return 0
         size = int(height) << 16 | int(width)
         if length == len(head):  # the whole header and nothing more
             if len(self._known) >= _MOST_KNOWN:
@@ -57,12 +60,17 @@ class JpegHeaders:
         return size
 
 
-def _header_length(data: bytes) -> int:
-    """Bytes up to the first entropy-coded one; 0 where the markers do not lead there."""
-    at = 2
-    while at + 4 <= len(data) and data[at] == 0xFF:
+def _header(data: bytes) -> tuple[int, bool]:
+    """Bytes up to the first entropy-coded one, 0 where the markers do not lead there; and whether one scan has it all.
+
+    Such a frame makes as much work as it has bytes and pixels. Others may paint the same frame a thousand times over.
+    """
+    at, components = 2, 0
+    while at + 10 <= len(data) and data[at] == 0xFF:
         end = at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")
-        if data[at + 1] == 0xDA:  # start of scan
-            return end
+        if data[at + 1] == 0xC0:  # start of a baseline frame: length, bits, height, width, components
+            components = data[at + 9]
+        if data[at + 1] == 0xDA:  # start of scan: length, components
+            return end, components in _COMPONENTS and data[at + 4] == components
         at = end
-    return 0
+    return 0, False

@@ -23,6 +23,8 @@ from pclkd.sharding.shards.index import ShardIndex
 __all__ = ["DamagedSampleError", "FrameReader", "FramesRead", "ReadTimes"]
 
 Jpegs = list[NDArray[np.uint8]]
+_MOST_A_PIXEL = 12  # bytes: three colours of at most 27 bits each
+_MOST_BESIDE = 1 << 20  # of headers
 _NOTHING = np.zeros(0, np.uint8)
 
 
@@ -144,13 +146,24 @@ class FrameReader:
     def _fits(self, wanted: ByteRange) -> bool:
         """Whether there is such a range; a damaged index may tell anything."""
         shards = self.index.manifest.shards
-        return 0 <= wanted.shard < len(shards) and wanted.start >= 0 and 0 < wanted.size <= shards[wanted.shard].bytes
+        if not (0 <= wanted.shard < len(shards) and wanted.start >= 0 and wanted.size > 0):
+            return False
+        return wanted.start + wanted.size <= shards[wanted.shard].bytes
+
+    def _plausible(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Which of these frames are not longer than the worst JPEG of their size: memory is set aside for them."""
+        owner = np.searchsorted(self.index.sample_frames, rows, side="right") - 1
+        pixels = self.index.sample_height[owner].astype(np.int64) * self.index.sample_width[owner]
+        length = self.index.frame_length[rows]
+        return (length > 0) & (length <= _MOST_A_PIXEL * pixels + _MOST_BESIDE)
 
     def _pieces(self, rows: NDArray[np.int64], times: ReadTimes) -> tuple[Jpegs, list[bytes], dict[int, str]]:
         """The bytes of ascending frame rows and how they begin; where there are none, the reason by place."""
         ranges, offset, owner = self._plan(rows)
         began = time.perf_counter()
-        sound = [self._fits(wanted) for wanted in ranges]
+        bounds = np.searchsorted(owner, np.arange(len(ranges) + 1))
+        fine = np.logical_and.reduceat(self._plausible(rows), bounds[:-1]).tolist()
+        sound = [plausible and self._fits(wanted) for wanted, plausible in zip(ranges, fine, strict=True)]
         read = iter(self._source.read([wanted for wanted, fine in zip(ranges, sound, strict=True) if fine]))
         found = [next(read) if fine else _no_such_range() for fine in sound]
         times.read_s += time.perf_counter() - began
@@ -160,8 +173,7 @@ class FrameReader:
         head = self._headers.length
         unreadable: dict[int, str] = {}
         ends = (offset + self.index.frame_length[rows]).tolist()
-        bounds = np.searchsorted(owner, np.arange(len(ranges) + 1)).tolist()
-        for number, (begin, end) in enumerate(pairwise(bounds)):
+        for number, (begin, end) in enumerate(pairwise(bounds.tolist())):
             run = found[number]
             if isinstance(run, UnreadableBytesError):
                 unreadable |= dict.fromkeys(range(begin, end), f": {run}")
@@ -194,13 +206,13 @@ class FrameReader:
         wrong: NDArray[np.int64],
         times: ReadTimes,
     ) -> dict[int, str]:
-        """Frames whose checksum is right and that are no JPEG of the video's size all the same, by place."""
+        """Frames whose checksum is right and that are no baseline JPEG of the video's size all the same, by place."""
         began = time.perf_counter()
         owner = np.searchsorted(self.index.sample_frames, rows, side="right") - 1
         expected = self.index.sample_height[owner].astype(np.int64) << 16 | self.index.sample_width[owner]
         odd = np.flatnonzero(self._headers.sizes(heads, pieces) != expected)
         times.checksum_s += time.perf_counter() - began
-        return dict.fromkeys(np.setdiff1d(odd, wrong).tolist(), " is no JPEG of the size that the index tells")
+        return dict.fromkeys(np.setdiff1d(odd, wrong).tolist(), " is no baseline JPEG of the size that the index tells")
 
     def _damage(
         self,

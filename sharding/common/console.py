@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import click
 
-from pclkd.sharding.common.errors import InputError
+from pclkd.sharding.common.errors import InputError, visible
 
 __all__ = ["CleanGroup", "Step", "show_progress", "text_columns"]
 
@@ -159,6 +159,8 @@ _MENDABLE = {
     errno.EEXIST: "a file stands where a folder is to be; choose another folder",
     errno.ENOTDIR: "a file stands where a folder is to be; choose another folder",
     errno.EISDIR: "a folder stands where a file is to be; choose another name",
+    errno.ENAMETOOLONG: "give a shorter path",
+    errno.ELOOP: "give a path whose links do not lead in a circle",
 }
 
 
@@ -169,12 +171,15 @@ class CleanGroup(click.Group):
         """Run the chosen command; InputError and mendable OSErrors become exit code 2."""
         try:
             return super().invoke(ctx)
+        except click.UsageError as error:
+            error.message = visible(error.message)  # it names what was typed, whatever that is
+            raise
         except InputError as error:
             _tell(f"error: {error}")
         except OSError as error:
             if error.errno not in _MENDABLE:
                 raise
-            where = f" ({error.filename})" if error.filename else ""
+            where = f" ({visible(str(error.filename))})" if error.filename else ""
             _tell(f"error: {error.strerror}{where} - {_MENDABLE[error.errno]}")
         raise click.exceptions.Exit(2)
 

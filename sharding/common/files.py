@@ -1,15 +1,25 @@
 """Files that appear under their final name only when they are whole, and the sum that tells whether they still are."""
 
 import hashlib
+import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from pclkd.sharding.common.errors import InputError
 
-__all__ = ["atomic_write", "check_place", "sha256_of", "sync_folder", "write_bytes", "write_text"]
+__all__ = [
+    "atomic_write",
+    "check_place",
+    "no_device",
+    "parse_json",
+    "sha256_of",
+    "sync_folder",
+    "write_bytes",
+    "write_text",
+]
 
 _CHUNK = 1 << 20
 
@@ -60,8 +70,31 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write `text` as UTF-8 to `path`, whole or not at all."""
-    write_bytes(path, text.encode())
+    """Write `text` as UTF-8 to `path`, whole or not at all; bytes that are none are written as escapes."""
+    write_bytes(path, text.encode(errors="backslashreplace"))
+
+
+def parse_json(text: bytes | str) -> Any:
+    """Return what JSON holds.
+
+    Raises:
+        ValueError: no JSON, or lists within lists without end.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def no_device(path: Path) -> Path:
+    """Return a path that can be read to its end: a pipe would be waited for, a device may have none.
+
+    Raises:
+        InputError: a pipe, a socket or a device is there, or a link to one.
+    """
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise InputError(f"{path} is no file but a pipe, a socket or a device", remedy="give a file, or remove it")
+    return path
 
 
 def sha256_of(path: Path, tick: Callable[[], None] = lambda: None) -> str:

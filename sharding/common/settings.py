@@ -19,7 +19,9 @@ class Settings(BaseModel):
     Unknown fields are refused, values are validated, instances do not change.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, validate_default=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, validate_default=True, allow_inf_nan=False
+    )
 
     @classmethod
     def given(cls, **values: Any) -> Self:
@@ -32,7 +34,7 @@ class Settings(BaseModel):
             return cls(**values)
         except ValidationError as error:
             name, value, fault = first_fault(error)
-            meaning = " ".join((cls.model_fields[name].description or name).split())
+            meaning = " ".join((cls.model_fields[name.partition(".")[0]].description or name).split())
             raise InputError(f"{name} = {value}: {fault}", remedy=f"it means: {meaning}") from None
 
 

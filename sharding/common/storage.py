@@ -194,7 +194,7 @@ def read_bytes(url: str | Path) -> bytes:
         InputError: the store cannot be reached or refuses.
     """
     if not is_remote(url):
-        return local_path(url).read_bytes()
+        return atomic.no_device(local_path(url)).read_bytes()
     with _told(url):
         fs, path = filesystem(url)
         return bytes(fs.cat_file(path))
@@ -202,13 +202,16 @@ def read_bytes(url: str | Path) -> bytes:
 
 def read_range(url: str | Path, start: int, length: int) -> bytes:
     """Read `length` bytes from `start`; fewer only where the file ends. Raises as `read_bytes`."""
+    if start < 0 or length <= 0:
+        return b""
     if is_remote(url):
         with _told(url):
             fs, path = filesystem(url)
             return bytes(fs.cat_file(path, start=start, end=start + length))
-    with local_path(url).open("rb") as file:
-        file.seek(start)
-        return file.read(length)
+    with atomic.no_device(local_path(url)).open("rb") as file:
+        left = os.fstat(file.fileno()).st_size - start  # a read sets memory aside for all that it is asked for
+        file.seek(min(start, start + left))
+        return file.read(max(0, min(length, left)))
 
 
 def write_bytes(url: str | Path, data: bytes) -> None:
@@ -280,7 +283,7 @@ def local_copy(url: str | Path, folder: Path | None = None) -> Iterator[Path]:
     Raises as `read_bytes`.
     """
     if not is_remote(url):
-        yield local_path(url)
+        yield atomic.no_device(local_path(url))
         return
     with tempfile.TemporaryDirectory(prefix=".pclkd-", dir=folder) as own:
         target = Path(own) / str(url).rstrip("/").rpartition("/")[2]

@@ -6,6 +6,7 @@ Every segment is a sample, cut from its video. `training` is the train part of s
 videos of `testing` have no segments.
 """
 
+import math
 import re
 from pathlib import Path
 
@@ -41,6 +42,8 @@ def read_activitynet(root: str | Path, splits: str | Path) -> Dataset:
         for video, told in read_json(url, _GET_THEM)["database"].items():
             for number, segment in enumerate(told["annotations"]):
                 start, end = map(float, segment["segment"])
+                if not isinstance(segment["label"], str) or end == math.inf:
+                    raise ValueError(segment)
                 if not 0 <= start < end:
                     empty += 1
                     continue
@@ -50,7 +53,7 @@ def read_activitynet(root: str | Path, splits: str | Path) -> Dataset:
                     segment["label"], part_word(told["subset"]), place, f"youtube {video}", sources, Span(start, end)
                 )
                 add_clip(clips, f"v_{video}_{number:03d}", clip)
-    except (TypeError, KeyError, ValueError, AttributeError):
+    except (TypeError, KeyError, ValueError, AttributeError, OverflowError):
         raise InputError(f"{url} is no file of ActivityNet's segments", remedy=_GET_THEM) from None
     if not clips:
         raise InputError(f"{url} holds no segment", remedy=_GET_THEM)

@@ -79,7 +79,7 @@ class Dataset:
         other_files: how many files lie where videos are taken from and are none, by suffix, see `count_suffixes`.
 
     Raises:
-        InputError: two videos would share a key (keys that differ only in case count as one).
+        InputError: two videos would share a key (keys that differ only in case count as one), or two classes a name.
     """
 
     kind: str
@@ -94,8 +94,11 @@ class Dataset:
     other_files: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Refuse keys that are not unique."""
+        """Refuse keys and classes that are not unique."""
         _refuse_shared_keys(self.videos)
+        if len(set(self.classes)) < len(self.classes):
+            twice = next(name for name in self.classes if self.classes.count(name) > 1)
+            raise InputError(f"the class {twice!r} is named twice", remedy="give the classes different names")
 
     def parts(self, number: int) -> dict[Part, int]:
         """Count the videos of each part of a split."""

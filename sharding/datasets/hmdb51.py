@@ -17,7 +17,7 @@ from pclkd.sharding.datasets.names import group_number
 
 __all__ = ["LAYOUT", "read_hmdb51"]
 
-_LIST_NAME = re.compile(r"(.+)_test_split(\d+)\.txt")
+_LIST_NAME = re.compile(r"(.+)_test_split(\d{1,9})\.txt", re.ASCII)
 _GET_THEM = "use the folder that holds the lists such as brush_hair_test_split1.txt (testTrainMulti_7030_splits)"
 # What follows source and action in a file name: body part, camera, people, viewpoint, quality, number.
 _ATTRIBUTES = re.compile(r"_[a-z]_[a-z]{2}_np\d_[a-z]{2}_[a-z]{3}_\d+$", re.IGNORECASE)

@@ -2,13 +2,13 @@
 
 import csv
 import io
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from pclkd.sharding.common import storage
 from pclkd.sharding.common.errors import InputError
+from pclkd.sharding.common.files import parse_json
 
 __all__ = ["is_list_file", "list_names", "numbered_lines", "read_header", "read_json", "table_rows"]
 
@@ -102,7 +102,7 @@ def read_json(url: str, remedy: str) -> Any:
         InputError: no such file, or no JSON.
     """
     try:
-        return json.loads(_read_text(url, remedy))
+        return parse_json(_read_text(url, remedy))
     except ValueError as error:
         raise InputError(f"{url} is no JSON ({error})", remedy=remedy) from None
 

@@ -13,6 +13,8 @@ __all__ = [
     "LONGEST_KEY",
     "folder_group",
     "group_number",
+    "is_number",
+    "is_sample_key",
     "path_key",
     "printable",
     "sample_key",
@@ -24,6 +26,7 @@ LONGEST_KEY = 93  # a USTAR name holds 100 bytes, ".mjpeg" takes 6 of them
 _UNSAFE = re.compile(r"[^A-Za-z0-9_-]")
 _ESCAPE = re.compile(rb"\\(?:x([0-9a-f]{2})|\\)")
 _UCF_GROUP = re.compile(r"_g(\d{1,9})_c\d+$", re.IGNORECASE)
+_MOST_DIGITS = 18
 _LARGEST_GROUP = 2**31 - 1  # groups are stored as int32
 
 
@@ -66,6 +69,11 @@ def sample_key(name: str) -> str:
     return f"{safe[: LONGEST_KEY - 9]}-{hashlib.sha256(os.fsencode(name)).hexdigest()[:8]}"
 
 
+def is_sample_key(name: str) -> bool:
+    """Tell whether `name` can have come from `sample_key`."""
+    return 0 < len(name) <= LONGEST_KEY and _UNSAFE.search(name) is None
+
+
 def path_key(name: str) -> str:
     """Return the key of `folder/sub/file.avi`, whose folders are needed to tell files of one name apart.
 
@@ -75,6 +83,11 @@ def path_key(name: str) -> str:
     return sample_key(bare.replace("/", "__"))
 
 
+def is_number(text: str) -> bool:
+    """Tell whether text is a whole number in plain digits, of a length that Python takes."""
+    return text.isascii() and text.isdecimal() and len(text) <= _MOST_DIGITS
+
+
 def group_number(name: str) -> int:
     """Return a number for a group: a decimal number stands for itself, other names give 31 bits of their SHA-256.
 
@@ -82,7 +95,7 @@ def group_number(name: str) -> int:
     """
     if not name:
         return -1
-    if name.isdecimal() and name.isascii() and int(name) <= _LARGEST_GROUP:
+    if is_number(name) and int(name) <= _LARGEST_GROUP:
         return int(name)
     return int.from_bytes(hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest()[:4], "big") >> 1
 

@@ -15,7 +15,7 @@ from pclkd.sharding.datasets.class_folders import source_name
 from pclkd.sharding.datasets.dataset import Dataset, Span, Video
 from pclkd.sharding.datasets.layout import Layout
 from pclkd.sharding.datasets.list_files import is_list_file, table_rows
-from pclkd.sharding.datasets.names import group_number, path_key, printable, sample_key
+from pclkd.sharding.datasets.names import group_number, is_number, path_key, printable, sample_key
 from pclkd.sharding.datasets.parts import PartWord, assign_parts, part_word
 from pclkd.sharding.datasets.video_files import bare_name, is_video_name
 
@@ -63,7 +63,7 @@ def read_table(root: str | Path, table: str | Path, test_share: float = 0.0) -> 
     rows, ignored = _read_rows(root, str(table))
     locate = _finder(root, str(table))
     names = {row.label for row in rows}
-    classes = sorted(names, key=int) if all(name.isdecimal() and name.isascii() for name in names) else sorted(names)
+    classes = sorted(names, key=int) if all(map(is_number, names)) else sorted(names)
     labels = {name: label for label, name in enumerate(classes)}
     videos: list[Video] = []
     words: list[PartWord | None] = []

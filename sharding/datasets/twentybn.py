@@ -76,7 +76,7 @@ def _labels(url: str) -> list[str]:
     numbers = read_json(url, _GET_THEM)
     try:
         return sorted(numbers, key=lambda label: int(numbers[label]))
-    except (TypeError, ValueError, LookupError):
+    except (TypeError, ValueError, LookupError, OverflowError):
         raise InputError(f'{url} is not {{"class": "0", ...}}', remedy=_GET_THEM) from None
 
 

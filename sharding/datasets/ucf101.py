@@ -15,12 +15,12 @@ from pclkd.sharding.datasets.class_folders import match_lists
 from pclkd.sharding.datasets.dataset import Dataset, Part
 from pclkd.sharding.datasets.layout import Layout
 from pclkd.sharding.datasets.list_files import list_names, numbered_lines
-from pclkd.sharding.datasets.names import ucf_group
+from pclkd.sharding.datasets.names import is_number, ucf_group
 
 __all__ = ["LAYOUT", "SplitLists", "read_ucf101"]
 
 _CLASS_LIST = "classInd.txt"
-_LIST_NAME = re.compile(r"(train|test)list(\d+)\.txt")
+_LIST_NAME = re.compile(r"(train|test)list(\d{1,9})\.txt", re.ASCII)
 _GET_THEM = "use the folder that holds classInd.txt and the lists trainlist01.txt and testlist01.txt to 03"
 
 
@@ -79,7 +79,7 @@ def _read_classes(path: str) -> tuple[str, ...]:
     for place, line in numbered_lines(path, _GET_THEM):
         label, _, name = line.partition(" ")
         name = name.strip()
-        if not label.isdecimal() or not name or "/" in name:
+        if not is_number(label) or not name or "/" in name:
             raise InputError(f"{place}: {line!r} is not '<label> <class>'", remedy="write lines such as '1 Archery'")
         if int(label) in names or name in names.values():
             raise InputError(f"{place}: {line!r} repeats a label or a class", remedy="give each class one line")
@@ -115,7 +115,7 @@ def _listed_video(line: str, place: str, part: Part, labels: dict[str, int]) -> 
     """Take `Class/file.avi [label]` apart and check it against the classes."""
     # A file name may hold blanks, so only a last word that is a number counts as the label.
     head, _, tail = line.rpartition(" ")
-    video, label = (head.strip(), int(tail)) if head and tail.isdecimal() else (line, None)
+    video, label = (head.strip(), int(tail)) if head and is_number(tail) else (line, None)
     folder, slash, name = video.partition("/")
     if not slash or not name or "/" in name or (part == "train" and label is None):
         shape = "Class/video.avi label" if part == "train" else "Class/video.avi"

@@ -11,7 +11,7 @@ from PIL import Image
 from pclkd.sharding.common.errors import InputError
 from pclkd.sharding.common.pictures import WIDEST, Frame, contact_sheet, write_gif, write_png
 from pclkd.sharding.shards.index import ShardIndex
-from pclkd.sharding.shards.samples import decode_jpeg, find_sample, read_jpegs, read_notes
+from pclkd.sharding.shards.samples import decoded_frames, find_sample, read_notes
 
 __all__ = ["LONGEST_GIF", "preview_classes", "preview_video"]
 
@@ -85,7 +85,7 @@ def preview_classes(index: ShardIndex, out: Path) -> Path:
 def _small_frames(index: ShardIndex, sample: int, numbers: Sequence[int], widest: int) -> list[Frame]:
     """Return frames no wider than `widest`, made smaller one by one: large ones do not all fit into memory at once."""
     height, width = index.sample_sizes([sample])[0].tolist()
-    frames = (decode_jpeg(jpeg) for jpeg in read_jpegs(index, sample, numbers))
+    frames = decoded_frames(index, sample, numbers)
     if width <= widest:
         return list(frames)
     size = (widest, max(1, round(height * widest / width)))

@@ -10,13 +10,14 @@ from typing import TypeVar
 import cv2
 import numpy as np
 import numpy.typing as npt
+import simplejpeg  # type: ignore[import-untyped]
 
 from pclkd.sharding.common.errors import InputError
 from pclkd.sharding.common.files import sha256_of
 from pclkd.sharding.common.storage import join, local_copy
 from pclkd.sharding.datasets.names import unprintable
 from pclkd.sharding.shards.index import ShardIndex
-from pclkd.sharding.shards.samples import decode_jpeg, read_jpegs, read_notes
+from pclkd.sharding.shards.samples import read_frames, read_notes
 from pclkd.sharding.video.frames import UnreadableVideoError, encode_planes, open_pixels, open_planes
 from pclkd.sharding.video.settings import CHROMAS
 
@@ -144,13 +145,15 @@ def measure_quality(
         with _original(index, sample, originals) as path:
             with open_pixels(path, settings) as video:
                 references = [_Reference(pixels) for pixels in _picked(video.frames, numbers)]
-            jpegs = read_jpegs(index, sample, numbers)
-            stored += [reference.likeness(jpeg) for reference, jpeg in zip(references, jpegs, strict=True)]
+            lengths = index.frame_length[int(index.sample_frames[sample]) + np.array(numbers)].tolist()
+            frames_there = zip(references, read_frames(index, sample, numbers), lengths, strict=True)
+            stored += [reference.likeness(frame, length) for reference, frame, length in frames_there]
             for chroma in CHROMAS:
                 with open_planes(path, dataclasses.replace(settings, chroma=chroma)) as video:
                     for reference, planes in zip(references, _picked(video.frames, numbers), strict=True):
                         for each in QUALITIES:
-                            encoded[chroma, each].append(reference.likeness(encode_planes(planes, each)))
+                            jpeg = encode_planes(planes, each)
+                            encoded[chroma, each].append(reference.likeness(simplejpeg.decode_jpeg(jpeg), len(jpeg)))
         step(index.key(sample))
     rows = [_row(settings.quality, settings.chroma, stored, stored=True)]
     rows += [_row(each, chroma, found, stored=False) for (chroma, each), found in encoded.items()]
@@ -220,11 +223,10 @@ class _Reference:
         self.pixels = pixels.copy()
         self.luma = luma(pixels)
 
-    def likeness(self, jpeg: bytes) -> _Likeness:
-        decoded = decode_jpeg(jpeg)
+    def likeness(self, decoded: npt.NDArray[np.uint8], length: int) -> _Likeness:
         light = luma(decoded)
         return _Likeness(
-            len(jpeg),
+            length,
             psnr(self.pixels, decoded),
             psnr(self.luma, light),
             ssim(self.pixels, decoded),

@@ -117,15 +117,40 @@ def _uneven(index: ShardIndex) -> Iterator[bool]:
 
 
 def _spread(numbers: npt.NDArray[np.integer]) -> Spread:
-    """Count equal numbers chunk by chunk: exact, and neither sorts nor copies what can be hundreds of millions."""
+    """Sum numbers up, none of them below 0.
+
+    Raises:
+        InputError: others, which no packer writes.
+    """
+    if numbers.min() < 0:
+        remedy = "run 'shard-ucf101 verify', and pack the videos again"
+        raise InputError(f"the index holds a length of {numbers.min()}", remedy=remedy)
+    found, counts = _counted(numbers)
+    reached = np.cumsum(counts)
+    median, p99 = (int(found[np.searchsorted(reached, share * reached[-1])]) for share in (0.5, 0.99))
+    mean = float(counts @ found.astype(np.float64)) / len(numbers)
+    return Spread(int(found[0]), median, p99, int(found[-1]), round(mean, 2))
+
+
+def _counted(numbers: npt.NDArray[np.integer]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Return the numbers that occur, ascending, and how often each does.
+
+    They are counted chunk by chunk: exact, and what can be hundreds of millions is not copied. Nor is it sorted, but
+    for large numbers, which would need a count of each below them.
+    """
+    if numbers.max() > _CHUNK:
+        seen: Counter[int] = Counter()
+        for start in range(0, len(numbers), _CHUNK):
+            values, times = np.unique(numbers[start : start + _CHUNK], return_counts=True)
+            seen.update(dict(zip(values.tolist(), times.tolist(), strict=True)))
+        table = np.array(sorted(seen.items()), dtype=np.int64)
+        return table[:, 0], table[:, 1]
     counts = np.zeros(int(numbers.max()) + 1, dtype=np.int64)
     for start in range(0, len(numbers), _CHUNK):
         found = np.bincount(numbers[start : start + _CHUNK])
         counts[: len(found)] += found
-    reached = np.cumsum(counts)
-    median, p99 = (int(np.searchsorted(reached, share * reached[-1])) for share in (0.5, 0.99))
-    mean = float(counts @ np.arange(len(counts), dtype=np.float64)) / len(numbers)
-    return Spread(int(np.argmax(counts > 0)), median, p99, len(counts) - 1, round(mean, 2))
+    there = np.flatnonzero(counts)
+    return there, counts[there]
 
 
 def _histogram(counts: npt.NDArray[np.int64]) -> tuple[Bin, ...]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pclkd.sharding.common.errors import visible
 from pclkd.sharding.datasets.video_files import told_suffixes
 from pclkd.sharding.shards.manifest import Manifest
 from pclkd.sharding.video.settings import PackSettings, settings_as_json
@@ -66,7 +67,7 @@ def print_summary(manifest: Manifest) -> None:
 
 def _name(what: str, lines: Sequence[str]) -> None:
     for line in lines[:_NAMED_AT_MOST]:
-        click.echo(f"{what}: {line}")
+        click.echo(f"{what}: {visible(line)}")
     if len(lines) > _NAMED_AT_MOST:
         click.echo(f"{what}: {len(lines) - _NAMED_AT_MOST} more, named in the manifest")
 
@@ -125,7 +126,7 @@ def print_statistics(statistics: "Statistics") -> None:
         _heading("", f"variable in {uneven} of {videos} videos: index/frame_time.npy has the time of each frame")
     if statistics.quarantine:
         _heading("quarantined", f"{sum(statistics.quarantine.values())} videos")
-        _bars(statistics.quarantine)
+        _bars({visible(reason): count for reason, count in statistics.quarantine.items()})
 
 
 def _heading(name: str, text: str) -> None:

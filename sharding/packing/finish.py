@@ -34,7 +34,7 @@ def finish_set(out: str | Path) -> PackReport:
     out = checked_place(out)
     if storage.exists(storage.join(out, MANIFEST_NAME)):
         return PackReport.of((), started, manifest=Manifest.read(out), complete=True)
-    if (plan := Plan.read(out)) is None:
+    if (plan := Plan.read(out)) is None or not plan.tasks:
         raise InputError(f"no unfinished shard set at {out}", remedy="pack its parts first: shard-ucf101 pack --part")
     with locked(out) as check:
         results = _results(out, plan)

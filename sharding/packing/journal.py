@@ -5,10 +5,13 @@ written after its tar; a tar without a record is made again.
 """
 
 import base64
+import functools
 import hashlib
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -16,8 +19,10 @@ import numpy.typing as npt
 
 from pclkd.sharding.common import storage
 from pclkd.sharding.common.errors import InputError
+from pclkd.sharding.common.files import parse_json
 from pclkd.sharding.common.identity import identify
-from pclkd.sharding.datasets.dataset import Dataset, Span, Video
+from pclkd.sharding.datasets.dataset import NO_LABEL, Dataset, Video
+from pclkd.sharding.datasets.names import is_sample_key
 from pclkd.sharding.packing.task import WORK_FOLDER, PackedVideo, ShardResult, ShardTask
 from pclkd.sharding.shards.manifest import FORMAT_VERSION, Quarantined, ShardRecord
 from pclkd.sharding.video.settings import PackSettings
@@ -77,31 +82,33 @@ class Plan:
     def read(cls, out: str) -> "Plan | None":
         """Read the plan of an unfinished set; None where there is none that this program wrote."""
         try:
-            fields = json.loads(storage.read_bytes(_url(out, PLAN_NAME)))
+            fields = parse_json(storage.read_bytes(_url(out, PLAN_NAME)))
             if fields["format_version"] != FORMAT_VERSION:
                 return None
-            settings = PackSettings(**fields["settings"])
-            shards = {
-                int(shard["name"][6:12]): tuple(_video(video) for video in shard["videos"])
-                for shard in fields["shards"]
-            }
-            about: dict[str, Any] = {
-                name: tuple(v) if isinstance(v, list) else v for name, v in fields["dataset"].items()
-            }
-            dataset = Dataset(**about, videos=tuple(video for videos in shards.values() for video in videos))
-        except (OSError, ValueError, KeyError, TypeError):
+            settings: PackSettings = _reader(PackSettings).validate_python(fields["settings"])
+            videos = [video for shard in fields["shards"] for video in shard["videos"]]
+            dataset: Dataset = _reader(Dataset).validate_python({**fields["dataset"], "videos": videos})
+            counts = [(int(shard["name"][6:12]), len(shard["videos"])) for shard in fields["shards"]]
+            parts = int(fields["parts"])
+        except (AttributeError, InputError, KeyError, OSError, OverflowError, TypeError, ValueError):
             return None
+        if not all(is_sample_key(v.key) and NO_LABEL <= v.label < len(dataset.classes) for v in dataset.videos):
+            return None
+        left = iter(dataset.videos)
+        shards = {number: tuple(islice(left, count)) for number, count in counts}
         tasks = [ShardTask(n, videos, (), dataset.classes, out, settings, "") for n, videos in shards.items()]
-        return cls(dataset, settings, tasks, fields["parts"])
+        return cls(dataset, settings, tasks, parts)
+
+
+@functools.cache
+def _reader(kind: type) -> Any:
+    from pydantic import TypeAdapter  # not before a plan is read
+
+    return TypeAdapter(kind)
 
 
 def _as_json(video: Video) -> dict[str, Any]:
     return {**vars(video), "path": "", "span": asdict(video.span) if video.span else None}
-
-
-def _video(fields: dict[str, Any]) -> Video:
-    parts = {int(number): part for number, part in fields["parts"].items()}
-    return Video(**{**fields, "parts": parts, "span": Span(**fields["span"]) if fields["span"] else None})
 
 
 def write_plan(out: str, plan: Plan, run: str) -> None:
@@ -189,17 +196,49 @@ class Recorded:
             kept=True,
         )
 
+    def check(self) -> None:
+        """Refuse what `write_record` does not write: the set is put together from it.
+
+        Raises:
+            ValueError: values of other types, or frames that lie nowhere.
+        """
+        whole = [
+            number
+            for video in self.result.packed
+            for number in (video.offset, video.size, video.height, video.width, video.about_size, video.crc32)
+        ]
+        told = [(video.source_sha256, video.remark) for video in self.result.packed]
+        left_out = [(video.video, video.reason) for video in self.result.quarantined]
+        if not all(type(number) is int and 0 <= number < 2**63 for number in whole):
+            raise ValueError("a number is none")
+        if not all(isinstance(text, str) for pair in (*told, *left_out) for text in pair):
+            raise ValueError("a text is none")
+        for video in self.result.packed:
+            if not (isinstance(video.fps, float) and 0 <= video.fps < math.inf and isinstance(video.salvaged, bool)):
+                raise ValueError("a rate is none")
+            if not 0 < len(video.lengths) == len(video.frame_crc32) or (video.lengths <= 0).any():
+                raise ValueError("a video has no frames")
+            if video.times is not None and len(video.times) != len(video.lengths):
+                raise ValueError("not every frame has its time")
+        record = self.result.record
+        if (record is None) != (not self.result.packed) or not isinstance(record.name if record else "", str):
+            raise ValueError("a shard without videos, or videos without a shard")
+        if not (whole or left_out):
+            raise ValueError("it tells of no video")
+
 
 def read_record(task: ShardTask) -> Recorded | None:
     """Return the record of a shard if there is one, undamaged, of the same task: same settings, same videos."""
     try:
-        body = json.loads(storage.read_bytes(_url(task.out, record_name(task))))
+        body = parse_json(storage.read_bytes(_url(task.out, record_name(task))))
         told = body.pop("sha256")
-    except (OSError, ValueError, KeyError, AttributeError):
+        if told != _sum(body) or body["key"] != task.key:
+            return None
+        recorded = Recorded(task, body)
+        recorded.check()
+    except (AttributeError, KeyError, OSError, TypeError, ValueError):
         return None
-    if told != _sum(body) or body["key"] != task.key:
-        return None
-    return Recorded(task, body)
+    return recorded
 
 
 def stored_version(task: ShardTask) -> str:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from pclkd.sharding.common import storage
 from pclkd.sharding.common.errors import InputError
-from pclkd.sharding.common.files import sha256_of
+from pclkd.sharding.common.files import no_device, sha256_of
 
 __all__ = [
     "COLUMNS",
@@ -111,11 +111,13 @@ def map_column(root: str | Path, name: str, sha256: str | None) -> Column:
     """
     url = column_url(root, name)
     try:
-        path = fetch_column(url, sha256) if storage.is_remote(root) else storage.local_path(url)
-        mapped = np.load(path, mmap_mode="r", allow_pickle=False)
+        path = fetch_column(url, sha256) if storage.is_remote(root) else no_device(storage.local_path(url))
+        mapped = np.lib.format.open_memmap(path, mode="r")  # np.load would take archives and pickles as well
     except FileNotFoundError:
         raise InputError(f"no index column {url}", remedy=_PACK_AGAIN) from None
-    except (ValueError, EOFError) as error:
+    except Exception as error:  # numpy's reader raises whatever a damaged header leads it to
+        if isinstance(error, InputError) or (isinstance(error, OSError) and not isinstance(error, IsADirectoryError)):
+            raise
         raise InputError(f"index column {url} is damaged ({error})", remedy=_PACK_AGAIN) from None
     expected = _DTYPES[name]
     if mapped.dtype.kind != "S" if expected == "S" else mapped.dtype != np.dtype(expected):

@@ -8,8 +8,11 @@ import numpy.typing as npt
 from pclkd.sharding.common import storage
 from pclkd.sharding.common.errors import InputError
 from pclkd.sharding.datasets.dataset import Part
+from pclkd.sharding.datasets.names import is_sample_key
 from pclkd.sharding.shards.columns import COLUMNS, EXTRA_COLUMNS, Column, map_column
 from pclkd.sharding.shards.manifest import Manifest
+from pclkd.sharding.shards.tar import BLOCK
+from pclkd.sharding.video.settings import MAX_PIXELS
 
 __all__ = ["ShardIndex"]
 
@@ -78,6 +81,7 @@ class ShardIndex:
         manifest = Manifest.read(root)
         columns = {name: map_column(root, name, manifest.columns.get(name)) for name in _names(manifest)}
         _check_lengths(root, manifest, columns)
+        _check_samples(root, manifest, columns)
         if check_shards:
             _check_shards(root, manifest)
         return cls(root, manifest, columns)
@@ -126,8 +130,15 @@ class ShardIndex:
         return int(self.sample_frames[sample + 1] - self.sample_frames[sample])
 
     def key(self, sample: int) -> str:
-        """Return the name of a sample."""
-        return bytes(self.sample_key[sample]).decode("ascii")
+        """Return the name of a sample: letters, digits, `_` and `-`, so that files can be named after it.
+
+        Raises:
+            InputError: the index holds another name, which no packer writes.
+        """
+        key = bytes(self.sample_key[sample]).decode("latin-1")
+        if not is_sample_key(key):
+            raise InputError(f"index column sample_key of {self.root} holds the name {key!r}", remedy=_PACK_AGAIN)
+        return key
 
     def split_samples(self, split: int, part: Part) -> npt.NDArray[np.int64]:
         """Return the samples of one part of a split, ascending, int64 [n].
@@ -170,6 +181,35 @@ def _check_lengths(root: str, manifest: Manifest, columns: dict[str, Column]) ->
             )
     if columns["sample_frames"][0] != 0 or columns["sample_frames"][-1] != frames:
         raise InputError(f"index column sample_frames of {root} does not cover {frames} frames", remedy=_PACK_AGAIN)
+
+
+def _check_samples(root: str, manifest: Manifest, columns: dict[str, Column]) -> None:
+    """Refuse samples that no packer writes; frames, of which there are many more, are checked where they are read."""
+    shard, offset, size = (columns[f"sample_{name}"] for name in ("shard", "offset", "size"))
+    frames, height, width = (columns[f"sample_{name}"] for name in ("frames", "height", "width"))
+    lengths = np.array([shard.bytes for shard in manifest.shards], dtype=np.int64)
+    known = (shard >= 0) & (shard < len(lengths))
+    room = lengths[np.where(known, shard, 0)] if len(lengths) else np.zeros(len(shard), np.int64)
+    label = columns["sample_label"]
+    sound = {
+        "sample_shard": known,
+        "sample_offset": (offset >= BLOCK) & (offset <= room),
+        "sample_size": (size >= BLOCK) & (size <= room) & (offset - BLOCK <= room - size),
+        "sample_frames": frames[1:] > frames[:-1],
+        "sample_label": (label >= -1) & (label < len(manifest.classes)),
+        "sample_group": columns["sample_group"] >= -1,
+        "sample_split": (columns["sample_split"] <= 2).all(axis=1),
+        "sample_height": height > 0,
+        "sample_width": (width > 0) & (width * height.astype(np.int64) <= MAX_PIXELS),
+    }
+    for name, fine in sound.items():
+        if not fine.all():
+            sample = int(np.argmin(fine))
+            raise InputError(
+                f"index column {name} of {root} holds {columns[name][sample].tolist()!r} for sample {sample}, which "
+                "fits neither the other columns nor the manifest",
+                remedy=_PACK_AGAIN,
+            )
 
 
 def _check_shards(root: str, manifest: Manifest) -> None:

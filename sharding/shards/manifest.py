@@ -1,14 +1,17 @@
 """manifest.json: what a shard set holds. It is written last, so a folder without one is no finished set."""
 
 import dataclasses
+import functools
 import hashlib
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pclkd.sharding.common import storage
 from pclkd.sharding.common.errors import InputError
+from pclkd.sharding.common.files import parse_json
 from pclkd.sharding.video.settings import PackSettings, settings_as_json
 
 __all__ = ["FORMAT_VERSION", "MANIFEST_NAME", "Manifest", "Quarantined", "Remark", "ShardRecord", "SplitCount"]
@@ -16,6 +19,10 @@ __all__ = ["FORMAT_VERSION", "MANIFEST_NAME", "Manifest", "Quarantined", "Remark
 FORMAT_VERSION = 2
 MANIFEST_NAME = "manifest.json"
 _OPTIONAL = frozenset({"other_files", "remarks"})  # left out where empty, as sets of before have none
+_FILE_NAME = re.compile(r"\w[\w.-]{0,199}", re.ASCII)
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_SPLIT = re.compile(r"0|[1-9][0-9]{0,8}")
+_LARGEST = 2**63 - 1
 _PACK_AGAIN = "pack the videos again with 'shard-ucf101 pack'"
 
 
@@ -110,7 +117,8 @@ class Manifest:
         if not storage.is_remote(root) and not storage.local_path(root).is_dir():
             raise InputError(f"no folder of shards at {root}", remedy="make it with 'shard-ucf101 pack'")
         try:
-            fields = json.loads(storage.read_bytes(path))
+            text = storage.read_bytes(path)
+            fields = parse_json(text)
         except FileNotFoundError:
             raise InputError(
                 f"no finished shard set at {root}: it has no {MANIFEST_NAME}", remedy=_PACK_AGAIN
@@ -125,7 +133,13 @@ class Manifest:
             )
         if fields.get("fingerprint") != _fingerprint(fields):
             raise InputError(f"{path} is damaged: its fingerprint does not fit its contents", remedy=_PACK_AGAIN)
-        return _from_json(fields)
+        try:
+            # Whoever changes a set can sign it anew: the fingerprint tells of damage, not of intent.
+            manifest: Manifest = _reader().validate_json(text, strict=True)
+            _check_contents(manifest)
+        except ValueError as error:
+            raise InputError(f"{path} is no manifest ({_first_fault(error)})", remedy=_PACK_AGAIN) from None
+        return manifest
 
 
 def _fingerprint(fields: dict[str, Any]) -> str:
@@ -133,18 +147,45 @@ def _fingerprint(fields: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(rest, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
-def _from_json(fields: dict[str, Any]) -> Manifest:
-    # The fingerprint fits, so the fields are as `write` left them.
-    return Manifest(
-        **{
-            **fields,
-            "settings": PackSettings(**fields["settings"]),
-            "classes": tuple(fields["classes"]),
-            "splits": {number: SplitCount(**count) for number, count in fields["splits"].items()},
-            "shards": tuple(ShardRecord(**shard) for shard in fields["shards"]),
-            "quarantined": tuple(Quarantined(**video) for video in fields["quarantined"]),
-            "missing": tuple(fields["missing"]),
-            "unlisted": tuple(fields["unlisted"]),
-            "remarks": tuple(Remark(**remark) for remark in fields.get("remarks", ())),
-        }
-    )
+@functools.cache
+def _reader() -> Any:
+    from pydantic import TypeAdapter  # not before a manifest is read
+
+    return TypeAdapter(Manifest)
+
+
+def _first_fault(error: ValueError) -> str:
+    from pydantic import ValidationError
+
+    from pclkd.sharding.common.settings import first_fault
+
+    if not isinstance(error, ValidationError):
+        return str(error)
+    path, value, fault = first_fault(error)
+    return f"{path} = {value!r}: {fault}"
+
+
+def _check_contents(manifest: Manifest) -> None:
+    """Refuse what no packer writes: names that lead out of the set's folder, or that a terminal would obey.
+
+    Raises:
+        ValueError: with what is wrong.
+    """
+    for name in (*(shard.name for shard in manifest.shards), *(f"{column}.npy" for column in manifest.columns)):
+        if not _FILE_NAME.fullmatch(name):
+            raise ValueError(f"{name!r} is no name of a file in the set")
+    for shard in manifest.shards:
+        if not (0 <= shard.bytes <= _LARGEST and 0 <= shard.samples <= _LARGEST):
+            raise ValueError(f"{shard.name} has {shard.bytes} bytes and {shard.samples} samples")
+    for what, names in (("shard", [shard.name for shard in manifest.shards]), ("class", manifest.classes)):
+        if len(set(names)) < len(names):
+            raise ValueError(f"a {what} is named twice")
+    for column, sha256 in manifest.columns.items():
+        if not _SHA256.fullmatch(sha256):
+            raise ValueError(f"{sha256!r} is no SHA-256 of the column {column}")
+    for number in manifest.splits:
+        if not _SPLIT.fullmatch(number):
+            raise ValueError(f"{number!r} is no number of a split")
+    for told in (manifest.dataset, manifest.source, *manifest.classes, *manifest.missing, *manifest.unlisted):
+        if not told.isprintable():
+            raise ValueError(f"the name {told!r} cannot be printed")

@@ -5,10 +5,10 @@ It needs neither DALI nor a whole shard, and reads local and remote sets alike.
 
 import difflib
 import io
-import json
+import math
 import tarfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,11 +16,12 @@ import numpy.typing as npt
 from PIL import Image
 
 from pclkd.sharding.common.errors import InputError
+from pclkd.sharding.common.files import parse_json
 from pclkd.sharding.common.storage import read_range
 from pclkd.sharding.shards.index import ShardIndex
-from pclkd.sharding.shards.tar import BLOCK
+from pclkd.sharding.shards.tar import BLOCK, member_header
 
-__all__ = ["decode_jpeg", "find_sample", "notes_at", "read_frames", "read_jpegs", "read_notes"]
+__all__ = ["decoded_frames", "find_sample", "notes_at", "read_frames", "read_jpegs", "read_notes"]
 
 _VERIFY = "run 'shard-ucf101 verify' to learn what is damaged, and pack the videos again"
 _NEIGHBOURS = 1000
@@ -68,27 +69,42 @@ def read_jpegs(index: ShardIndex, sample: int, numbers: Sequence[int]) -> list[b
     jpegs: list[bytes] = []
     for run in _runs(numbers):
         rows = np.arange(first + run.start, first + run.stop)
-        offsets, lengths = index.frame_offset[rows], index.frame_length[rows]
-        start = int(offsets[0])
-        data = read_range(url, start, int(offsets[-1] + lengths[-1]) - start)
-        for row, offset, length in zip(rows.tolist(), offsets.tolist(), lengths.tolist(), strict=True):
+        offsets, lengths = index.frame_offset[rows].tolist(), index.frame_length[rows].tolist()
+        begin = int(index.sample_offset[sample])
+        end = begin + int(index.sample_size[sample])
+        inside = all(begin <= at < at + length <= end for at, length in zip(offsets, lengths, strict=True))
+        start = offsets[0]
+        data = read_range(url, start, max(map(int.__add__, offsets, lengths)) - start) if inside else b""
+        for row, offset, length in zip(rows.tolist(), offsets, lengths, strict=True):
             jpeg = data[offset - start : offset - start + length]
-            if zlib.crc32(jpeg) != index.frame_crc32[row]:
-                raise InputError(
-                    f"frame {row - first} of video {index.key(sample)} in {url} is damaged", remedy=_VERIFY
-                )
+            if not jpeg or zlib.crc32(jpeg) != index.frame_crc32[row]:
+                raise _damaged(index, sample, row - first, "is damaged")
             jpegs.append(jpeg)
     return jpegs
 
 
+def _damaged(index: ShardIndex, sample: int, frame: int, what: str) -> InputError:
+    url = index.shard_url(int(index.sample_shard[sample]))
+    return InputError(f"frame {frame} of video {index.key(sample)} in {url} {what}", remedy=_VERIFY)
+
+
 def read_frames(index: ShardIndex, sample: int, numbers: Sequence[int]) -> list[npt.NDArray[np.uint8]]:
     """Read and decode some frames of a sample, uint8 [H, W, 3] in RGB; otherwise as `read_jpegs`."""
-    return [decode_jpeg(jpeg) for jpeg in read_jpegs(index, sample, numbers)]
+    return list(decoded_frames(index, sample, numbers))
 
 
-def decode_jpeg(jpeg: bytes) -> npt.NDArray[np.uint8]:
-    """Decode one frame, uint8 [H, W, 3] in RGB."""
-    return np.asarray(Image.open(io.BytesIO(jpeg)).convert("RGB"))
+def decoded_frames(index: ShardIndex, sample: int, numbers: Sequence[int]) -> Iterator[npt.NDArray[np.uint8]]:
+    """Give what `read_frames` returns, one by one."""
+    height, width = index.sample_sizes([sample])[0].tolist()
+    for number, jpeg in zip(numbers, read_jpegs(index, sample, numbers), strict=True):
+        try:
+            picture = Image.open(io.BytesIO(jpeg), formats=("JPEG",))
+            if picture.size != (width, height):  # told by its header: nothing of it is decoded yet
+                raise _damaged(index, sample, number, f"is {picture.height}x{picture.width}, not {height}x{width}")
+            frame = np.asarray(picture.convert("RGB"))
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            raise _damaged(index, sample, number, f"is no JPEG that can be decoded ({error})") from None
+        yield frame
 
 
 def read_notes(index: ShardIndex, sample: int) -> dict[str, Any]:
@@ -108,16 +124,40 @@ def notes_at(url: str, offset: int, size: int, lengths: npt.NDArray[np.int32], k
     # The JSON follows the frames, which fill whole blocks.
     start = offset + -(-int(lengths.sum(dtype=np.int64)) // BLOCK) * BLOCK
     try:
-        data = read_range(url, start, offset - BLOCK + size - start)
-        with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as tar:
-            member = tar.next()
-            file = tar.extractfile(member) if member else None
-            notes = json.loads(file.read()) if file else None
+        data = read_range(url, start, offset - BLOCK + size - start) if start >= offset else b""
+        header = member_header(data)
+        notes = parse_json(data[BLOCK : BLOCK + header.size])
     except (tarfile.TarError, ValueError) as error:
         raise InputError(f"the notes of video {key} in {url} are damaged ({error})", remedy=_VERIFY) from None
     if not isinstance(notes, dict) or notes.get("key") != key:
         raise InputError(f"video {key} has no notes in {url}", remedy=_VERIFY)
+    if fault := _fault(notes):
+        raise InputError(f"the notes of video {key} in {url} are no packer's ({fault})", remedy=_VERIFY)
     return notes
+
+
+_NOTES: dict[str, type | tuple[type, ...]] = {
+    "class": (str, type(None)),
+    "fps": (int, float),
+    "height": int,
+    "width": int,
+    "source": str,
+    "source_sha256": str,
+}
+
+
+def _fault(notes: dict[str, Any]) -> str:
+    """Return what of the notes that are read somewhere cannot be; empty where all can."""
+    for name, kind in _NOTES.items():
+        if not isinstance(notes.get(name), kind):
+            return f"{name} = {notes.get(name)!r}"
+    span = notes.get("span") or {"start": 0, "end": 0, "unit": "s"}
+    sound = isinstance(span, dict) and span.keys() == {"start", "end", "unit"} and span["unit"] in ("s", "frames")
+    if not sound or not all(isinstance(span[name], int | float) for name in ("start", "end")):
+        return f"span = {span!r}"
+    if not notes["source"].isprintable() or not isinstance(notes.get("remark", ""), str):
+        return f"source = {notes['source']!r}, remark = {notes.get('remark', '')!r}"
+    return "" if 0 <= notes["fps"] < math.inf else f"fps = {notes['fps']}"
 
 
 def _runs(numbers: Sequence[int]) -> list[range]:

@@ -6,7 +6,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import BinaryIO
 
-__all__ = ["BLOCK", "LARGEST_MEMBER", "MemberTooLargeError", "TarEntry", "TarWriter", "webdataset_index"]
+__all__ = [
+    "BLOCK",
+    "LARGEST_MEMBER",
+    "MemberTooLargeError",
+    "TarEntry",
+    "TarWriter",
+    "member_header",
+    "webdataset_index",
+]
 
 BLOCK = 512
 LARGEST_MEMBER = 8**11 - 1  # bytes: eleven octal digits stand in a USTAR header
@@ -86,6 +94,18 @@ class TarWriter:
         self.file.write(bytes(end))
         self.position += end
         return self.position
+
+
+def member_header(data: bytes) -> tarfile.TarInfo:
+    """Return the header that `data` begins with: of a regular file that lies in `data` as a whole.
+
+    Raises:
+        tarfile.TarError: of nothing, of a link, a device or a folder, or of a file of another length.
+    """
+    header = tarfile.TarInfo.frombuf(data[:BLOCK], "utf-8", "surrogateescape")
+    if header.type != tarfile.REGTYPE or not 0 <= header.size <= len(data) - BLOCK:
+        raise tarfile.ReadError(f"{header.name!r} is no plain file, or not all of its {header.size} bytes are there")
+    return header
 
 
 def webdataset_index(entries: list[TarEntry]) -> str:

@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 
 from pclkd.sharding.common import storage
-from pclkd.sharding.common.errors import InputError
+from pclkd.sharding.common.errors import InputError, visible
 from pclkd.sharding.common.files import sha256_of
 from pclkd.sharding.common.processes import available_cpus
 from pclkd.sharding.shards.columns import COLUMNS, column_url
 from pclkd.sharding.shards.index import ShardIndex
 from pclkd.sharding.shards.manifest import Manifest, ShardRecord
-from pclkd.sharding.shards.tar import BLOCK, TarEntry, webdataset_index
+from pclkd.sharding.shards.tar import BLOCK, TarEntry, member_header, webdataset_index
 
 __all__ = ["Damage", "VerifyReport", "verify_shards"]
 
@@ -158,10 +158,14 @@ def _check_video(index: ShardIndex, sample: int, handle: int, entries: list[TarE
         return f"{len(bad)} of {len(frames)} frames are damaged, the first is frame {bad[0]}"
     if zlib.crc32(stretch) != index.sample_crc32[sample]:
         return "its tar header or its JSON is damaged"
-    for member in _members(stretch, start):
+    try:
+        members = list(_members(stretch, start))
+    except tarfile.TarError as error:
+        return f"its tar is none that a packer writes ({error})"
+    for member in members:
         if member.name.partition(".")[0] != index.key(sample):
-            return f"another file stands in its place: {member.name}"
-        entries.append(member)
+            return f"another file stands in its place: {visible(member.name)}"
+    entries += members
     return None
 
 
@@ -184,7 +188,7 @@ def _members(stretch: bytes, start: int) -> Iterator[TarEntry]:
     """Walk through the tar members of a sound stretch."""
     position = 0
     while position < len(stretch):
-        header = tarfile.TarInfo.frombuf(stretch[position : position + BLOCK], "utf-8", "strict")
+        header = member_header(stretch[position:])
         yield TarEntry(header.name, start + position + BLOCK, header.size)
         position += BLOCK + header.size + -header.size % BLOCK
 

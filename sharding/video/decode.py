@@ -19,13 +19,14 @@ import av
 from av.codec.context import Flags
 from av.stream import Disposition
 
+from pclkd.sharding.common.errors import visible
 from pclkd.sharding.video.clock import Clock, TimedFrame
 from pclkd.sharding.video.completeness import bytes_missing, frames_stored
 from pclkd.sharding.video.contents import fits, formats_for, kind_of
+from pclkd.sharding.video.settings import MAX_PIXELS
 
 __all__ = [
     "MACHINE_ERRORS",
-    "MAX_PIXELS",
     "DecodedVideo",
     "Places",
     "Reader",
@@ -34,9 +35,6 @@ __all__ = [
     "open_container",
     "telling",
 ]
-
-MAX_PIXELS = 8192 * 4352
-"""Pixels of the largest frame that is decoded, a little over 8K: headers can announce any size."""
 
 _OPTIONS = {
     "protocol_whitelist": "file",
@@ -63,7 +61,10 @@ _PICTURES = Disposition.attached_pic | Disposition.timed_thumbnails
 
 
 class UnreadableVideoError(Exception):
-    """A video cannot be decoded from its first frame to its last; the text says why."""
+    """A video cannot be decoded from its first frame to its last; the text says why, on one line."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(visible(reason))
 
 
 @dataclass(frozen=True)

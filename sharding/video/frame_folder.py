@@ -12,8 +12,9 @@ from av.codec.context import Flags
 
 from pclkd.sharding.common.frame_names import frames_among
 from pclkd.sharding.video.clock import Clock, TimedFrame
-from pclkd.sharding.video.decode import MAX_PIXELS, DecodedVideo, UnreadableVideoError, telling
+from pclkd.sharding.video.decode import DecodedVideo, UnreadableVideoError, telling
 from pclkd.sharding.video.scale import UPRIGHT, orientation_of
+from pclkd.sharding.video.settings import MAX_PIXELS
 
 __all__ = ["decode_frame_folder", "jpeg_as_it_is", "longest_sound_run"]
 

@@ -16,7 +16,7 @@ from pclkd.sharding.video.clock import Clock, TimedFrame, keep
 from pclkd.sharding.video.decode import DecodedVideo, UnreadableVideoError, decode_video, telling
 from pclkd.sharding.video.frame_folder import decode_frame_folder, jpeg_as_it_is
 from pclkd.sharding.video.scale import RGB, YUV_420, YUV_444, Plane, Scaler, orientation_of
-from pclkd.sharding.video.settings import PackSettings, stored_size
+from pclkd.sharding.video.settings import MAX_PIXELS, PackSettings, stored_size
 
 __all__ = [
     "EncodedVideo",
@@ -265,7 +265,7 @@ def _size(frame: av.VideoFrame, pixel_aspect: Fraction, settings: PackSettings) 
     if orientation_of(frame).transpose:
         height, width, pixel_aspect = width, height, 1 / pixel_aspect
     size = stored_size(height, width, pixel_aspect, settings)
-    if max(size) > _LONGEST_SIDE:
+    if max(size) > _LONGEST_SIDE or size[0] * size[1] > MAX_PIXELS:
         raise UnreadableVideoError(
             f"has frames of {width}x{height} pixels, which would be stored as {size[1]}x{size[0]}"
         )

@@ -6,10 +6,12 @@ from typing import Any
 
 from pclkd.sharding.common.errors import InputError
 
-__all__ = ["CHROMAS", "PackSettings", "settings_as_json", "stored_size"]
+__all__ = ["CHROMAS", "MAX_PIXELS", "PackSettings", "settings_as_json", "stored_size"]
 
 
 CHROMAS = ("4:2:0", "4:4:4")
+MAX_PIXELS = 8192 * 4352
+"""Pixels of the largest frame that is decoded, a little over 8K: headers can announce any size."""
 
 
 @dataclass(frozen=True)

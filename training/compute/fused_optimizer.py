@@ -66,6 +66,9 @@ def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> N
     Args:
         optimizer: of the same kind, over weights of the same shapes.
         state: its `state_dict()`.
+
+    Raises:
+        ValueError: it is of another optimiser, or of weights of other shapes.
     """
     groups = [
         {**theirs, **{name: own[name] for name in _IMPLEMENTATION if name in own}}
@@ -74,6 +77,8 @@ def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> N
     optimizer.load_state_dict({**state, "param_groups": groups})
     for weight, values in optimizer.state.items():
         for name, value in values.items():
+            if isinstance(value, torch.Tensor) and value.shape not in (weight.shape, torch.Size()):
+                raise ValueError(f"{name} of shape {tuple(value.shape)} for a weight of {tuple(weight.shape)}")
             if isinstance(value, torch.Tensor) and value.shape == weight.shape and value.stride() != weight.stride():
                 values[name] = torch.empty_like(weight).copy_(value)
     start_momentum(optimizer)

@@ -1,17 +1,19 @@
 """A trained backbone for use elsewhere: from a run, an exported folder, the hub, or a file of published weights."""
 
-import json
 from pathlib import Path
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from pclkd.sharding.common.errors import InputError
+from pclkd.sharding.common.files import no_device
 from pclkd.training.models.base import Backbone
 from pclkd.training.models.outside import read_outside_model
 from pclkd.training.models.registry import build_backbone
+from pclkd.training.models.weights_file import refuse_not_finite, room_for
 from pclkd.training.runs.checkpoint import ForeignCheckpointError, load_checkpoint, load_model
 from pclkd.training.runs.clip_form import ClipForm
+from pclkd.training.runs.trusted import read_object
 from pclkd.training.settings import BackboneSettings
 
 __all__ = ["CARD_FORMAT", "CARD_NAME", "WEIGHTS_NAME", "load_backbone", "load_clip_form"]
@@ -84,24 +86,27 @@ def _found(path: Path | str) -> Path:
 def _read_card(folder: Path) -> tuple[BackboneSettings, ClipForm]:
     path = folder / CARD_NAME
     try:
-        card = json.loads(path.read_bytes())
+        card = read_object(path)
         if card["format"] != CARD_FORMAT:
             raise InputError(
                 f"{path} has format {card['format']!r}, this version reads {CARD_FORMAT}", remedy=_EXPORT_AGAIN
             )
         backbone = {name: card["backbone"][name] for name in BackboneSettings.model_fields}
         return BackboneSettings(**backbone), ClipForm(**card["clips"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError) as error:
         raise InputError(f"{path} cannot be read as a card ({error})", remedy=_EXPORT_AGAIN) from None
 
 
 def _load_exported(folder: Path) -> Backbone:
     kind, _ = _read_card(folder)
-    backbone = build_backbone(kind.name, kind.width)
     try:
-        backbone.load_state_dict(load_file(folder / WEIGHTS_NAME))
-    except (OSError, SafetensorError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
+        weights = load_file(no_device(folder / WEIGHTS_NAME))
+        with room_for(weights):
+            backbone = build_backbone(kind.name, kind.width)
+        backbone.load_state_dict(weights)
+        refuse_not_finite(weights)
+    except (OSError, SafetensorError, RuntimeError, ValueError, TypeError) as error:
+        reason = (str(error).splitlines() or ["damaged"])[0]
         raise InputError(
             f"{folder / WEIGHTS_NAME} does not hold a {kind.name} of width {kind.width} ({reason})",
             remedy=_EXPORT_AGAIN,

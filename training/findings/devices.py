@@ -4,15 +4,17 @@ DIR/latency.json       size and time of each network
 DIR/<run>/onnx.json    how well a run's backbone describes videos there
 """
 
-import json
 import math
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from pclkd.sharding.common.errors import InputError, visible
+from pclkd.sharding.common.settings import first_fault
 from pclkd.training.findings.arithmetic import Question, estimate
 from pclkd.training.findings.claims import LEAST_GAIN
 from pclkd.training.findings.figures import Line, Series, colour_of, repetition_series
@@ -22,6 +24,7 @@ from pclkd.training.findings.svg import Axis, draw_chart
 from pclkd.training.findings.tables import told_answer
 from pclkd.training.report.comparison import METRICS
 from pclkd.training.report.page import Table
+from pclkd.training.runs.trusted import read_object
 
 __all__ = ["LATENCY_NAME", "ONNX_NAME", "PRECISIONS", "Devices", "Precision", "compared"]
 
@@ -29,6 +32,49 @@ LATENCY_NAME = "latency.json"
 ONNX_NAME = "onnx.json"
 Precision = Literal["float", "int8"]
 PRECISIONS: tuple[Precision, ...] = ("float", "int8")
+
+_Percent = Annotated[float, Field(ge=0, le=100)]
+
+
+class _Told(BaseModel):
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
+
+
+class _Network(_Told):
+    network: str = Field(max_length=200)
+    precision: Precision
+    bytes: int = Field(ge=0, lt=2**63)
+    ms: list[Annotated[float, Field(gt=0, le=1e9)]] = Field(min_length=2)
+
+
+class _Timed(_Told):
+    networks: list[_Network] = []
+    clip: list[int] = []
+    rounds: int = 0
+    environment: dict[str, Any] = {}
+
+
+class _Accuracies(_Told):
+    linear_top1_pct: _Percent
+    retrieval_r1_pct: _Percent
+
+
+class _Described(_Told):
+    float: _Accuracies
+    int8: _Accuracies
+
+
+Model = TypeVar("Model", bound=_Told)
+
+
+def _read(path: Path, model: type[Model]) -> Model:
+    try:
+        return model.model_validate(read_object(path))
+    except ValidationError as error:
+        place, value, fault = first_fault(error)
+        remedy = "measure again: train-kd latency"
+        raise InputError(f"{path}: {place} = {visible(repr(value), 80)}: {fault}", remedy=remedy) from None
+
 
 _DESCRIBED = METRICS[1:]  # a backbone alone answers no pretext question
 _LOST = Question("int8 − float", "points", 1, "above", -LEAST_GAIN)
@@ -52,14 +98,12 @@ class Devices:
     def __init__(self, study: Study, directory: Path) -> None:
         self._study = study
         told = directory / LATENCY_NAME
-        self._told: dict[str, Any] = json.loads(told.read_bytes()) if told.exists() else {}
-        self._networks: dict[tuple[str, Precision], dict[str, Any]] = {
-            (found["network"], found["precision"]): found for found in self._told.get("networks", [])
+        self._told = _read(told, _Timed) if told.exists() else None
+        self._networks: dict[tuple[str, Precision], _Network] = {
+            (found.network, found.precision): found for found in (self._told.networks if self._told else ())
         }
         files = {name: record.path / ONNX_NAME for name, record in study.records.items()}
-        self._runs: dict[str, dict[str, Any]] = {
-            name: json.loads(file.read_bytes()) for name, file in files.items() if file.exists()
-        }
+        self._runs = {name: _read(file, _Described) for name, file in files.items() if file.exists()}
         known = [run for run in compared(study) if run.name in self._runs]
         self._students = [run for run in known if run.kind == "student"]
         self._controls = [run for run in known if run.kind == "control"]
@@ -75,17 +119,18 @@ class Devices:
             rows[0] += [f"{metric.short} %, no teacher", f"{metric.short} %, students"]
         rows[0].append(f"{_LOST.name} ({_LOST.unit} of {_DESCRIBED[0].short})")
         for (network, precision), found in self._networks.items():
-            low, middle, high = statistics.quantiles(found["ms"], n=4)
-            row = [network, precision, f"{found['bytes'] / 1e6:.2f}", f"{middle:.2f} ({low:.2f} to {high:.2f})"]
+            low, middle, high = statistics.quantiles(found.ms, n=4)
+            row = [network, precision, f"{found.bytes / 1e6:.2f}", f"{middle:.2f} ({low:.2f} to {high:.2f})"]
             for metric in _DESCRIBED:
                 for runs in (self._controls, self._students):
                     values = [self._accuracy(run, precision, metric.key) for run in runs if run.network == network]
                     row.append(told_runs([np.array([value]) for value in values]))
             rows.append([*row, self._lost(network) if precision == "int8" else "–"])
-        clip = " x ".join(map(str, self._told["clip"]))
+        told = self._told or _Timed()
+        clip = " x ".join(map(str, told.clip))
         note = (
-            f"ONNX Runtime, one CPU thread ({self._told['environment'].get('cpu')}), clips of {clip}, one at a time: "
-            f"processor time, the median of {self._told['rounds']} rounds in which all networks take turns. int8: "
+            f"ONNX Runtime, one CPU thread ({told.environment.get('cpu')}), clips of {clip}, one at a time: "
+            f"processor time, the median of {told.rounds} rounds in which all networks take turns. int8: "
             "weights with a scale a channel, activations with ranges from training clips; its accuracy is measured. It "
             f"holds where the whole interval of the difference is above −{LEAST_GAIN:g} point. Accuracies: median over "
             "runs ± standard error."
@@ -146,10 +191,10 @@ class Devices:
         return math.log(ms / self._ends()[0])
 
     def _ms(self, network: str, precision: Precision) -> float:
-        return float(statistics.median(self._networks[network, precision]["ms"]))
+        return float(statistics.median(self._networks[network, precision].ms))
 
     def _accuracy(self, run: PlannedRun, precision: Precision, metric: str) -> float:
-        return float(self._runs[run.name][precision][metric.removeprefix("val/")])
+        return float(getattr(getattr(self._runs[run.name], precision), metric.removeprefix("val/")))
 
     def _lost(self, network: str) -> str:
         """What 8-bit numbers change, of all runs of a network, paired."""

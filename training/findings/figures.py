@@ -106,7 +106,7 @@ def repetition_series(label: str, found: Mapping[int, Mapping[float, Sequence[fl
     """A thin line a repetition: the means of `found`, by the repetition and the place across."""
     runs = []
     for group, by_place in sorted(found.items()):
-        stand_in = PlannedRun(name=f"repetition {group}", kind="student", backbone=label, group=group)
+        stand_in = PlannedRun(name=f"repetition {group}", kind="student", backbone=label[:100], group=group)
         places = sorted(by_place)
         values = np.array([float(np.mean(by_place[place])) for place in places])
         runs.append((stand_in, np.array(places, float), values))

@@ -5,18 +5,18 @@ DIR/<name>/         an ordinary run folder, once the run has begun
 DIR/control-*/      what train-kd controls measured there, if it did
 """
 
-import json
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from pclkd.sharding.common.errors import InputError
+from pclkd.sharding.common.files import no_device, parse_json
 from pclkd.sharding.common.settings import first_fault
 from pclkd.training.findings.arithmetic import Curve
 from pclkd.training.runs.run_folder import CONTROLS, SETTINGS_NAME, RunRecord, read_run
@@ -31,26 +31,35 @@ _DRAWS = 401  # of the error of the test videos; a prime, to go with resamples i
 _TITLES = {"c3d": "C3D", "r3d": "R3D", "r2plus1d": "R(2+1)D"}
 
 
+def _checked_name(name: str) -> str:
+    if "/" in name or name in ("", ".", "..") or len(name) > 200 or not name.isprintable():
+        raise ValueError("is no name of a folder in the study's")
+    return name
+
+
+_Name = Annotated[str, AfterValidator(_checked_name)]
+
+
 class PlannedRun(BaseModel):
     """A run of the plan; fields as study.json has them."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
-    name: str
+    name: _Name
     kind: Literal["baseline", "student", "control"]
-    backbone: str
-    width: float = 1.0
+    backbone: _Name
+    width: float = Field(default=1.0, gt=0, le=64)
     """Factor on the teachers' width."""
-    teacher: str | None = None
+    teacher: _Name | None = None
     """Name of the run that teaches it; None too where it teaches itself."""
-    other_teachers: tuple[str, ...] = ()
+    other_teachers: tuple[_Name, ...] = ()
     """Names of runs that teach it at the same time."""
-    seed: int = 0
-    group: int = 0
+    seed: int = Field(default=0, ge=0, lt=2**63)
+    group: int = Field(default=0, ge=0, lt=2**31)
     """Repetition: runs of one group are held against each other."""
-    fraction: float = 1.0
+    fraction: float = Field(default=1.0, gt=0, le=1)
     """Of the training videos."""
-    terms: str = ""
+    terms: str = Field(default="", max_length=200)
     """What is distilled."""
 
     @property
@@ -66,8 +75,8 @@ class PlannedRun(BaseModel):
 
 class _Plan(BaseModel):
     version: Literal[1]
-    epochs: int
-    preset: str = ""
+    epochs: int = Field(ge=0, le=2**31)
+    preset: str = Field(default="", max_length=200)
     runs: list[PlannedRun]
 
 
@@ -241,7 +250,7 @@ def read_study(directory: str | Path) -> Study:
     directory = Path(directory)
     path = directory / STUDY_NAME
     try:
-        plan = _Plan.model_validate(json.loads(path.read_bytes()))
+        plan = _Plan.model_validate(parse_json(no_device(path).read_bytes()))
     except ValidationError as error:
         place, value, fault = first_fault(error)
         raise InputError(

@@ -25,7 +25,14 @@ from pclkd.training.models.registry import build_backbone
 from pclkd.training.objective.objective import Objective, adapter_dims
 from pclkd.training.objective.registry import chosen_terms
 from pclkd.training.objective.terms import Term
-from pclkd.training.runs.checkpoint import CHECKPOINT_NAME, Checkpoint, build_model, load_checkpoint, load_model
+from pclkd.training.runs.checkpoint import (
+    CHECKPOINT_NAME,
+    Checkpoint,
+    build_model,
+    load_checkpoint,
+    load_model,
+    restoring,
+)
 from pclkd.training.runs.teachers import Teacher, check_data, load_teacher
 from pclkd.training.settings import RunSettings, flat
 
@@ -95,7 +102,8 @@ class RunPlan:
             teacher_banks=[teacher.banks for teacher in self.teachers],
         )
         if self.resumed is not None:
-            objective.load_memory_state(self.resumed.memory)
+            with restoring(self.folder):
+                objective.load_memory_state(self.resumed.memory)
         return objective
 
 

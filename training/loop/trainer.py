@@ -39,7 +39,7 @@ from pclkd.training.loop.preemption import PreemptedError, StopRequest, listenin
 from pclkd.training.loop.progress import TrainingProgress, say
 from pclkd.training.loop.tracking import open_tracker
 from pclkd.training.models.pcl_model import PclModel
-from pclkd.training.runs.checkpoint import Checkpoint
+from pclkd.training.runs.checkpoint import Checkpoint, restoring
 from pclkd.training.runs.checkpoint_writer import CheckpointWriter
 from pclkd.training.runs.clip_form import STORED_FRAMES
 from pclkd.training.runs.environment import describe_environment
@@ -97,7 +97,8 @@ class _Trainer:
         best = plan.resumed.best if plan.resumed is not None else None
         self._writer = CheckpointWriter(plan.folder, plan.settings.checkpoint, best)
         if plan.resumed is not None:
-            self._restore(plan.resumed)
+            with restoring(plan.folder):
+                self._restore(plan.resumed)
 
     @property
     def _shown(self) -> PclModel:

@@ -5,11 +5,11 @@ the mappings around them: `state_dict`, `module.`, `_orig_mod.`, `encoder_q.`, `
 The published code's prefix is `base_network.`; beside it stand its heads, `fc.*` and `projector.mlp.*`.
 """
 
-import pickle
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,9 @@ from pclkd.training.models.base import Backbone
 from pclkd.training.models.pcl_model import PclModel
 from pclkd.training.models.registry import BACKBONE_NAMES, build_backbone
 from pclkd.training.models.torchvision import TorchvisionBackbone
+from pclkd.training.models.weights_file import UnreadableWeightsError, load_weights_file, refuse_not_finite
 
-__all__ = ["OutsideModel", "read_outside_model", "why_unreadable"]
+__all__ = ["OutsideModel", "read_outside_model"]
 
 State = dict[str, torch.Tensor]
 
@@ -34,6 +35,8 @@ _OTHER_HEADS = re.compile(
     r"(fc|mlp|linear|queue|(\w+_)?(classifier|head|heads|projector|projection|predictor|prediction))(\d*|_\w+)(\.|$)"
 )
 _NAMED_AT_MOST = 6
+_MOST_TENSORS = 20_000
+_DEEPEST = 8  # mappings within mappings
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,10 @@ def read_outside_model(path: Path, key: str = "") -> OutsideModel:
     heads = {}
     if prefix.endswith(_TRUNK):
         heads = {name: value for name, value in _below(state, prefix.removesuffix(_TRUNK)).items() if _is_head(name)}
-    _refuse_not_finite(path, {**trunk, **heads})
+    try:
+        refuse_not_finite({**trunk, **heads})
+    except ValueError as error:
+        raise InputError(f"{path}: {error}", remedy="give a checkpoint from before the training diverged") from None
     return _with_heads(path, name, _filled(name, trunk), heads)
 
 
@@ -79,32 +85,25 @@ def _read_state(path: Path) -> State:
     if not path.is_file():
         raise InputError(f"no file of weights at {path}", remedy="give a checkpoint file")
     try:
-        content: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch's reader raises whatever a damaged file leads it to
+        content = load_weights_file(path)
+    except UnreadableWeightsError as error:
         raise InputError(
-            f"{path} cannot be read as weights ({why_unreadable(error)})",
+            f"{path} cannot be read as weights ({error})",
             remedy="give a state dict written by torch.save; other pickles are refused because they can run code",
         ) from None
-    state = {name: value for name, value in _tensors(content, "") if value.ndim}
+    found = list(islice(_tensors(content, ""), _MOST_TENSORS + 1))
+    state = {name: value for name, value in found if value.ndim}
     if not state:
         raise InputError(f"{path} holds no state dict", remedy="save tensors by name, alone or in mappings")
+    if len(found) > _MOST_TENSORS:
+        raise InputError(f"{path} holds more than {_MOST_TENSORS} tensors", remedy="save those of one network alone")
     return state
 
 
-def why_unreadable(error: Exception) -> str:
-    """What is wrong with a file that torch refuses, in one line, without its advice to load it all the same."""
-    text = str(error)
-    if found := re.search(r"Unsupported (?:global: GLOBAL|class) ([\w.]+)", text):
-        return f"it holds {found[1]}, not tensors and plain values alone"
-    if isinstance(error, pickle.UnpicklingError):
-        return "it is no file of tensors and plain values that torch.save wrote"
-    return printable((text or type(error).__name__).splitlines()[0])
-
-
-def _tensors(content: Any, prefix: str) -> Iterator[tuple[str, torch.Tensor]]:
-    if isinstance(content, Mapping):
+def _tensors(content: Any, prefix: str, depth: int = 0) -> Iterator[tuple[str, torch.Tensor]]:
+    if isinstance(content, Mapping) and depth < _DEEPEST:
         for name, value in content.items():
-            yield from _tensors(value, f"{prefix}.{name}" if prefix else str(name))
+            yield from _tensors(value, f"{prefix}.{name}" if prefix else str(name), depth + 1)
     elif torch.is_tensor(content) and prefix:
         yield prefix, content
 
@@ -185,15 +184,6 @@ def _shapes(backbone: Backbone) -> dict[str, tuple[int, ...]]:
     if isinstance(backbone, TorchvisionBackbone):
         return {backbone.torchvision_key(key): shape for key, shape in shapes.items()}
     return shapes
-
-
-def _refuse_not_finite(path: Path, state: State) -> None:
-    for name, value in state.items():
-        if value.is_floating_point() and (wrong := int((~torch.isfinite(value)).sum())):
-            raise InputError(
-                f"{path}: {wrong} of the {value.numel()} numbers of {printable(name)} are NaN or infinite",
-                remedy="give a checkpoint from before the training diverged",
-            )
 
 
 def _filled(name: str, trunk: State) -> Backbone:

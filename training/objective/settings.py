@@ -48,7 +48,7 @@ class PclSettings(Settings):
     forwards: Literal["joint", "each"] = "joint"
     """One pass of the backbone over all clips of the batch, which then share batch-norm statistics, or a pass for each
     of the three views (published)."""
-    embedding_dim: int = Field(default=128, ge=1)
+    embedding_dim: int = Field(default=128, ge=1, le=2**16)
     """Length of an embedding and of a memory-bank row."""
     own_terms: dict[str, _Weight] = Field(default_factory=dict)
     """Weights of terms of your own by name (register_term), as --set pcl.own_terms.NAME=0.1; 0 leaves one out."""

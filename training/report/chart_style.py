@@ -22,6 +22,7 @@ _DASHED, _DOTTED = (0, (4.5, 2)), (0, (1.2, 1.1))
 STYLE: Any = {
     "font.family": "DejaVu Sans",
     "font.size": 9,
+    "text.parse_math": False,  # names are no formulas
     "text.color": _INK,
     "axes.labelcolor": _INK,
     "axes.edgecolor": "#B0B0B0",

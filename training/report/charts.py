@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ __all__ = ["draw_accuracy", "draw_losses", "draw_metric", "draw_overview", "loss
 
 _DPI = 170
 _MOST_MARKERS = 40  # a curve with more points is drawn as a plain line
+_MOST_TERMS = 40  # panels: a settings file may tell of any number
 _LABEL_PT = 8.5
 _LEGEND_ROW_IN = 0.24
 
@@ -79,7 +81,8 @@ def loss_terms(standings: Sequence[Standing]) -> dict[str, dict[str, str]]:
     terms = legend(BUILT_IN)  # for runs whose folder does not tell its terms
     for standing in standings:
         terms |= standing.run.settings.get("terms", {})
-    return {name: told for name, told in terms.items() if any(len(loss_points(s.run, name)[0]) for s in standings)}
+    drawn = (name for name in terms if any(len(loss_points(s.run, name)[0]) for s in standings))
+    return {name: terms[name] for name in islice(drawn, _MOST_TERMS)}
 
 
 def loss_points(run: RunRecord, name: str) -> tuple[Floats, Floats]:
@@ -89,7 +92,7 @@ def loss_points(run: RunRecord, name: str) -> tuple[Floats, Floats]:
     """
     steps: dict[int, list[float]] = {}
     for line in run.steps:
-        if line.get(name) is not None:
+        if isinstance(line.get(name), int | float):
             steps.setdefault(int(line["epoch"]), []).append(float(line[name]))
     if not steps:
         points = curve(run, f"train/{name}")

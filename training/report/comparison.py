@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from pclkd.sharding.common.errors import InputError
+from pclkd.sharding.common.errors import InputError, visible
 from pclkd.training.runs.run_folder import Measured, Protocol, RunRecord
 
 __all__ = ["METRICS", "Metric", "Standing", "accuracies", "compare_runs", "curve", "epochs_to_reach"]
@@ -113,7 +113,7 @@ def _stand(run: RunRecord, teacher: RunRecord | None, teaching: Sequence[RunReco
     return Standing(
         run=run,
         role=role,
-        teacher=teacher.name if teacher is not None else named.name if named is not None else None,
+        teacher=teacher.name if teacher is not None else visible(named.name, 100) if named is not None else None,
         parameters=_count_parameters(run),
         epochs=max((int(line["epoch"]) for line in run.epochs), default=0),
         final=final,
@@ -168,6 +168,6 @@ def _count_parameters(run: RunRecord) -> int | None:
     try:
         with torch.device("meta"):  # shapes only: nothing is allocated or initialised
             network = build_backbone(*_backbone(run))
-    except InputError:
+    except (InputError, RuntimeError):  # unknown, or of a width that no tensor has
         return None
     return sum(parameter.numel() for parameter in network.parameters())

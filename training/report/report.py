@@ -8,7 +8,9 @@ DIR/report/index.html                               everything, in one file
 """
 
 import csv
+import html
 import io
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -152,9 +154,14 @@ def _csv_row(standing: Standing) -> dict[str, Any]:
 
 def markdown_table(table: Table) -> str:
     """A table as GitHub reads it, with its note below; the first column is text, the others are numbers."""
-    heading, *rows = [[cell.replace("|", "\\|") for cell in row] for row in table.rows]
+    heading, *rows = [[_plain(cell) for cell in row] for row in table.rows]
     lines = [heading, ["---", *("---:" for _ in heading[1:])], *rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines) + f"\n{table.note}\n"
+
+
+def _plain(cell: str) -> str:
+    """A cell whose text stands for itself in Markdown: no HTML, no links, no further cells."""
+    return html.escape(re.sub(r"([\\`|\[\]])", r"\\\1", cell), quote=False)
 
 
 def _accuracy(standing: Standing, key: str) -> str:

@@ -1,22 +1,23 @@
 """Checkpoints: everything a run needs to go on, in one file that is whole or not there."""
 
 import io
-import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 
 from pclkd.pipeline.config import Decode, Operators, PixelPath
-from pclkd.sharding.common.errors import InputError
-from pclkd.sharding.common.files import write_bytes
+from pclkd.sharding.common.errors import InputError, visible
+from pclkd.sharding.common.files import parse_json, write_bytes
+from pclkd.sharding.common.settings import change
 from pclkd.training.compute.average import weights_of
-from pclkd.training.models.outside import why_unreadable
 from pclkd.training.models.pcl_model import PclModel
 from pclkd.training.models.registry import build_backbone
+from pclkd.training.models.weights_file import UnreadableWeightsError, load_weights_file, refuse_not_finite, room_for
 from pclkd.training.settings import RunSettings
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "build_model",
     "load_checkpoint",
     "load_model",
+    "restoring",
     "save_checkpoint",
 ]
 
@@ -143,29 +145,86 @@ def load_checkpoint(path: Path | str) -> Checkpoint:
             remedy="give the folder of a run that has saved one (train-kd pretrain or distill), or a checkpoint file",
         )
     try:
-        content = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch's reader raises whatever a damaged file leads it to
+        content = load_weights_file(file)
+    except UnreadableWeightsError as error:
         raise _unreadable(file, error) from None
     if not isinstance(content, dict) or "format" not in content or "settings" not in content:
         raise ForeignCheckpointError(f"{file} is not a checkpoint of train-kd", remedy="give a run folder of train-kd")
     found = content.pop("format")
-    if found != _FORMAT:
+    if not isinstance(found, int) or found != _FORMAT:
         raise InputError(
             f"{file} has checkpoint format {found}, this version reads {_FORMAT}",
             remedy="use the version of pclkd that wrote it",
         )
     try:
-        content["settings"] = RunSettings.model_validate(json.loads(content["settings"]))
-        return Checkpoint(**content)
+        settings = RunSettings.model_validate(parse_json(content["settings"]))
+        # Where pieces of remote shards are kept is this machine's to say: a file must not choose where is written.
+        content["settings"] = change(settings, {"loader.cache_dir": None})
+        checkpoint = Checkpoint(**content)
+        _check_fields(checkpoint)
     except (ValueError, TypeError) as error:
         raise _unreadable(file, error) from None
+    return checkpoint
+
+
+_WHOLE = {"rows", "processes", "epoch", "epoch_step", "step"}
+_TENSORS = {"model", "average"}
+
+
+def _check_fields(checkpoint: Checkpoint) -> None:
+    """Refuse fields of other types than `save_checkpoint` writes.
+
+    Raises:
+        ValueError: which one.
+    """
+    for name, value in vars(checkpoint).items():
+        if name in _WHOLE:
+            fine = type(value) is int and 0 <= value < 2**63
+        elif name in _TENSORS:
+            fine = _named_tensors(value)
+        elif name == "memory":
+            fine = isinstance(value, dict) and all(map(_named_tensors, value.values()))
+        else:
+            kinds = {"settings": RunSettings, "fingerprint": str, "best": float | None, "decode": str}
+            fine = isinstance(value, kinds.get(name, dict))
+        if not fine or (name == "decode" and value not in get_args(Decode)):
+            raise ValueError(f"{name} is {visible(repr(value), 80)}")
+    for name, total in checkpoint.epoch_sums.items():
+        if not (isinstance(name, str) and isinstance(total, list) and [type(part) for part in total] == [float] * 2):
+            raise ValueError(f"epoch_sums holds {name} = {visible(repr(total), 80)}")
+
+
+def _named_tensors(value: Any) -> bool:
+    if not isinstance(value, dict):
+        return False
+    return all(isinstance(name, str) and isinstance(tensor, torch.Tensor) for name, tensor in value.items())
+
+
+@contextmanager
+def restoring(source: Path | str) -> Iterator[None]:
+    """Turn what the parts of a run raise at a state that does not fit them into one line.
+
+    Raises:
+        InputError: from `source`, with the reason.
+    """
+    try:
+        yield
+    except (AttributeError, IndexError, KeyError, OverflowError, RuntimeError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{source}: its state does not fit the run ({type(error).__name__}: {_first_line(error)})",
+            remedy="resume from a checkpoint that train-kd wrote with these settings, or train again",
+        ) from None
 
 
 def _unreadable(file: Path, error: Exception) -> InputError:
     return InputError(
-        f"{file} cannot be read as a checkpoint ({why_unreadable(error)})",
+        f"{file} cannot be read as a checkpoint ({_first_line(error)})",
         remedy="train again, or take another copy of the file",
     )
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), "damaged")
 
 
 def load_model(checkpoint: Checkpoint, source: Path | str, *, trained: bool = False) -> PclModel:
@@ -183,11 +242,14 @@ def load_model(checkpoint: Checkpoint, source: Path | str, *, trained: bool = Fa
     # Which teachers' features a student was to match stands in no setting: the weights tell.
     weights = checkpoint.model if trained or not checkpoint.average else weights_of(checkpoint.average)
     adapters = sum(re.fullmatch(r"adapters\.\d+\.weight", key) is not None for key in weights)
-    model = build_model(settings, [weights[f"adapters.{number}.weight"].shape[0] for number in range(adapters)])
     try:
+        dims = [weights[f"adapters.{number}.weight"].shape[0] for number in range(adapters)]
+        with room_for(weights):
+            model = build_model(settings, dims)
         model.load_state_dict(weights)
-    except RuntimeError as error:
-        details = "; ".join(line.strip() for line in str(error).splitlines()[1:4])
+        refuse_not_finite(weights)
+    except (IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        details = "; ".join(line.strip() for line in str(error).splitlines()[1:4]) or str(error)
         network = f"{settings.backbone.name} of width {settings.backbone.width}"
         raise InputError(
             f"{source}: the weights do not fit a {network} ({details})",

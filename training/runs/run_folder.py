@@ -22,7 +22,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
-from pclkd.sharding.common.errors import InputError
+from pclkd.sharding.common.errors import InputError, visible
+from pclkd.sharding.common.files import no_device, parse_json
+from pclkd.training.runs.trusted import check_evaluation, check_line, check_settings, read_object
 
 __all__ = [
     "CONTROLS",
@@ -92,15 +94,15 @@ class RunRecord:
 
     @property
     def name(self) -> str:
-        """Name of the folder."""
-        return self.path.name
+        """Name of the folder, as it can be shown."""
+        return visible(self.path.name)
 
 
 def read_run(path: str | Path) -> RunRecord:
     """Read a run folder.
 
     Raises:
-        InputError: no settings.json, or a file of the folder that is not a JSON object.
+        InputError: no settings.json, or a file of the folder that holds what no run writes.
     """
     path = Path(path).resolve()
     if not (path / SETTINGS_NAME).is_file():
@@ -112,12 +114,14 @@ def read_run(path: str | Path) -> RunRecord:
     environment = path / ENVIRONMENT_NAME
     return RunRecord(
         path=path,
-        settings=_read_object(path / SETTINGS_NAME),
-        environment=_read_object(environment) if environment.exists() else {},
+        settings=_read_settings(path / SETTINGS_NAME),
+        environment=read_object(environment) if environment.exists() else {},
         epochs=[line for line in lines if line["kind"] == "epoch"],
         steps=[line for line in lines if line["kind"] == "step"],
         evals={
-            protocol: _read_object(file) for protocol in PROTOCOLS if (file := evaluation_path(path, protocol)).exists()
+            protocol: _read_evaluation(file, protocol)
+            for protocol in PROTOCOLS
+            if (file := evaluation_path(path, protocol)).exists()
         },
     )
 
@@ -167,24 +171,24 @@ def append_metrics(path: Path, record: Mapping[str, Any]) -> None:
 def _read_metrics(path: Path) -> list[dict[str, Any]]:
     """The lines that count, ascending by epoch, then step; none where the run has not written any yet."""
     lines: dict[tuple[str, int, int], dict[str, Any]] = {}
-    text = path.read_bytes().decode(errors="replace") if path.exists() else ""
-    for line in text.split("\n"):
+    text = no_device(path).read_bytes().decode(errors="replace") if path.exists() else ""
+    for number, line in enumerate(text.split("\n"), start=1):
         try:
-            record = json.loads(line)
-            key = (str(record["kind"]), int(record["epoch"]), int(record["step"]))
-        except (ValueError, TypeError, KeyError):  # half a line, where the run was killed
+            record = parse_json(line)
+        except ValueError:  # half a line, where the run was killed
             continue
-        lines[key] = record
+        check_line(f"{path}:{number}", record)
+        lines[record["kind"], record["epoch"], record["step"]] = record
     return [lines[key] for key in sorted(lines, key=lambda key: key[1:])]
 
 
-def _read_object(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"{path} cannot be read as JSON ({error})", remedy="restore the file or remove the run folder"
-        ) from None
-    if not isinstance(content, dict):
-        raise InputError(f"{path} is not a JSON object", remedy="restore the file or remove the run folder")
-    return content
+def _read_settings(path: Path) -> dict[str, Any]:
+    settings = read_object(path)
+    check_settings(path, settings, CONTROLS)
+    return settings
+
+
+def _read_evaluation(path: Path, protocol: Protocol) -> dict[str, Any]:
+    found = read_object(path)
+    check_evaluation(path, protocol, found)
+    return found

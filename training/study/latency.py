@@ -18,10 +18,11 @@ from pclkd.training.evaluation.evaluator import Evaluator
 from pclkd.training.exchange.export import prepared_clips
 from pclkd.training.exchange.onnx_backbone import OnnxBackbone, check_onnx, quantise, write_onnx
 from pclkd.training.findings.devices import LATENCY_NAME, ONNX_NAME, PRECISIONS, Precision, compared
-from pclkd.training.findings.records import read_study
+from pclkd.training.findings.records import STUDY_NAME, read_study
 from pclkd.training.loop.progress import say
 from pclkd.training.runs.checkpoint import load_checkpoint, load_model
 from pclkd.training.runs.environment import describe_environment
+from pclkd.training.runs.trusted import read_object
 
 __all__ = ["measure_latency"]
 
@@ -48,7 +49,7 @@ def measure_latency(directory: Path, data: Path | None = None, rounds: int = 50)
     runs = [run for run in compared(study) if study.epochs_done(run) >= study.epochs]
     if not runs:
         raise InputError(f"no student of {directory} is finished", remedy="let train-kd study end first")
-    index = ShardIndex.open(data or Path(json.loads((directory / "study.json").read_bytes())["data"]))
+    index = ShardIndex.open(data or Path(str(read_object(directory / STUDY_NAME).get("data"))))
     of_network = {run.network: run for run in reversed(runs)}
     with tempfile.TemporaryDirectory(prefix="pclkd-onnx-") as temporary:
         files: dict[tuple[str, Precision], Path] = {}

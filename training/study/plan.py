@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from pclkd.sharding.common.errors import InputError
+from pclkd.sharding.datasets.names import is_number
 from pclkd.training.settings import RunSettings, override, preset
 
 __all__ = [
@@ -282,7 +283,7 @@ def read_part(text: str) -> tuple[int, int]:
         InputError: no such part.
     """
     number, slash, parts = text.partition("/")
-    if not (slash and number.isdecimal() and parts.isdecimal() and 1 <= int(number) <= int(parts)):
+    if not (slash and is_number(number) and is_number(parts) and 1 <= int(number) <= int(parts)):
         raise InputError(f"--part {text!r} is no part of a plan", remedy="write I/N with I from 1 to N, as --part 2/8")
     return int(number), int(parts)
 

@@ -29,6 +29,7 @@ from pclkd.training.loop.progress import say
 from pclkd.training.models.registry import build_backbone
 from pclkd.training.runs.checkpoint import CHECKPOINT_NAME, load_checkpoint
 from pclkd.training.runs.run_folder import SETTINGS_NAME, read_run
+from pclkd.training.runs.trusted import read_object
 from pclkd.training.settings import RunSettings, flat
 from pclkd.training.study.execution import Job, Outcome, run_jobs, train_kd
 from pclkd.training.study.locks import Locks
@@ -168,7 +169,7 @@ class StudyFolder:
         before = self._planned_before().get("data_fingerprint", self.index.fingerprint)
         if before != self.index.fingerprint:
             raise InputError(
-                f"{self.out} holds a study of other data (shard set {before[:12]}; {self.data} is "
+                f"{self.out} holds a study of other data (shard set {str(before)[:12]}; {self.data} is "
                 f"{self.index.fingerprint[:12]})",
                 remedy="give the shards of before, or another --out",
             )
@@ -187,12 +188,12 @@ class StudyFolder:
             return
         remedy = f"repeat the study with the options of before, choose another --out, or remove {folder}"
         try:
-            stored = json.loads((folder / SETTINGS_NAME).read_text())
+            stored = read_object(folder / SETTINGS_NAME)
             before = RunSettings.model_validate(
                 {name: value for name, value in stored.items() if name in RunSettings.model_fields}
             )
-        except (OSError, ValueError, ValidationError) as error:
-            reason = str(error).splitlines()[0]
+        except (InputError, ValidationError) as error:
+            reason = error.problem if isinstance(error, InputError) else str(error).splitlines()[0]
             raise InputError(f"{run.name}: its settings cannot be read ({reason})", remedy=remedy) from None
         had, wanted = flat(before), flat(self.study.settings(run))
         for name in wanted:
@@ -204,12 +205,9 @@ class StudyFolder:
         if not file.exists():
             return {}
         try:
-            content: dict[str, Any] = json.loads(file.read_text())
-        except ValueError as error:
-            raise InputError(
-                f"{file} cannot be read ({error})", remedy="remove it: the same command writes it anew"
-            ) from None
-        return content
+            return read_object(file)
+        except InputError as error:
+            raise InputError(error.problem, remedy="remove it: the same command writes it anew") from None
 
     def _write_plan(self) -> None:
         """Write study.json, one process at a time."""

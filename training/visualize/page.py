@@ -23,7 +23,7 @@ def render_learned(of: Material, parts: Sequence[Part]) -> str:
         f"{settings.loader.modality} clips of {settings.tuples.clip_frames} x {settings.loader.crop} x "
         f"{settings.loader.crop}"
     )
-    data = json.dumps({name: value for part in parts for name, value in part.data.items()})
+    data = json.dumps({name: value for part in parts for name, value in part.data.items()}).replace("<", "\\u003c")
     return html_document(
         f"What {of.folder.absolute().name} has learned",
         lead,
