@@ -172,8 +172,10 @@ class CleanGroup(click.Group):
         try:
             return super().invoke(ctx)
         except click.UsageError as error:
-            error.message = visible(error.message)  # it names what was typed, whatever that is
-            raise
+            # It names what was typed, whatever that is; the help of a command called without anything stays as it is.
+            if error.message.isprintable() or type(error).show is not click.UsageError.show:
+                raise
+            raise click.UsageError(visible(error.format_message()), error.ctx) from None
         except InputError as error:
             _tell(f"error: {error}")
         except OSError as error:
