@@ -163,7 +163,7 @@ def _check_settings(case: list[Any], folder: Path) -> None:
 
 def _check_result(case: dict[str, Any], folder: Path) -> None:
     from pclkd.benchmarks.measuring.compare import compare_results, show_changes
-    from pclkd.benchmarks.measuring.result import read_result, show_result
+    from pclkd.benchmarks.measuring.result import read_result
 
     figure: dict[str, Any] = dict.fromkeys(
         ("median", "low", "high", "confidence_pct", "spread_pct", "ratio", "ratio_low", "ratio_high"), 1.0
@@ -179,7 +179,6 @@ def _check_result(case: dict[str, Any], folder: Path) -> None:
 
     def read() -> None:
         results = read_result(before), read_result(after)
-        show_result(results[1])
         show_changes(*results, compare_results(*results))
 
     held(read, folder)
