@@ -8,6 +8,7 @@ import os
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
@@ -16,8 +17,6 @@ from click.testing import CliRunner
 from pclkd.benchmarks.cli import main as bench_throughput
 from pclkd.sharding.cli import main as shard_ucf101
 from pclkd.training.cli import main as train_kd
-
-from .conftest import VideoFolder
 
 PROGRAMS: dict[str, click.Group] = {
     "shard-ucf101": shard_ucf101,
@@ -232,9 +231,7 @@ USES: dict[str, str] = {
 
 
 @pytest.fixture(scope="module")
-def folder(
-    synthetic_shards: Path, synthetic_videos: VideoFolder, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Path]:
+def folder(synthetic_shards: Path, synthetic_videos: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     place, before = tmp_path_factory.mktemp("wrong"), Path.cwd()
     for name, real in (
         ("shards", synthetic_shards),
