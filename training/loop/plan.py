@@ -241,16 +241,11 @@ def _check_terms(settings: RunSettings, chosen: Collection[type[Term]], taught: 
             "no term of the loss asks the teacher",
             remedy="--set kd.pretext_weight=1, kd.contrast_weight or kd.feature_weight, or take train-kd pretrain",
         )
-    own, together = settings.loader.batch_size, settings.loader.batch_size * world.size
-    if together == 1 and settings.pcl.contrast == "in_batch" and any(term.asks_contrast for term in chosen):
+    alone = settings.loader.batch_size * world.size == 1
+    if alone and settings.pcl.contrast == "in_batch" and any(term.asks_contrast for term in chosen):
         raise InputError(
             "pcl.contrast=in_batch with one sample a step has nothing to contrast it with",
             remedy="--set loader.batch_size=2 or more, or --set pcl.contrast=bank",
-        )
-    if own == 1 and settings.pcl.pretext_head == "compare" and settings.pretext.task != "none":
-        raise InputError(
-            "pcl.pretext_head=compare has a batch norm, which needs more than loader.batch_size=1",
-            remedy="--set loader.batch_size=2 or more, or --set pcl.pretext_head=linear",
         )
 
 
