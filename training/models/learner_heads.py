@@ -6,13 +6,10 @@ small here.
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal
 
 from torch import nn
 
-__all__ = ["LEARNER_HEADS", "Learner", "LearnerHeads"]
-
-Learner = Literal["pcl", "moco", "simsiam", "byol", "vicreg", "barlow_twins"]
+__all__ = ["LEARNER_HEADS", "LearnerHeads"]
 
 
 @dataclass(frozen=True)
@@ -48,7 +45,7 @@ class LearnerHeads:
         )
 
 
-LEARNER_HEADS: dict[Learner, LearnerHeads] = {
+LEARNER_HEADS: dict[str, LearnerHeads] = {
     "simsiam": LearnerHeads(layers=3, norm_last=True, predicts=True),
     "byol": LearnerHeads(layers=2, predicts=True),
     "vicreg": LearnerHeads(layers=3),

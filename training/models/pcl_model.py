@@ -13,7 +13,7 @@ from torch import nn
 
 from pclkd.pipeline.pretext.base import TUPLE_VIEWS
 from pclkd.training.models.base import Backbone
-from pclkd.training.models.learner_heads import LEARNER_HEADS, Learner
+from pclkd.training.models.learner_heads import LEARNER_HEADS
 from pclkd.training.models.memory_layout import arranged
 
 __all__ = ["FIRST", "THIRD", "PclModel", "PclOutput"]
@@ -108,7 +108,7 @@ class PclModel(nn.Module):
         adapter_dims: Sequence[int] = (),
         forwards: Literal["joint", "each"] = "joint",
         pretext_head: PretextHead = "linear",
-        learner: Learner = "pcl",
+        learner: str = "pcl",
     ) -> None:
         super().__init__()
         self.forwards = forwards

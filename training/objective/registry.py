@@ -7,10 +7,9 @@ from typing import get_args
 
 from pclkd.sharding.common.errors import InputError
 from pclkd.sharding.common.settings import nearest
-from pclkd.training.models.learner_heads import Learner
 from pclkd.training.models.pcl_model import PclOutput
 from pclkd.training.objective.distillation import KD_TERMS
-from pclkd.training.objective.settings import KdSettings, PclSettings
+from pclkd.training.objective.settings import KdSettings, Learner, PclSettings
 from pclkd.training.objective.terms import PCL_TERMS, ContrastTerm, Term
 
 __all__ = ["BUILT_IN", "chosen_terms", "legend", "register_term", "weighted_terms"]

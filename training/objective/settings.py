@@ -5,9 +5,10 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from pclkd.sharding.common.settings import Settings
-from pclkd.training.models.learner_heads import Learner
 
-__all__ = ["KdSettings", "PclSettings"]
+__all__ = ["KdSettings", "Learner", "PclSettings"]
+
+Learner = Literal["pcl", "moco", "simsiam", "byol", "vicreg", "barlow_twins"]
 
 _Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 _Temperature = Annotated[float, Field(gt=0, allow_inf_nan=False)]
