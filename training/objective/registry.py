@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pclkd.sharding.common.errors import InputError
 from pclkd.sharding.common.settings import nearest
 from pclkd.training.models.pcl_model import PclOutput
-from pclkd.training.objective.distillation import KD_TERMS
+from pclkd.training.objective.features import KD_TERMS
 from pclkd.training.objective.settings import KdSettings, PclSettings
 from pclkd.training.objective.terms import PCL_TERMS, Term
 
