@@ -3,6 +3,7 @@ from .clips.augment import AugmentSettings as AugmentSettings
 from .clips.augment import ClipAugment as ClipAugment
 from .clips.covering import DenseRecipe as DenseRecipe
 from .clips.covering import UniformRecipe as UniformRecipe
+from .clips.moments import MomentView as MomentView
 from .clips.recipe import ClipPlan as ClipPlan
 from .clips.recipe import Recipe as Recipe
 from .clips.recipe import TupleRecipe as TupleRecipe

@@ -19,6 +19,8 @@ class ClipBatch:
         label: [B] int64, action class, 0-based. Never used by self-supervised training.
         epoch: the epoch the samples were drawn in; with sample_index it keys every further random draw.
         valid: how many of the B samples are real; the rest repeat the last one to fill a final short batch.
+        moments: [B, V, C, T', H', W'] float32 each: the same moments as other networks want to see them, in the order
+            of the loader's `moments`.
     """
 
     clips: torch.Tensor
@@ -27,3 +29,4 @@ class ClipBatch:
     label: torch.Tensor
     epoch: int
     valid: int
+    moments: tuple[torch.Tensor, ...] = ()

@@ -1,5 +1,6 @@
 """One call from a folder of shards to batches of clips."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from pclkd.pipeline.clips.moments import MomentView
 from pclkd.pipeline.config import ClipConfig, DataSettings, changed
 from pclkd.pipeline.device import own_device
 from pclkd.pipeline.loader.loader import ClipLoader
@@ -23,6 +25,7 @@ def clip_loader(
     *,
     samples: NDArray[np.int64] | None = None,
     device: torch.device | None = None,
+    moments: Sequence[MomentView] = (),
     **changes: Any,
 ) -> ClipLoader:
     """Open a shard set and deliver its clips as `ClipBatch`es.
@@ -40,6 +43,7 @@ def clip_loader(
         samples: [n] sample ids to deliver instead of the part's.
         device: where batches are delivered; by default this process' GPU (`own_device`), or the CPU where there is
             none.
+        moments: further views of every clip, of the same decoded frames: `batch.moments`.
         changes: settings of the config, or of its `loader`, that differ from it.
 
     Raises:
@@ -64,4 +68,5 @@ def clip_loader(
         world=world,
         device=device or own_device(world),
         training=config.shuffled,
+        moments=moments,
     )

@@ -148,9 +148,8 @@ def pretrain(**options: Any) -> None:
     "--teacher",
     "teachers",
     multiple=True,
-    type=click.Path(path_type=Path),
-    help="Run folder, checkpoint, or weights from outside; again for more teachers.  [required, but for "
-    "kd.self_teacher]",
+    help="Run folder, checkpoint, weights from outside, or timm:NAME, hf:REPOSITORY, torchvision:NAME, "
+    "module:path.to:function; again for more teachers.  [required, but for kd.self_teacher]",
 )
 @click.option(
     "--teacher-key",
@@ -159,10 +158,49 @@ def pretrain(**options: Any) -> None:
     metavar="PREFIX",
     help="Which network of several in a file from outside, such as encoder_q; one for all teachers, or one for each.",
 )
+@click.option(
+    "--teacher-cache",
+    type=click.Path(path_type=Path),
+    help="Folder: ask the teachers once about fixed views of each video, not in every step about the student's clips.",
+)
 @_run_options
-def distill(teachers: tuple[Path, ...], teacher_keys: tuple[str, ...], **options: Any) -> None:
+def distill(
+    teachers: tuple[str, ...], teacher_keys: tuple[str, ...], teacher_cache: Path | None, **options: Any
+) -> None:
     """Train a student with PCL and a frozen teacher's softened outputs, whatever the two architectures."""
-    _train(teachers={"teachers": teachers, "teacher_keys": teacher_keys}, **options)
+    _train(teachers={"teachers": teachers, "teacher_keys": teacher_keys, "teacher_cache": teacher_cache}, **options)
+
+
+@main.command("fit-heads")
+@click.option("--teacher", required=True, help="The frozen network, as in train-kd distill.")
+@click.option("--teacher-key", default="", metavar="PREFIX", help="Which network of several in a file from outside.")
+@click.option("--data", required=True, type=click.Path(path_type=Path), help="Shard set of shard-ucf101 pack.")
+@click.option(
+    "--out", required=True, type=click.Path(path_type=Path), help="Folder; then train-kd distill --teacher it."
+)
+@click.option("--preset", default="pcl", show_default=True, help="Of the students that it is to teach.")
+@click.option("--set", "assignments", multiple=True, metavar="NAME=VALUE", help="Change any setting.")
+@click.option("--epochs", type=click.IntRange(min=1), default=5, show_default=True, help="Passes over the videos.")
+@click.option("--lr", type=click.FloatRange(min=0, min_open=True), default=1e-3, show_default=True, help="Of AdamW.")
+def fit_heads(
+    teacher: str,
+    teacher_key: str,
+    data: Path,
+    out: Path,
+    preset: str,
+    assignments: tuple[str, ...],
+    epochs: int,
+    lr: float,
+) -> None:
+    """Fit PCL heads on a frozen network, so that it can teach pretext and contrastive distributions."""
+    from pclkd.training import settings as all_settings
+
+    settings = all_settings.override(all_settings.preset(preset), assignments)
+    _choose_waiting()
+    from pclkd.training.loop.fit_heads import fit_heads
+
+    fit_heads(teacher, data, out, settings, epochs=epochs, lr=lr, key=teacher_key)
+    click.echo(f"wrote {out}: train-kd distill --teacher {out}")
 
 
 def _train(

@@ -2,7 +2,7 @@
 
 import dataclasses
 import gc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal
@@ -21,7 +21,8 @@ from pclkd.training.loop.build import build_step, make_ready
 from pclkd.training.models.memory_layout import arranged
 from pclkd.training.models.pcl_model import PclModel
 from pclkd.training.models.registry import build_backbone
-from pclkd.training.objective.objective import Objective
+from pclkd.training.objective.objective import KdSettings, Objective, adapter_dims
+from pclkd.training.runs.teacher_cache import RememberedFeatures
 from pclkd.training.settings import RunSettings
 
 __all__ = [
@@ -127,7 +128,16 @@ class StepNetworks:
         student = self._network(self.backbone, "student")
         return self.varied(compile=make_ready(student, batch.clips.shape, self.precision(device), self.settings))
 
-    def build(self, batch: ClipBatch, rows: int, *, distil: bool, world: World | None = None) -> TrainStep[Objective]:
+    def build(
+        self,
+        batch: ClipBatch,
+        rows: int,
+        *,
+        distil: bool,
+        world: World | None = None,
+        kd: KdSettings | None = None,
+        answers: RememberedFeatures | None = None,
+    ) -> TrainStep[Objective]:
         """A training step with fresh weights; with `distil` it asks the teacher too.
 
         Args:
@@ -135,13 +145,20 @@ class StepNetworks:
             rows: of a memory bank.
             distil: PCL+KD instead of PCL, where there is a teacher.
             world: the processes.
+            kd: what is distilled; by default as a run has it.
+            answers: what the teacher says of the videos, where it is not to be asked.
 
         Raises:
             InputError: an unknown backbone, a precision that the device does not have, or a compiler that fails.
         """
-        student = self._network(self.backbone, "student")
-        teachers = [self._network(self.teacher, "teacher")] if distil and self.teacher is not None else []
-        objective = partial(Objective, rows=rows, settings=self.settings.pcl, seed=0, teachers=teachers)
+        teaching, pcl, maps = [self.teacher] if distil and self.teacher is not None else [], self.settings.pcl, []
+        if kd is not None:
+            with torch.device("meta"):  # the student's weights are drawn first, as in a run
+                maps = adapter_dims([self._network(name, "teacher") for name in teaching], pcl, kd)
+        student = self._network(self.backbone, "student", maps)
+        teachers = [self._network(name, "teacher") for name in teaching]
+        how: dict[str, Any] = {"teachers": teachers, "kd": kd, "teacher_answers": [answers] * len(teachers)}
+        objective = partial(Objective, rows=rows, settings=pcl, seed=0, **how)
         precision = Precision(self.options.precision, batch.clips.device)
         step = build_step(student, objective, batch.clips.shape, precision, self.settings, world)
         if self.options.fused is not None:
@@ -157,9 +174,9 @@ class StepNetworks:
         step = self.varied(compile="off", gpu_forms="off").build(batch, rows, distil=distil)
         return count_operations(lambda: step(batch))
 
-    def _network(self, name: str, role: Literal["student", "teacher"]) -> PclModel:
+    def _network(self, name: str, role: Literal["student", "teacher"], maps: Sequence[int] = ()) -> PclModel:
         kind = ClipByClipModel if self.options.clip_by_clip == role else PclModel
-        return kind(build_backbone(name, self.width))
+        return kind(build_backbone(name, self.width), adapter_dims=maps)
 
 
 def random_batch(shape: ClipShape, rows: int, device: torch.device, seed: int = 0) -> ClipBatch:

@@ -1,9 +1,11 @@
 """What the teacher costs: its logits are computed on the fly, in every step."""
 
 import statistics
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 from pclkd.benchmarks.measuring.clip_shape import ClipShape
@@ -19,6 +21,8 @@ from pclkd.training.compute.distributed import choose_device
 from pclkd.training.loop.build import make_ready
 from pclkd.training.models.pcl_model import PclModel
 from pclkd.training.models.registry import build_backbone
+from pclkd.training.objective.objective import KdSettings
+from pclkd.training.runs.teacher_cache import RememberedFeatures
 
 __all__ = ["TeacherBenchmark"]
 
@@ -27,6 +31,9 @@ _NOTES = (
     "overhead_pct: by how much longer a step takes with the teacher, median over the rounds",
     "flop_share_pct: by how much more is computed: its forward pass over the same clips, without backward",
     "by_flop_share: the steps without the teacher, slowed down by its share; a forward pass may be quicker",
+    "features, features_cached: PCL and the distance to the teacher's features (kd.feature_weight): of the student's "
+    "clips, asked in every step, or of whole videos, read from a memory-mapped file; to fill that takes one forward "
+    "pass of 4 clips a video, and it does not speak of the student's moments",
     "noise on the device: no data is loaded",
 )
 
@@ -54,6 +61,10 @@ class TeacherBenchmark:
         for name in ("pcl", "pcl_kd"):
             limits.add(name, precision, networks.count(batch, rows, distil=name == "pcl_kd"))
             cases[name] = repeated(networks.build(batch, rows, distil=name == "pcl_kd"), batch)
+        kd = KdSettings(pretext_weight=0.0, contrast_weight=0.0, feature_weight=1.0)
+        for name, answers in (("features", None), ("features_cached", _on_disk(networks, rows))):
+            step = networks.build(batch, rows, distil=True, kd=kd, answers=answers)
+            cases[name] = repeated(step, batch)
         cases["teacher_forward"] = repeated(frozen_teacher(networks, batch), batch)
         counted = frozen_teacher(networks.varied(compile="off", gpu_forms="off"), batch)
         limits.add("teacher_forward", precision, count_operations(lambda: counted(batch)))
@@ -73,6 +84,10 @@ class TeacherBenchmark:
                 "flop_share_pct": share,
                 "overhead_over_flop_share": overhead / share,
             }
+            saved = statistics.median(
+                100 * (1 - live / read) for live, read in zip(rates["features"], rates["features_cached"], strict=True)
+            )
+            extra["features_cached"] = {"shorter_pct": saved}
             for name in work:
                 extra[name]["ms_per_step"] = 1000 * self.shape.batch_size / statistics.median(rates[name])
             return make_result(
@@ -96,12 +111,21 @@ class TeacherBenchmark:
                     f"the teacher makes a step {overhead:.1f} % longer and computes {share:.1f} % more: "
                     f"{overhead / share:.2f} times its share; the aim, at most "
                     f"{_AIM} times, is {'met' if overhead <= _AIM * share else 'missed'}",
+                    f"with --teacher-cache a step that learns features is {saved:.1f} % shorter",
                     *_NOTES,
                     limits.note,
                 ],
             )
 
         return session.measure(cases | limits.work(), told)
+
+
+def _on_disk(networks: StepNetworks, rows: int) -> RememberedFeatures:
+    """Features of the teacher's length of so many videos, memory-mapped: noise."""
+    dim = build_backbone(networks.teacher or networks.backbone, networks.width).feature_dim
+    with tempfile.NamedTemporaryFile(suffix=".npy") as file:  # what is mapped stays readable
+        np.save(file.name, np.random.default_rng(0).standard_normal((rows, dim), np.float32))
+        return RememberedFeatures(torch.from_numpy(np.load(file.name, mmap_mode="c")))
 
 
 def frozen_teacher(networks: StepNetworks, batch: ClipBatch) -> Callable[[ClipBatch], None]:

@@ -8,14 +8,15 @@ from typing import Literal
 
 import torch
 
-from pclkd.pipeline.config import Operators, PixelPath
+from pclkd.pipeline.config import LoaderSettings, Operators, PixelPath
 from pclkd.pipeline.loader.prepare import PreparedBatch
 from pclkd.pipeline.pixels.dali import FrameDecoder, FrameGraph, release_unused_memory
 from pclkd.pipeline.pixels.frame_graph import Colours
 from pclkd.pipeline.pixels.kernel_check import kernels_fault
 from pclkd.sharding.common.errors import InputError
+from pclkd.sharding.shards.index import ShardIndex
 
-__all__ = ["Calibration", "choose_decoder", "choose_operators", "race"]
+__all__ = ["Calibration", "check_decoding", "choose_decoder", "choose_operators", "race"]
 
 _LIMIT_S = 2.5  # for the whole choice; graphs that are slow to build get fewer rounds
 _ROUNDS = 5
@@ -189,3 +190,23 @@ def _free_mib(device: torch.device) -> float:
         return 0.0
     free, _ = torch.cuda.mem_get_info(device)
     return (free + torch.cuda.memory_reserved(device)) / 2**20
+
+
+def check_decoding(index: ShardIndex, settings: LoaderSettings, device: torch.device) -> None:
+    """Refuse a crop that does not fit the stored frames, and what needs a GPU where there is none.
+
+    Raises:
+        InputError: with the remedy.
+    """
+    height, width = index.smallest_frame
+    if settings.crop > min(height, width):
+        raise InputError(
+            f"loader.crop {settings.crop} does not fit the stored frames of {height}x{width} in {index.root}",
+            remedy=f"--set loader.crop={min(height, width) // 2 * 2} or less, or pack with a larger --size",
+        )
+    if settings.decode == "mixed" and device.type != "cuda":
+        raise InputError("loader.decode=mixed needs a GPU, and this process has none", remedy="use decode=auto")
+    if settings.operators != "auto" and device.type != "cuda":
+        raise InputError(
+            f"loader.operators={settings.operators} needs a GPU, and this process has none", remedy="use operators=auto"
+        )

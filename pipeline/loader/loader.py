@@ -3,7 +3,7 @@
 import os
 import time
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from types import TracebackType
 from typing import Any, Self
@@ -13,11 +13,12 @@ import torch
 from numpy.typing import NDArray
 
 from pclkd.pipeline.batch import ClipBatch
+from pclkd.pipeline.clips.moments import MomentView
 from pclkd.pipeline.clips.recipe import Recipe
 from pclkd.pipeline.config import LoaderSettings, PixelPath
 from pclkd.pipeline.device import exact
 from pclkd.pipeline.loader import order
-from pclkd.pipeline.loader.calibrate import Calibration, choose_decoder, choose_operators
+from pclkd.pipeline.loader.calibrate import Calibration, check_decoding, choose_decoder, choose_operators
 from pclkd.pipeline.loader.faults import Quarantine
 from pclkd.pipeline.loader.order import LoaderState, data_fingerprint
 from pclkd.pipeline.loader.prepare import BatchPreparer, PreparedBatch
@@ -28,7 +29,6 @@ from pclkd.pipeline.pixels.frame_graph import Colours, FrameGraph
 from pclkd.pipeline.reading.remote import open_source
 from pclkd.pipeline.statistics import LoaderStatistics
 from pclkd.pipeline.world import World
-from pclkd.sharding.common.errors import InputError
 from pclkd.sharding.shards.index import ShardIndex
 
 __all__ = ["ClipLoader"]
@@ -53,10 +53,12 @@ class ClipLoader:
         device: where batches are delivered.
         training: True shuffles, drops the last short batch and replaces damaged samples; False goes through all
             samples in order, once, and leaves damaged ones out.
+        moments: further views of every clip, `ClipBatch.moments`, for networks that want to see it otherwise.
 
     Attributes:
         settings: as given.
         recipe: as given.
+        moments: as given.
         statistics: what each stage did.
         calibration: how frames become clips and why; None before the first batch, or `calibrate`, is asked for.
 
@@ -75,11 +77,15 @@ class ClipLoader:
         world: World | None = None,
         device: torch.device | None = None,
         training: bool = True,
+        moments: Sequence[MomentView] = (),
     ) -> None:
         device = exact(device or torch.device("cpu"))
-        _check(index, settings, device)
+        check_decoding(index, settings, device)
         self.settings = settings
         self.recipe = recipe
+        self.moments = tuple(moments)
+        for view in self.moments:
+            view.chosen(recipe.clip_frames)  # refuses what reaches beyond the clip
         self._index, self._samples = index, samples
         self._training, self._device = training, device
         self._world = world or World()
@@ -118,6 +124,11 @@ class ClipLoader:
         """[B, V, C, T, H, W] of a full batch."""
         settings, recipe = self.settings, self.recipe
         return settings.batch_size, recipe.views, 3, recipe.clip_frames, settings.crop, settings.crop
+
+    @property
+    def moment_shapes(self) -> list[tuple[int, int, int, int, int, int]]:
+        """[B, V, C, T', H', W'] of each further view of a full batch."""
+        return [(*self.clips_shape[:3], view.frames, view.size, view.size) for view in self.moments]
 
     @property
     def steps_left(self) -> int:
@@ -222,7 +233,7 @@ class ClipLoader:
                 if step == steps - 1 and goes_on:
                     self._end(begin)
                     self._begin(self._place(begin.epoch + 1, 0))
-                if clips is not None:  # else every sample of an evaluation batch was damaged
+                if clips:  # else every sample of an evaluation batch was damaged
                     yield self._batch(prepared, clips)
         finally:
             self._end(begin)
@@ -272,15 +283,18 @@ class ClipLoader:
             decode="cpu",
             device=self._device,
             threads=self._threads,
+            moments=self.moments,
         )
 
     def _first_batch(self) -> PreparedBatch | None:
         batch = self._preparer.read(self._positions(self._place(0, 0))()[0], 0)
         return batch if batch.valid else None
 
-    def _batch(self, prepared: PreparedBatch, clips: torch.Tensor) -> ClipBatch:
-        if clips.is_cuda:  # made on another stream: its memory is not to be used again before our kernels are done
-            clips.record_stream(torch.cuda.current_stream(clips.device))
+    def _batch(self, prepared: PreparedBatch, delivered_clips: tuple[torch.Tensor, ...]) -> ClipBatch:
+        clips, *moments = delivered_clips
+        if clips.is_cuda:  # made on another stream: their memory is not to be used again before our kernels are done
+            for made in delivered_clips:
+                made.record_stream(torch.cuda.current_stream(made.device))
         delivered = prepared.valid * self.recipe.views
         self.statistics.add(clips=delivered, frames=delivered * self.recipe.clip_frames)
         draw = prepared.plan.pretext
@@ -296,26 +310,12 @@ class ClipLoader:
             label=on_device(labels),
             epoch=prepared.epoch,
             valid=prepared.valid,
+            moments=tuple(moments),
         )
 
 
 def _shuffled(seed: int, epoch: int, n: int, batch_size: int, world: World, consumed: int) -> Positions:
     return list(order.shuffled_positions(seed, epoch, n, batch_size, world, consumed))
-
-
-def _check(index: ShardIndex, settings: LoaderSettings, device: torch.device) -> None:
-    height, width = index.smallest_frame
-    if settings.crop > min(height, width):
-        raise InputError(
-            f"loader.crop {settings.crop} does not fit the stored frames of {height}x{width} in {index.root}",
-            remedy=f"--set loader.crop={min(height, width) // 2 * 2} or less, or pack with a larger --size",
-        )
-    if settings.decode == "mixed" and device.type != "cuda":
-        raise InputError("loader.decode=mixed needs a GPU, and this process has none", remedy="use decode=auto")
-    if settings.operators != "auto" and device.type != "cuda":
-        raise InputError(
-            f"loader.operators={settings.operators} needs a GPU, and this process has none", remedy="use operators=auto"
-        )
 
 
 def _close(

@@ -46,7 +46,7 @@ _MOST_UNDECODABLE = 16
 _UNDER_WAY = 2  # batches in DALI: it never waits for the next one, and more would only take memory
 _ENDED = "this pass has ended: the loader was closed, or another loop over it has begun"
 
-Delivered = tuple[PreparedBatch, torch.Tensor | None]
+Delivered = tuple[PreparedBatch, tuple[torch.Tensor, ...]]
 _Decoded = tuple[PreparedBatch, Decoding | None]
 Positions = Sequence[NDArray[np.int64]]
 
@@ -98,7 +98,9 @@ class Stages:
         self._thread.start()
 
     def next(self) -> Delivered:
-        """The next batch and its clips [B, V, C, T, H, W]; no clips for a batch without an intact sample.
+        """The next batch, and its clips [B, V, C, T, H, W] with their further views behind them.
+
+        Nothing for a batch without an intact sample.
 
         Raises:
             InputError: nothing came within the limit; it tells what was waited for.
@@ -200,10 +202,10 @@ class Stages:
 
     def _finished(self, prepared: PreparedBatch, decoding: Decoding | None) -> Delivered:
         if decoding is None:
-            return prepared, None
+            return prepared, ()
         with self._timed():
             finish = ClipFinish(prepared.plan.pretext, self._todo.residual)
-            return prepared, self._decoder.finish(decoding, finish)
+            return prepared, (self._decoder.finish(decoding, finish), *self._decoder.finish_moments(decoding, finish))
 
     @contextlib.contextmanager
     def _timed(self) -> Iterator[None]:

@@ -1,4 +1,4 @@
-"""What the colour operators do, in one place: their order, their maths, and ImageNet's mean and deviation.
+"""What the colour operators do, in one place: their order and their maths.
 
 A clip's colours are one affine map a pixel, rounded to 0..255, then a blur, rounded again, then a normalisation:
 
@@ -11,18 +11,16 @@ hue in HSV, takes contrast around the picture's mean, and rounds after each oper
 that goes.
 """
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from pclkd.pipeline.clips.augment import ClipAugment
+from pclkd.pipeline.clips.moments import MEAN, STD
 
 __all__ = ["MEAN", "STD", "blur_window", "colour_maps", "gaussian_taps", "normalised"]
-
-MEAN = (0.485, 0.456, 0.406)
-"""ImageNet channel means of RGB in [0, 1]."""
-STD = (0.229, 0.224, 0.225)
-"""ImageNet channel standard deviations of RGB in [0, 1]."""
 
 _GREY_POINT = 128.0
 _YIQ = np.array([[0.299, 0.587, 0.114], [0.596, -0.274, -0.321], [0.211, -0.523, 0.311]])  # DALI's digits
@@ -60,7 +58,12 @@ def gaussian_taps(sigma: float) -> NDArray[np.float32]:
     return np.asarray(cv2.getGaussianKernel(window, sigma, cv2.CV_32F)[:, 0], np.float32)
 
 
-def normalised() -> NDArray[np.float32]:
-    """The normalisation as a map [3, 4] of levels 0..255, in the form of `colour_maps`."""
-    std = 255 * np.array(STD)
-    return np.concatenate([np.diag(1 / std), (-255 * np.array(MEAN) / std)[:, None]], axis=1).astype(np.float32)
+def normalised(mean: Sequence[float] = MEAN, std: Sequence[float] = STD) -> NDArray[np.float32]:
+    """The normalisation as a map [3, 4] of levels 0..255, in the form of `colour_maps`.
+
+    Args:
+        mean: of the channels, in [0, 1].
+        std: of the channels, in [0, 1].
+    """
+    scale = 255 * np.array(std)
+    return np.concatenate([np.diag(1 / scale), (-255 * np.array(mean) / scale)[:, None]], axis=1).astype(np.float32)

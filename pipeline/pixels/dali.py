@@ -27,7 +27,7 @@ from nvidia.dali import Pipeline, backend, fn, pipeline_def, tensors, types
 
 from pclkd.pipeline.clips.augment import ClipAugment
 from pclkd.pipeline.device import exact
-from pclkd.pipeline.pixels.colours import MEAN, STD, blur_window
+from pclkd.pipeline.pixels.colours import MEAN, STD
 from pclkd.pipeline.pixels.finish import ClipFinish
 from pclkd.pipeline.pixels.frame_graph import (
     Colours,
@@ -35,10 +35,15 @@ from pclkd.pipeline.pixels.frame_graph import (
     FrameGraph,
     Inputs,
     UndecodableFramesError,
+    channels_first,
     failing,
+    inputs_of,
+    levels_of,
     reason,
+    rows_of,
 )
 from pclkd.pipeline.pixels.fused import FusedColours
+from pclkd.pipeline.pixels.moments import FusedMoment, moment_of
 
 __all__ = [
     "Colours",
@@ -88,6 +93,7 @@ class FrameDecoder:
             from pclkd.pipeline.pixels.kernels import KernelColours  # Triton need not be there
 
             self._kernels = KernelColours(graph.crop)
+        self._moments = [FusedMoment(view, graph.crop[0], graph.threads) for view in graph.moments if self._fused]
         self._resizes = False
         self._pipeline = _build(graph, _plain_frames)
         self._begun: deque[Decoding] = deque()  # and not waited for
@@ -127,7 +133,10 @@ class FrameDecoder:
             # Once is enough: the graph that resizes leaves windows of the clip's size as they are.
             self._resizes, self._pipeline = True, _build(self.graph, _resized_frames)
         repeats = self.graph.frames // augment.flip.size
-        inputs = {name: np.repeat(values, repeats, axis=0) for name, values in self._inputs(augment).items()}
+        inputs = {
+            name: np.repeat(values, repeats, axis=0)
+            for name, values in inputs_of(self.graph, augment, resizes=self._resizes).items()
+        }
         _start(self._pipeline, jpegs, inputs)
         decoding = Decoding(jpegs, augment, inputs, self._pipeline, self._resizes)
         self._begun.append(decoding)
@@ -145,7 +154,7 @@ class FrameDecoder:
         while self._begun:  # a pipeline tells its outputs in order, and is asked for others now
             self._take()
         jpegs, inputs = decoding.jpegs, decoding.inputs
-        bad = failing(len(jpegs), lambda part: self._try(decoding.pipeline, *_rows(jpegs, inputs, part)))
+        bad = failing(len(jpegs), lambda part: self._try(decoding.pipeline, *rows_of(jpegs, inputs, part)))
         if not bad:
             raise error
         raise UndecodableFramesError(bad, reason(error)) from error
@@ -156,19 +165,41 @@ class FrameDecoder:
         On a GPU they are complete, and belong to a stream of the decoder's: a caller whose kernels are not waited for
         must `record_stream` them.
         """
-        finish, frames = finish or ClipFinish(), decoding.frames
+        finish = finish or ClipFinish()
         if self._fused is not None:
-            levels = [frames.at(i) for i in range(len(frames))] if decoding.resized else np.asarray(frames.as_tensor())
-            return _channels_first(self._fused.apply(levels, decoding.augment, finish))
+            return channels_first(self._fused.apply(levels_of(decoding), decoding.augment, finish))
         with self._own_stream():
-            tensor: torch.Tensor = torch.utils.dlpack.from_dlpack(frames.as_tensor())
             if self._kernels is not None:  # new memory; DALI's is kept until the block ends
-                return _channels_first(self._kernels.apply(tensor, decoding.augment, finish))
-            if self._stream is not None:
-                # DALI uses its buffers again in the order of its own streams, whatever torch's kernels still read.
-                tensor = tensor.clone()
-            clips = tensor.view(*decoding.augment.flip.shape, -1, *tensor.shape[1:])
-            return finish.batch(_channels_first(clips))
+                levels: torch.Tensor = torch.utils.dlpack.from_dlpack(decoding.frames.as_tensor())
+                return channels_first(self._kernels.apply(levels, decoding.augment, finish))
+            return finish.batch(self._clips(decoding.frames, decoding))
+
+    def finish_moments(self, decoding: Decoding, finish: ClipFinish | None = None) -> tuple[torch.Tensor, ...]:
+        """The graph's further views of a batch that was waited for, [B, V, C, T', H', W'] each; as `finish`.
+
+        Args:
+            decoding: the batch.
+            finish: the clips' own: its pretext transform is done, whether differences are taken says each view.
+        """
+        finish = finish or ClipFinish()
+        if self._fused is not None:
+            levels = levels_of(decoding) if self._moments else []
+            each = self.graph.frames // decoding.augment.flip.size
+            return tuple(moment.apply(levels, decoding.augment, finish, each) for moment in self._moments)
+        plain = ClipFinish(finish.draw)
+        with self._own_stream():
+            return tuple(
+                moment_of(plain.batch(self._clips(frames, decoding)), view)
+                for frames, view in zip(decoding.others, self.graph.moments, strict=True)
+            )
+
+    def _clips(self, frames: Any, decoding: Decoding) -> torch.Tensor:
+        """What the graph gave out, as clips [B, V, C, T, H, W], on the decoder's own stream."""
+        tensor: torch.Tensor = torch.utils.dlpack.from_dlpack(frames.as_tensor())
+        if self._stream is not None:
+            # DALI uses its buffers again in the order of its own streams, whatever torch's kernels still read.
+            tensor = tensor.clone()
+        return channels_first(tensor.view(*decoding.augment.flip.shape, -1, *tensor.shape[1:]))
 
     @contextlib.contextmanager
     def _own_stream(self) -> Iterator[None]:
@@ -183,8 +214,9 @@ class FrameDecoder:
     def close(self) -> None:
         """End all threads."""
         self._begun.clear()  # DALI ends what it has begun; as the program ends, its pipelines may be gone by now
-        if self._fused is not None:
-            self._fused.close()
+        for part in (self._fused, *self._moments):
+            if part is not None:
+                part.close()
 
     def _try(self, pipeline: Any, jpegs: Sequence[NDArray[np.uint8]], inputs: Inputs) -> None:
         """Whether the pipeline takes a batch."""
@@ -195,24 +227,9 @@ class FrameDecoder:
         """Wait for the batch that was begun the longest ago, and keep what came of it."""
         first = self._begun.popleft()
         try:
-            (first.frames,) = _outputs(first.pipeline, self._stream)
+            first.frames, *first.others = _outputs(first.pipeline, self._stream)
         except RuntimeError as error:
             first.error = error
-
-    def _inputs(self, augment: ClipAugment) -> Inputs:
-        """Inputs of the graph, a row a clip."""
-        inputs: dict[str, NDArray[Any]] = {"anchor": np.stack([augment.top, augment.left], axis=-1).reshape(-1, 2)}
-        if self._resizes:
-            inputs["shape"] = np.stack([augment.height, augment.width], axis=-1).reshape(-1, 2)
-        if self.graph.colours in {"graph", "none"}:
-            inputs["flip"] = augment.flip.reshape(-1)
-        if self.graph.colours == "graph":
-            for name in ("brightness", "contrast", "saturation", "hue"):
-                inputs[name] = getattr(augment, name).reshape(-1)
-            sigma = augment.sigma.reshape(-1)
-            inputs["window"] = blur_window(sigma)
-            inputs["sigma"] = np.maximum(sigma, 0.1)  # DALI refuses 0; a window of one tap copies whatever it is
-        return inputs
 
 
 def release_unused_memory() -> None:
@@ -263,33 +280,39 @@ def _outputs(pipeline: Any, stream: torch.cuda.Stream | None) -> Any:
     return outputs
 
 
-def _channels_first(clips: torch.Tensor) -> torch.Tensor:
-    """[B, V, T, H, W, C] -> [B, V, C, T, H, W]: a view, whose memory is exactly that of channels_last_3d."""
-    return clips.permute(0, 1, 5, 2, 3, 4)
-
-
-def _rows(
-    jpegs: Sequence[NDArray[np.uint8]], inputs: Inputs, part: range
-) -> tuple[Sequence[NDArray[np.uint8]], Inputs]:
-    rows = slice(part.start, part.stop)
-    return jpegs[rows], {name: values[rows] for name, values in inputs.items()}
-
-
 def _fed(name: str, dtype: types.DALIDataType, ndim: int) -> Any:
     return fn.external_source(name=name, dtype=dtype, ndim=ndim, batch=True)
 
 
 def _plain_frames(graph: FrameGraph) -> Any:
     """Windows of the clip's size."""
-    return _finished(graph, _windows(graph, list(graph.crop)))
+    return _outputs_of(graph, _windows(graph, list(graph.crop)), resizes=False)
 
 
 def _resized_frames(graph: FrameGraph) -> Any:
-    """Windows of any size; a triangle filter with antialiasing, as torchvision's bilinear one, resizes them."""
-    frames = _windows(graph, _fed("shape", types.INT32, 1))
-    if graph.colours != "fused":
-        frames = fn.resize(frames, size=list(graph.crop), interp_type=types.INTERP_LINEAR, antialias=True)
-    return _finished(graph, frames)
+    """Windows of any size."""
+    return _outputs_of(graph, _windows(graph, _fed("shape", types.INT32, 1)), resizes=True)
+
+
+def _outputs_of(graph: FrameGraph, windows: Any, *, resizes: bool) -> Any:
+    """The clips' frames, and those of each further view: of the same decoded windows."""
+    frames = _resized(windows, graph.crop[0]) if resizes and graph.colours != "fused" else windows
+    if graph.colours == "fused" or (graph.colours == "kernels" and not graph.moments):
+        return frames
+    names = ("brightness", "contrast", "saturation", "hue") if graph.colours != "none" else ()
+    colours = {name: _fed(name, types.FLOAT, 0) for name in names}
+    flip = _fed("flip", types.INT32, 0)
+    found = [frames if graph.colours == "kernels" else _finished(frames, colours, "", flip, MEAN, STD)]
+    for number, view in enumerate(graph.moments):
+        frames = windows if view.size == graph.crop[0] and not resizes else _resized(windows, view.size)
+        shown = colours if view.colours else {}
+        found.append(_finished(frames, shown, str(number), flip, view.mean, view.std))
+    return tuple(found)
+
+
+def _resized(frames: Any, side: int) -> Any:
+    """A triangle filter with antialiasing, as torchvision's bilinear one."""
+    return fn.resize(frames, size=[side, side], interp_type=types.INTERP_LINEAR, antialias=True)
 
 
 def _windows(graph: FrameGraph, shape: Any) -> Any:
@@ -305,19 +328,19 @@ def _windows(graph: FrameGraph, shape: Any) -> Any:
     return frames.gpu() if graph.device.type == "cuda" else frames
 
 
-def _finished(graph: FrameGraph, frames: Any) -> Any:
-    if graph.colours in {"fused", "kernels"}:
-        return frames
-    if graph.colours == "graph":
-        names = ("brightness", "contrast", "saturation", "hue")
-        frames = fn.color_twist(frames, **{name: _fed(name, types.FLOAT, 0) for name in names})
-        sigma, window = _fed("sigma", types.FLOAT, 0), _fed("window", types.INT32, 0)
+def _finished(
+    frames: Any, colours: dict[str, Any], blur: str, flip: Any, mean: Sequence[float], std: Sequence[float]
+) -> Any:
+    """Colours and blur, where there are any, flip and normalisation."""
+    if colours:
+        frames = fn.color_twist(frames, **colours)
+        sigma, window = _fed(f"sigma{blur}", types.FLOAT, 0), _fed(f"window{blur}", types.INT32, 0)
         frames = fn.gaussian_blur(frames, sigma=sigma, window_size=window)
     return fn.crop_mirror_normalize(
         frames,
-        mirror=_fed("flip", types.INT32, 0),
-        mean=[255 * value for value in MEAN],
-        std=[255 * value for value in STD],
+        mirror=flip,
+        mean=[255 * value for value in mean],
+        std=[255 * value for value in std],
         dtype=types.FLOAT,
         output_layout="HWC",
     )

@@ -64,9 +64,11 @@ class ClipFinish:
 
     def differences_first(self, samples: int) -> NDArray[np.bool_]:
         """[B] bool, the samples whose residual may be taken before their pretext transform, with the same result."""
-        if self.draw is None or not self.residual:
-            return np.full(samples, self.residual)
-        return self.draw.keeps_time
+        return self.keeps_time(samples) if self.residual else np.zeros(samples, np.bool_)
+
+    def keeps_time(self, samples: int) -> NDArray[np.bool_]:
+        """[B] bool, the samples whose pretext transform leaves all frames in their order."""
+        return np.ones(samples, np.bool_) if self.draw is None else self.draw.keeps_time
 
     def batch(self, clips: torch.Tensor) -> torch.Tensor:
         """All B samples.

@@ -9,8 +9,23 @@ import torch
 from numpy.typing import NDArray
 
 from pclkd.pipeline.clips.augment import ClipAugment
+from pclkd.pipeline.clips.moments import MomentView
+from pclkd.pipeline.pixels.colours import blur_window
+from pclkd.pipeline.pixels.moments import blur_of
 
-__all__ = ["Colours", "Decoding", "FrameGraph", "Inputs", "UndecodableFramesError", "failing", "reason"]
+__all__ = [
+    "Colours",
+    "Decoding",
+    "FrameGraph",
+    "Inputs",
+    "UndecodableFramesError",
+    "channels_first",
+    "failing",
+    "inputs_of",
+    "levels_of",
+    "reason",
+    "rows_of",
+]
 
 
 class UndecodableFramesError(Exception):
@@ -73,6 +88,7 @@ class FrameGraph:
         decode: where JPEGs are decoded; "mixed" is nvJPEG on the GPU.
         device: where frames are augmented and delivered.
         threads: CPU threads.
+        moments: further views that are made of the same decoded windows.
     """
 
     frames: int
@@ -81,6 +97,7 @@ class FrameGraph:
     decode: Literal["cpu", "mixed"]
     device: torch.device
     threads: int
+    moments: tuple[MomentView, ...] = ()
 
 
 @dataclass(eq=False)
@@ -94,6 +111,7 @@ class Decoding:
         pipeline: that works on it.
         resized: whether its windows may be of different sizes.
         frames: DALI's output, once it was waited for.
+        others: its outputs for the further views; none where the windows are among `frames`.
         error: why there is none.
     """
 
@@ -103,4 +121,53 @@ class Decoding:
     pipeline: Any
     resized: bool
     frames: Any = None
+    others: Sequence[Any] = ()
     error: RuntimeError | None = None
+
+
+def inputs_of(graph: FrameGraph, augment: ClipAugment, *, resizes: bool) -> Inputs:
+    """What a graph is fed with beside the frames, a row a clip.
+
+    Args:
+        graph: the graph.
+        augment: parameters [B, V].
+        resizes: whether windows may be of any size.
+    """
+    inputs: dict[str, NDArray[Any]] = {"anchor": np.stack([augment.top, augment.left], axis=-1).reshape(-1, 2)}
+    if resizes:
+        inputs["shape"] = np.stack([augment.height, augment.width], axis=-1).reshape(-1, 2)
+    if graph.colours == "fused" or (graph.colours == "kernels" and not graph.moments):
+        return inputs
+    inputs["flip"] = augment.flip.reshape(-1)
+    if graph.colours == "none":
+        return inputs
+    for name in ("brightness", "contrast", "saturation", "hue"):
+        inputs[name] = getattr(augment, name).reshape(-1)
+    blurs = {"": augment.sigma} if graph.colours == "graph" else {}
+    blurs |= {
+        str(number): blur_of(augment, view, graph.crop[0]) for number, view in enumerate(graph.moments) if view.colours
+    }
+    for name, deviations in blurs.items():
+        sigma = deviations.reshape(-1)
+        inputs[f"window{name}"] = blur_window(sigma)
+        inputs[f"sigma{name}"] = np.maximum(sigma, 0.1)  # DALI refuses 0; a window of one tap copies
+    return inputs
+
+
+def levels_of(decoding: Decoding) -> Any:
+    """The uint8 windows of a batch, for `FusedColours`."""
+    frames = decoding.frames
+    return [frames.at(i) for i in range(len(frames))] if decoding.resized else np.asarray(frames.as_tensor())
+
+
+def channels_first(clips: torch.Tensor) -> torch.Tensor:
+    """[B, V, T, H, W, C] -> [B, V, C, T, H, W]: a view, whose memory is exactly that of channels_last_3d."""
+    return clips.permute(0, 1, 5, 2, 3, 4)
+
+
+def rows_of(
+    jpegs: Sequence[NDArray[np.uint8]], inputs: Inputs, part: range
+) -> tuple[Sequence[NDArray[np.uint8]], Inputs]:
+    """Some frames of a batch, and what the graph is fed with for these."""
+    rows = slice(part.start, part.stop)
+    return jpegs[rows], {name: values[rows] for name, values in inputs.items()}

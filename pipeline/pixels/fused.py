@@ -76,17 +76,22 @@ class FusedColours:
     Args:
         crop: (H, W) of the clips, in pixels.
         threads: clips done at once; the calling thread is one of them.
+        last: the normalisation, as `normalised` gives it; by default ImageNet's.
     """
 
-    def __init__(self, crop: tuple[int, int], threads: int) -> None:
+    def __init__(self, crop: tuple[int, int], threads: int, last: Floats | None = None) -> None:
         self._crop = crop
         self._threads = threads
         self._pool = ThreadPoolExecutor(threads - 1, thread_name_prefix="pclkd-colours") if threads > 1 else None
-        self._normalised = normalised()
+        self._normalised = normalised() if last is None else last
         self._buffers = BufferPool()
 
     def apply(
-        self, frames: Levels | Sequence[Levels], augment: ClipAugment, finish: ClipFinish | None = None
+        self,
+        frames: Levels | Sequence[Levels],
+        augment: ClipAugment,
+        finish: ClipFinish | None = None,
+        shown: Sequence[int] | None = None,
     ) -> torch.Tensor:
         """Resize, flip, change colours, blur and normalise; then finish the samples one by one.
 
@@ -94,13 +99,14 @@ class FusedColours:
             frames: [B * V * T, H, W, 3] RGB, clip after clip; or as many windows [h, w, 3], of one size within a clip.
             augment: parameters [B, V].
             finish: what is done to each sample in the end.
+            shown: frames of a clip that are looked at afterwards; None: all. The others hold anything.
 
         Returns:
             [B, V, T, H, W, 3] float32, normalised; the caller's alone.
         """
         clips = augment.flip.size
         out = self._buffers.take((clips, len(frames) // clips, *self._crop, 3))
-        work = _Work(frames, out, augment, self._normalised, finish or ClipFinish())
+        work = _Work(frames, out, augment, self._normalised, finish or ClipFinish(), shown)
         # Threads take the next clip when they are done with one: blurred clips take several times as long as others.
         numbers = iter(range(clips))
         others = [self._pool.submit(work.clips, numbers) for _ in range(self._threads - 1)] if self._pool else []
@@ -120,11 +126,22 @@ class _Work:
     """One batch: N * T windows in, clips [N, T, H, W, 3] out, V of them a sample."""
 
     def __init__(
-        self, frames: Levels | Sequence[Levels], out: Floats, augment: ClipAugment, last: Floats, finish: ClipFinish
+        self,
+        frames: Levels | Sequence[Levels],
+        out: Floats,
+        augment: ClipAugment,
+        last: Floats,
+        finish: ClipFinish,
+        shown: Sequence[int] | None,
     ) -> None:
         self._in, self._out, self._last, self._finish = frames, out, last, finish
         samples, self._views = augment.flip.shape
         self._differences = finish.differences_first(samples)
+        # A task that changes the order of a sample's frames needs them all.
+        self._some = np.zeros(samples, np.bool_)
+        if shown is not None and not finish.residual:
+            self._some = finish.keeps_time(samples)
+        self._shown = sorted(set(shown or ()))
         self._done = [itertools.count(1) for _ in range(samples)]  # of each sample's clips; a step is atomic
         self._maps = colour_maps(augment)
         identity = np.eye(3, 4, dtype=np.float32)
@@ -135,22 +152,25 @@ class _Work:
     def clips(self, numbers: Iterator[int]) -> None:
         """Do clips until there are no numbers left; several threads may share `numbers`."""
         frames, height, width, channels = shape = self._out.shape[1:]
-        tall = (frames * height, width, channels)
-        scratch = np.empty((2, *tall), np.uint8)
+        scratch = np.empty((2, frames * height, width, channels), np.uint8)
         blurred = np.empty((3, height, width, channels), np.float32)
         for number in numbers:
-            levels = self._resized(self._in[number * frames : (number + 1) * frames], (height, width)).reshape(tall)
-            if self._flip[number]:
-                levels = cv2.flip(levels, 1, dst=scratch[0])
-            if self._recolour[number]:
-                levels = cv2.transform(levels, self._maps[number], dst=scratch[1])
-            taps = gaussian_taps(float(self._sigma[number])) if self._sigma[number] > 0 else None
             sample = number // self._views
+            windows, outs = self._in[number * frames : (number + 1) * frames], self._out[number]
+            if self._some[sample]:
+                windows, outs = [windows[t] for t in self._shown], [outs[t] for t in self._shown]
+            levels: Any = self._resized(windows, (height, width)).reshape(-1, width, channels)
+            flipped, recoloured = scratch[:, : len(levels)]
+            if self._flip[number]:
+                levels = cv2.flip(levels, 1, dst=flipped)
+            if self._recolour[number]:
+                levels = cv2.transform(levels, self._maps[number], dst=recoloured)
+            taps = gaussian_taps(float(self._sigma[number])) if self._sigma[number] > 0 else None
             # Frame by frame: one stays in the core's own cache from the blur to the normalisation.
             if self._differences[sample]:
                 self._subtract(levels.reshape(shape), taps, self._out[number], blurred)
             else:
-                for frame, out in zip(levels.reshape(shape), self._out[number], strict=True):
+                for frame, out in zip(levels.reshape(-1, *shape[1:]), outs, strict=True):
                     if taps is None:
                         np.copyto(out, frame)
                     else:

@@ -103,9 +103,10 @@ class PretextDraw:
 
     @property
     def keeps_time(self) -> NDArray[np.bool_]:
-        """[B] bool, whether `apply` leaves every frame behind the one that it stood behind, in all clips of a sample.
+        """[B] bool, whether `apply` leaves every frame at its place in time, in all clips of a sample.
 
-        Differences of frames may then be taken before it. Tasks that move pixels alone should tell so.
+        Differences of frames may then be taken before it, and frames that nobody is shown left out. Tasks that move
+        pixels alone should tell so.
         """
         return np.full(len(self.label), type(self).apply is PretextDraw.apply)
 

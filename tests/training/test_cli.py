@@ -155,7 +155,6 @@ def test_a_teacher_that_does_not_fit(trained: Path, synthetic_shards: Path, tmp_
     content["model"].pop("fc.weight")
     torch.save(content, tmp_path / "headless.pt")
     refused("fc.weight", "distill", "--teacher", tmp_path / "headless.pt", *arguments)
-    refused("rgb", "distill", "--teacher", trained, *arguments, "--set=loader.modality=rgb")
     refused("split 1", "distill", "--teacher", trained, *arguments, "--set=split=2")
     told = CliRunner().invoke(
         main, [*map(str, ["distill", "--teacher", trained, *arguments, "--set=split=2", "--set=kd.contrast_weight=0"]),

@@ -31,6 +31,7 @@ def build_step(
     precision: Precision,
     settings: RunSettings,
     world: World | None = None,
+    moment_shapes: Sequence[Sequence[int]] = (),
 ) -> TrainStep[Objective]:
     """A step that can be taken; all processes of a job have to build it together.
 
@@ -41,6 +42,7 @@ def build_step(
         precision: arithmetic and device.
         settings: optimizer, layout, gpu_forms, compile, sync_batch_norm and guards.non_finite are heeded.
         world: the processes.
+        moment_shapes: [B, V, 3, T', H', W'] of each of `batch.moments`.
 
     Raises:
         InputError: student, teachers and settings do not fit each other, the device computes their convolutions
@@ -52,8 +54,9 @@ def build_step(
     make_ready(student.train(), clips_shape, precision, settings)
     trained = wrapped(student, world, precision.device)
     learned = objective(trained).to(precision.device).train()
-    for teacher in learned.teachers:
-        make_ready(inner_model(teacher), clips_shape, precision, settings, frozen=learned.past is None)
+    for teacher, view in zip(learned.teachers, learned.teacher_views, strict=True):
+        shape = clips_shape if view is None else moment_shapes[view]
+        make_ready(inner_model(teacher), shape, precision, settings, frozen=learned.past is None)
     global_batch = clips_shape[0] * world.size * settings.optimizer.accumulate
     skip = settings.guards.non_finite == "skip"
     return TrainStep(learned, trained, settings.optimizer, precision, global_batch, skip_non_finite=skip)
@@ -83,8 +86,9 @@ def make_ready(
         InputError: convolutions are wrong on this device, or compiling fails.
     """
     placed(network, precision.device, settings.layout)
-    in_gpu_forms = settings.gpu_forms == "on"
-    if settings.gpu_forms == "auto" and precision.device.type == "cuda":
+    foreign = network.base_network.foreign
+    in_gpu_forms = settings.gpu_forms == "on" and not foreign
+    if not foreign and settings.gpu_forms == "auto" and precision.device.type == "cuda":
         in_gpu_forms = is_channels_last(settings.layout, precision.device)
     if in_gpu_forms:
         if frozen and not network.training:
@@ -92,4 +96,5 @@ def make_ready(
         with_gpu_forms(network.base_network)
     clips = next(network.passes(torch.zeros(*clips_shape, device=precision.device))).flatten(0, 1)
     check_convolutions(network.base_network, clips, precision, learned=network.training)
-    return compile_backbone(network, settings.compile, clips, precision, trained=network.training)
+    how = "off" if foreign else settings.compile
+    return compile_backbone(network, how, clips, precision, trained=network.training)

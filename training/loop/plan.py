@@ -5,8 +5,9 @@ raises into exit code 1, and a half-made run folder must not look like a run.
 """
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -22,6 +23,7 @@ from pclkd.training.compute.distributed import choose_device
 from pclkd.training.loop.tracking import check_tracker
 from pclkd.training.models.pcl_model import FIRST, THIRD, PclModel
 from pclkd.training.models.registry import build_backbone
+from pclkd.training.objective.fit import check_teachers, grid_dims
 from pclkd.training.objective.objective import Objective, adapter_dims
 from pclkd.training.objective.registry import chosen_terms
 from pclkd.training.objective.terms import Term
@@ -33,11 +35,13 @@ from pclkd.training.runs.checkpoint import (
     load_model,
     restoring,
 )
-from pclkd.training.runs.teachers import Teacher, check_data, load_teacher
+from pclkd.training.runs.teacher_cache import check_cache, remembered
+from pclkd.training.runs.teachers import Teacher, check_data, load_teacher, views_of
 from pclkd.training.settings import RunSettings, flat
 
 __all__ = ["HOW_IT_LOADS", "RunPlan", "plan_run"]
 
+_Said = TypeVar("_Said")
 HOW_IT_LOADS = (
     *("decode", "operators", "threads", "prefetch", "quarantine_limit_pct", "wait_limit_s"),
     *("storage_limit_s", "cache_dir", "cache_gib"),
@@ -58,6 +62,7 @@ class RunPlan:
         resumed: the state to go on from, or None.
         world: the processes.
         max_steps: stop after so many steps in all; None goes to the end.
+        teacher_cache: folder of what the teachers say of every video; None asks them in every step.
     """
 
     folder: Path
@@ -68,14 +73,25 @@ class RunPlan:
     resumed: Checkpoint | None
     world: World
     max_steps: int | None
+    teacher_cache: Path | None = None
+
+    def with_cache(self, device: torch.device) -> "RunPlan":
+        """The plan with teachers that answer from `teacher_cache`, filled where it is not yet; without one as it is."""
+        if self.teacher_cache is None:
+            return self
+        cache, what = self.teacher_cache, (self.index, self.samples, self.settings, device)
+        return replace(self, teachers=tuple(remembered(teacher, cache, *what) for teacher in self.teachers))
 
     def loader(self, device: torch.device) -> ClipLoader:
         """The loader of training tuples."""
-        return clip_loader(self.index, self.settings, self.world, device=device)
+        moments, _ = views_of(self.teachers)
+        return clip_loader(self.index, self.settings, self.world, device=device, moments=moments)
 
     def each_video_once(self, device: torch.device) -> ClipLoader:
         """A loader of the same tuples, plain: all training videos in order, shared out among the processes."""
-        return clip_loader(self.index, self.settings, self.world, device=device, shuffle=False, augment=None)
+        moments, _ = views_of(self.teachers)
+        how: dict[str, Any] = {"shuffle": False, "augment": None}
+        return clip_loader(self.index, self.settings, self.world, device=device, moments=moments, **how)
 
     def student(self) -> PclModel:
         """The network to train: fresh weights from the run's seed, or the resumed ones."""
@@ -87,7 +103,8 @@ class RunPlan:
                 teachers.append(build_model(settings))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
-            return build_model(settings, adapter_dims(teachers, settings.pcl, settings.kd))
+            maps = adapter_dims(teachers, settings.pcl, settings.kd), grid_dims(teachers, settings.kd)
+            return build_model(settings, *maps)
 
     def objective(self, student: torch.nn.Module) -> Objective:
         """PCL, and distillation where there are teachers, with the resumed memories."""
@@ -100,6 +117,8 @@ class RunPlan:
             teachers=[teacher.model for teacher in self.teachers],
             kd=settings.kd,
             teacher_banks=[teacher.banks for teacher in self.teachers],
+            teacher_views=views_of(self.teachers)[1],
+            teacher_answers=[teacher.answers for teacher in self.teachers],
         )
         if self.resumed is not None:
             with restoring(self.folder):
@@ -112,10 +131,11 @@ def plan_run(
     data: Path,
     settings: RunSettings,
     *,
-    teachers: Sequence[Path] = (),
+    teachers: Sequence[str | Path] = (),
     teacher_keys: Sequence[str] = (),
     resume: bool = False,
     max_steps: int | None = None,
+    teacher_cache: Path | None = None,
     world: World | None = None,
 ) -> RunPlan:
     """Check all input and gather what the run needs.
@@ -124,22 +144,19 @@ def plan_run(
         folder: where the run writes.
         data: the shard set.
         settings: of the run. A resumed run must be given the settings it was started with.
-        teachers: run folders or checkpoints of the teachers.
+        teachers: run folders, checkpoints, or names of networks from elsewhere.
         teacher_keys: which network of several in a file from outside: one for each teacher, or one for all.
         resume: go on from the folder's checkpoint where there is one.
         max_steps: stop after so many steps in all.
+        teacher_cache: folder of what the teachers say of every video, instead of asking them in every step.
         world: the processes.
 
     Raises:
         InputError: anything that does not fit, with the remedy.
     """
     world = world or World()
-    keys = [*teacher_keys] if len(teacher_keys) == len(teachers) else [*(teacher_keys or [""])] * len(teachers)
-    if len(keys) != len(teachers):
-        raise InputError(
-            f"{len(teacher_keys)} teacher keys for {len(teachers)} teachers",
-            remedy="say --teacher-key once for all of them, or once for each, in their order",
-        )
+    keys = _for_each(teacher_keys, "", len(teachers), "teacher keys", "say --teacher-key")
+    specs = _for_each(settings.kd.teacher_specs, {}, len(teachers), "kd.teacher_specs", "give one")
     check_place(folder)
     index = ShardIndex.open(data)
     samples = settings.train_samples(index)
@@ -166,13 +183,18 @@ def plan_run(
         samples=samples,
         settings=settings,
         teachers=tuple(
-            load_teacher(teacher, index, len(samples), settings, key)
-            for teacher, key in zip(teachers, keys, strict=True)
+            load_teacher(teacher, index, len(samples), settings, key, spec)
+            for teacher, key, spec in zip(teachers, keys, specs, strict=True)
         ),
         resumed=resumed,
         world=world,
         max_steps=max_steps,
+        teacher_cache=teacher_cache,
     )
+    networks = [teacher.model for teacher in plan.teachers]
+    check_teachers(networks, settings.pcl, settings.kd, pretext=settings.pretext.task != "none")
+    if teacher_cache is not None:
+        check_cache(settings.kd, world, teacher_cache, plan.teachers)
     if resumed is not None:
         _check_teachers(resumed, len(teachers) + settings.kd.self_teacher, folder)
     with plan.loader(choose_device(world)) as loader:  # checks crop, number of samples and decoder
@@ -182,6 +204,17 @@ def plan_run(
                 remedy=f"--set optimizer.accumulate={len(loader)} or less",
             )
     return plan
+
+
+def _for_each(given: Sequence[_Said], default: _Said, teachers: int, what: str, say: str) -> list[_Said]:
+    """What is said of each teacher, where it may be said once for all of them."""
+    said = [*given] if len(given) == teachers else [*(given or [default])] * teachers
+    if len(said) != teachers:
+        raise InputError(
+            f"{len(given)} {what} for {teachers} teachers",
+            remedy=f"{say} once for all of them, or once for each, in their order",
+        )
+    return said
 
 
 def _check_teachers(resumed: Checkpoint, teachers: int, folder: Path) -> None:

@@ -58,6 +58,7 @@ def train(plan: RunPlan) -> None:
     """
     device = distributed.choose_device(plan.world)
     precision = Precision(plan.settings.precision, device)
+    plan = plan.with_cache(device)
     with distributed.joined(plan.world, device), plan.loader(device) as loader, listening() as stop:
         _same_pixels(plan, loader)
         if plan.resumed is not None:
@@ -84,7 +85,8 @@ class _Trainer:
         self._settings = plan.settings
         self._model = plan.student()
         shape = loader.clips_shape
-        self._step = build_step(self._model, plan.objective, shape, precision, plan.settings, plan.world)
+        moments = loader.moment_shapes
+        self._step = build_step(self._model, plan.objective, shape, precision, plan.settings, plan.world, moments)
         self._schedule = Schedule(self._step.optimizer, plan.settings.optimizer, plan.settings.epochs, self._steps)
         decay = plan.settings.optimizer.average_decay if plan.world.is_first else 0
         self._average = WeightAverage[PclModel](self._model, decay) if decay else None
@@ -117,7 +119,7 @@ class _Trainer:
         for teacher in plan.teachers if first else ():
             if teacher.seen:
                 told = f"was trained on {teacher.seen} test videos of split {settings.split}"
-                say(f"warning: the teacher {teacher.path} {told}: it may pass on what the student shall not have seen")
+                say(f"warning: the teacher {teacher.name} {told}: it may pass on what the student shall not have seen")
         progress = TrainingProgress(plan.folder.name, settings.epochs, self._steps, self._at.step, quiet=not first)
         evaluator = (
             Evaluator(
@@ -257,7 +259,7 @@ class _Trainer:
     def _open_folder(self) -> MetricsLog:
         folder, plan = self._plan.folder, self._plan
         folder.mkdir(parents=True, exist_ok=True)
-        teachers = [str(teacher.path) for teacher in plan.teachers]
+        teachers = [teacher.name for teacher in plan.teachers]
         settings = {
             **self._settings.model_dump(mode="json"),
             "teacher": teachers[0] if teachers else None,

@@ -7,7 +7,7 @@ from torch import nn
 
 from pclkd.sharding.common.errors import InputError
 
-__all__ = ["Backbone", "initialise", "scaled"]
+__all__ = ["Backbone", "MappingBackbone", "initialise", "scaled"]
 
 
 class Backbone(nn.Module):
@@ -18,14 +18,46 @@ class Backbone(nn.Module):
     Attributes:
         feature_dim: length of a feature vector; 512 at width 1.
         least_frames: the shortest clip that its pooling leaves something of.
+        grid_dim: length of a local feature; None where it has none.
+        foreign: whether it is left as its library made it: eager, without forms for GPUs.
     """
 
     feature_dim: int
     least_frames: int = 1
+    grid_dim: int | None = None
+    foreign: bool = False
 
     def forward(self, clips: torch.Tensor) -> torch.Tensor:
         """Features [N, feature_dim] of clips [N, 3, T, H, W]."""
         raise NotImplementedError
+
+    def look(self, clips: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Features [N, feature_dim] and local ones [N, grid_dim, t, h, w], None where there are none."""
+        return self(clips), None
+
+
+class MappingBackbone(Backbone):
+    """One whose features are the mean of its last maps; it says what the maps are."""
+
+    feature_dim: int
+
+    @property
+    def grid_dim(self) -> int:  # type: ignore[override]
+        """The channels of its maps."""
+        return self.feature_dim
+
+    def maps(self, clips: torch.Tensor) -> torch.Tensor:
+        """[N, feature_dim, t, h, w] of clips [N, 3, T, H, W]."""
+        raise NotImplementedError
+
+    def forward(self, clips: torch.Tensor) -> torch.Tensor:
+        """Features [N, feature_dim] of clips [N, 3, T, H, W]."""
+        return self.maps(clips).mean(dim=(2, 3, 4))
+
+    def look(self, clips: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """As in Backbone."""
+        maps = self.maps(clips)
+        return maps.mean(dim=(2, 3, 4)), maps
 
 
 def scaled(channels: int, width: float) -> int:

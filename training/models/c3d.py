@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from pclkd.training.models.base import Backbone, initialise, scaled
+from pclkd.training.models.base import MappingBackbone, initialise, scaled
 
 __all__ = ["C3D"]
 
@@ -27,7 +27,7 @@ _LAYERS: tuple[tuple[str, int, tuple[int, int, int] | None], ...] = (
 )
 
 
-class C3D(Backbone):
+class C3D(MappingBackbone):
     """C3D. Needs clips of at least 8 frames and 16 x 16 pixels: what four poolings leave something of.
 
     Args:
@@ -47,12 +47,12 @@ class C3D(Backbone):
         self.feature_dim = before
         initialise(self)
 
-    def forward(self, clips: torch.Tensor) -> torch.Tensor:
-        """Features [N, feature_dim] of clips [N, 3, T, H, W]."""
+    def maps(self, clips: torch.Tensor) -> torch.Tensor:
+        """Of the last convolution [N, feature_dim, t, h, w]."""
         x = clips
         for name, _, pool in _LAYERS:
             x = cast(torch.Tensor, self.get_submodule(f"conv{name}")(x))
             x = F.relu(self.get_submodule(f"bn{name}")(x), inplace=True)
             if pool is not None:
                 x = F.max_pool3d(x, pool)
-        return x.mean(dim=(2, 3, 4))
+        return x

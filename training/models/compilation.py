@@ -51,6 +51,8 @@ def compile_backbone(
         raise InputError("compile=cuda-graphs needs a GPU, and this process has none", remedy="--set compile=auto")
     if how == "off" or (how == "auto" and clips.device.type != "cuda"):
         return "off"
+    if model.grid_adapters or model.gives_grid:
+        return "off"  # asked for local features it goes another way than the compiled one
     if how != "auto":
         try:
             timed_passes(model, how, clips, precision, turns=1, trained=trained)

@@ -61,10 +61,22 @@ class _Registered(Backbone):
     def __init__(self, name: str, network: nn.Module, feature_dim: int, least_frames: int) -> None:
         super().__init__()
         self.name, self.network = name, network
-        self.feature_dim, self.least_frames = feature_dim, least_frames
+        self.feature_dim, self.grid_dim, self.least_frames = feature_dim, feature_dim, least_frames
+
+    def look(self, clips: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """As in Backbone; maps [N, F, t, h, w] are its local features."""
+        said = self.network(clips)
+        if said.ndim != 5:
+            raise InputError(
+                f"backbone {self.name!r} gave {list(said.shape)}, and kd.grid_weight asks for local features",
+                remedy="let it give maps [N, F, t, h, w], or --set kd.grid_weight=0",
+            )
+        return self._features(clips, said), said
 
     def forward(self, clips: torch.Tensor) -> torch.Tensor:
-        features: torch.Tensor = self.network(clips)
+        return self._features(clips, self.network(clips))
+
+    def _features(self, clips: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
         if features.ndim > 2:
             features = features.flatten(2).mean(2)
         if features.ndim != 2 or features.shape[1] != self.feature_dim:

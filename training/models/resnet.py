@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from pclkd.training.models.base import Backbone, initialise, scaled
+from pclkd.training.models.base import MappingBackbone, initialise, scaled
 
 __all__ = ["R3D", "Convolution", "R2Plus1D", "ResidualNetwork", "Triple", "channels_between"]
 
@@ -64,7 +64,7 @@ class _Stage(nn.Module):
         return x
 
 
-class ResidualNetwork(Backbone):
+class ResidualNetwork(MappingBackbone):
     """Stem 3x7x7 with stride (1, 2, 2), four stages of residual blocks, global average.
 
     Args:
@@ -85,12 +85,12 @@ class ResidualNetwork(Backbone):
         self.feature_dim = channels[3]
         initialise(self)
 
-    def forward(self, clips: torch.Tensor) -> torch.Tensor:
-        """Features [N, feature_dim] of clips [N, 3, T, H, W]."""
+    def maps(self, clips: torch.Tensor) -> torch.Tensor:
+        """Of the last stage [N, feature_dim, t, h, w]."""
         x = F.relu(self.bn1(self.conv1(clips)), inplace=True)
         for stage in (self.conv2, self.conv3, self.conv4, self.conv5):
             x = stage(x)
-        return x.mean(dim=(2, 3, 4))
+        return x
 
 
 class _WholeConvolution(nn.Module):

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from pclkd.sharding.common.errors import InputError
-from pclkd.training.models.base import Backbone
+from pclkd.training.models.base import MappingBackbone
 
 __all__ = ["TORCHVISION_NAMES", "TorchvisionBackbone"]
 
@@ -17,7 +17,7 @@ _STAGES = ("stem", "layer1", "layer2", "layer3", "layer4")
 _CLASSIFIERS = ("fc.", "classifier.")
 
 
-class TorchvisionBackbone(Backbone):
+class TorchvisionBackbone(MappingBackbone):
     """One of torchvision's video networks; its weights start as torchvision draws them.
 
     Args:
@@ -48,10 +48,10 @@ class TorchvisionBackbone(Backbone):
             self.feature_dim = 512
         self.name = name
 
-    def forward(self, clips: torch.Tensor) -> torch.Tensor:
-        """Features [N, feature_dim] of clips [N, 3, T, H, W]."""
-        features: torch.Tensor = self.trunk(clips)
-        return features.mean(dim=(2, 3, 4))
+    def maps(self, clips: torch.Tensor) -> torch.Tensor:
+        """Of the last stage [N, feature_dim, t, h, w]."""
+        maps: torch.Tensor = self.trunk(clips)
+        return maps
 
     def load_torchvision(self, state: dict[str, torch.Tensor]) -> None:
         """Take the weights of torchvision's own state dict; the classifier's are left aside.

@@ -15,7 +15,12 @@ from pclkd.training.compute.distributed import summed
 from pclkd.training.models.pcl_model import PclModel, PclOutput
 from pclkd.training.objective.bank import BankContrast
 
-__all__ = ["fill_banks", "untrained"]
+__all__ = ["fill_banks", "seen_by", "untrained"]
+
+
+def seen_by(batch: ClipBatch, view: int | None) -> torch.Tensor:
+    """What a network sees of a batch: the clips, or one of `batch.moments`."""
+    return batch.clips if view is None else batch.moments[view]
 
 
 def untrained(student: PclModel) -> PclModel:
@@ -32,26 +37,27 @@ def untrained(student: PclModel) -> PclModel:
 
 
 @torch.inference_mode()
-def fill_banks(banks: Sequence[tuple[PclModel, BankContrast]], batches: Iterable[ClipBatch]) -> int:
+def fill_banks(banks: Sequence[tuple[PclModel, int | None, BankContrast]], batches: Iterable[ClipBatch]) -> int:
     """Set the row of each video to what its network says of the first and of the third clip.
 
     The processes share the videos, and all of them get all rows. A video that does not come, or whose embedding is not
     finite, keeps its random row.
 
     Args:
-        banks: networks in the mode in which they are to be asked, each with its banks.
+        banks: networks in the mode in which they are to be asked, each with what it sees (`seen_by`) and its banks.
         batches: this process' share of the training videos, each of them once; every process must call.
 
     Returns:
         Videos that came, on all processes.
     """
-    found = {bank: torch.zeros(2, *bank.first.rows.shape, device=bank.first.rows.device) for _, bank in banks}
-    came = torch.zeros(banks[0][1].row_count, device=banks[0][1].first.rows.device)
+    found = {bank: torch.zeros(2, *bank.first.rows.shape, device=bank.first.rows.device) for *_, bank in banks}
+    rows_of_first = banks[0][2].first.rows
+    came = torch.zeros(len(rows_of_first), device=rows_of_first.device)
     for batch in batches:
         rows = batch.sample_index[: batch.valid]
         came[rows] = 1
-        for network, bank in banks:
-            said: PclOutput = network(batch.clips)
+        for network, view, bank in banks:
+            said: PclOutput = network(seen_by(batch, view))
             found[bank][:, rows] = torch.stack((said.first, said.third))[:, : batch.valid]
     came = summed(came)
     for bank, rows_of_clips in found.items():

@@ -35,7 +35,7 @@ class Hearing:
     Args:
         term: whose teachers they are, for messages.
         what: the distribution, in the names of figures.
-        teachers: how many.
+        teachers: how many, or the numbers of those of the run that can be asked.
         least: share of ln N, 0 to 1, by which a teacher's entropy has to stay below it; 0 takes every teacher.
         remedy: what to do about one that says nothing.
 
@@ -43,10 +43,11 @@ class Hearing:
         figures: the entropies of the latest batch, by name: `teacher_entropy_contrast`, 0 to 1.
     """
 
-    def __init__(self, term: str, what: str, teachers: int, least: float, remedy: str) -> None:
+    def __init__(self, term: str, what: str, teachers: int | Sequence[int], least: float, remedy: str) -> None:
         self._term, self._what, self._least, self._remedy = term, what, least, remedy
-        self._total = torch.zeros(teachers)
-        self._batches, self._heard = 0, [True] * teachers
+        self._numbers = [*range(teachers)] if isinstance(teachers, int) else [*teachers]
+        self._total = torch.zeros(len(self._numbers))
+        self._batches, self._heard = 0, [True] * len(self._numbers)
         self._wait: int | None = None  # samples; not known before the first call
         self._news: list[str] = []
         self.figures: dict[str, torch.Tensor] = {}
@@ -70,7 +71,9 @@ class Hearing:
         """
         imitated = [one for one, heard in zip(said, self._heard, strict=True) if heard]
         each = torch.stack([normalised_entropy(one.detach()) for one in logits])
-        self.figures = {f"{teacher_owner(number)}_entropy_{self._what}": h for number, h in enumerate(each)}
+        self.figures = {
+            f"{teacher_owner(number)}_entropy_{self._what}": h for number, h in zip(self._numbers, each, strict=True)
+        }
         if self._batches < _BATCHES and self._least:
             everyones = gather_rows(each[None])
             self._wait = random_for if self._wait is None else self._wait
@@ -107,9 +110,9 @@ class Hearing:
 
     def _decide(self) -> None:
         """Waits for the device, once in a run."""
-        for number, entropy in enumerate((self._total / _BATCHES).tolist()):
+        for place, entropy in enumerate((self._total / _BATCHES).tolist()):
             if entropy > 1 - self._least:
-                self._heard[number] = False
+                self._heard[place], number = False, self._numbers[place]
                 self._news.append(
                     f"{self._term}: {teacher_owner(number)} says nothing, its distribution is uniform to {entropy:.4f} "
                     f"(entropy / ln N, left out above 1 - kd.least_said = {1 - self._least:g}), so it is not imitated; "

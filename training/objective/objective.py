@@ -11,7 +11,7 @@ Sources: PCL, arXiv 2010.15464; Camarena et al., "Boosting Self-supervised Video
 Knowledge Distillation" (PCL loss plus relative entropy between softened softmax outputs of a frozen teacher).
 """
 
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import replace
 from typing import Self
 
@@ -25,7 +25,7 @@ from pclkd.training.models.memory_layout import arranged
 from pclkd.training.models.pcl_model import PclModel, PclOutput
 from pclkd.training.objective.bank import BankContrast
 from pclkd.training.objective.distillation import load_owner
-from pclkd.training.objective.first_fill import fill_banks, untrained
+from pclkd.training.objective.first_fill import fill_banks, seen_by, untrained
 from pclkd.training.objective.fit import adapter_dims, check_fit, inner_model
 from pclkd.training.objective.hearing import Hearing, teacher_owner
 from pclkd.training.objective.past import PastSelf
@@ -58,10 +58,11 @@ class Objective(nn.Module):
     memories work in float32 all the same. Each call updates the memories, after they were read. Every rank must call
     with the same number of samples.
 
-    Teachers see exactly the student's clips. They stay in eval mode, whatever `train()` is called with, get no
-    gradient, and keep their batch-norm statistics. Their banks go on being updated with what they say now: rows from a
-    checkpoint were written in train mode and with other augmentations, and without a checkpoint they are random, so
-    both become a fair memory of the frozen teacher after an epoch, with the same lag as the student's.
+    Teachers see exactly the student's clips, or the view of the same moment that `teacher_views` gives them. They stay
+    in eval mode, whatever `train()` is called with, get no gradient, and keep their batch-norm statistics. Their banks
+    go on being updated with what they say now: rows from a checkpoint were written in train mode and with other
+    augmentations, and without a checkpoint they are random, so both become a fair memory of the frozen teacher after an
+    epoch, with the same lag as the student's.
 
     A checkpoint takes the student's own state_dict and `memory_state()`, not this module's state_dict.
 
@@ -73,6 +74,8 @@ class Objective(nn.Module):
         teachers: to imitate, of any architecture; they are frozen here. None with `kd.self_teacher`.
         kd: of the distillation.
         teacher_banks: for each teacher its own run's memory (`memory_state()["student"]` there), or None.
+        teacher_views: for each teacher which of `batch.moments` it sees, or None for the student's clips.
+        teacher_answers: for each teacher what it says of the videos at [B] positions, where it is not to be asked.
 
     Raises:
         InputError: fewer than two videos, every weight is 0, or a teacher or a user's term does not fit this run.
@@ -89,6 +92,8 @@ class Objective(nn.Module):
         teachers: Sequence[PclModel] = (),
         kd: KdSettings | None = None,
         teacher_banks: Sequence[Mapping[str, torch.Tensor] | None] = (),
+        teacher_views: Sequence[int | None] = (),
+        teacher_answers: Sequence[Callable[[torch.Tensor], PclOutput] | None] = (),
     ) -> None:
         super().__init__()
         self.settings, self.kd = settings, kd or KdSettings()
@@ -104,10 +109,14 @@ class Objective(nn.Module):
             teachers = [self.past.network]
             # Who says nothing yet is left out for good, and this one learns.
             self.kd = change(self.kd, {"least_said": 0.0})
+        self.teacher_views = [*teacher_views] or [None] * len(teachers)
+        self._answers = [*teacher_answers] or [None] * len(teachers)
         self.teachers = nn.ModuleList(teacher.requires_grad_(False).eval() for teacher in teachers)
         self._classes = inner_model(student).pretext_classes
         check_fit(inner_model(student), teachers, rows, settings, self.kd)
         given = Given(settings, self.kd, rows, seed, teachers, teacher_banks)
+        for teacher in teachers:
+            teacher.gives_grid = self.kd.grid_weight > 0 and teacher.base_network.grid_dim is not None
         chosen = chosen_terms(settings, self.kd, pretext=self._classes > 0, teachers=len(teachers) > 0)
         self.terms = nn.ModuleList(term.build(weight, given) for term, weight in chosen.items())
         if not self.terms:
@@ -140,7 +149,7 @@ class Objective(nn.Module):
         batch = replace(batch, clips=arranged(batch.clips, inner_model(self.student).base_network))
         said: PclOutput = self.student(batch.clips)
         asked = any(term.asks_teachers for term in terms)
-        taught = tuple(self._ask(teacher, batch.clips) for teacher in self.teachers) if asked else ()
+        taught = tuple(self._ask(number, batch) for number in range(len(self.teachers))) if asked else ()
         compared = self.source is not None and any(term.asks_contrast for term in terms)
         needed = (compared and self._queued) or any(term.asks_keys for term in terms)
         keys = self.keys(inner_model(self.student), batch.clips) if self.keys is not None and needed else None
@@ -184,7 +193,8 @@ class Objective(nn.Module):
         """
         banks = self._fresh_banks()
         networks = [untrained(inner_model(self.student)), *self.teachers]
-        came = fill_banks([(inner_model(networks[bank.pair]), bank) for bank in banks], batches)
+        views = [None, *self.teacher_views]
+        came = fill_banks([(inner_model(networks[bank.pair]), views[bank.pair], bank) for bank in banks], batches)
         owners = ", ".join(teacher_owner(bank.pair - 1) if bank.pair else "student" for bank in banks)
         return f"the banks of {owners} start with the embeddings of {came} of {banks[0].row_count} videos"
 
@@ -257,8 +267,10 @@ class Objective(nn.Module):
         return max(0.0, min(1.0, risen, left))
 
     @torch.inference_mode()
-    def _ask(self, teacher: nn.Module, clips: torch.Tensor) -> PclOutput:
-        said: PclOutput = teacher(clips)
+    def _ask(self, number: int, batch: ClipBatch) -> PclOutput:
+        if (answers := self._answers[number]) is not None:
+            return answers(batch.sample_index)
+        said: PclOutput = self.teachers[number](seen_by(batch, self.teacher_views[number]))
         return said
 
 
@@ -276,6 +288,6 @@ def _health(said: PclOutput, taught: Sequence[PclOutput]) -> dict[str, torch.Ten
 def _unused(said: PclOutput, read: Set[str]) -> torch.Tensor:
     """The sum of what no term reads: DistributedDataParallel waits for the gradient of every parameter."""
     heads = {"pretext_logits": [said.pretext_logits], "first": [said.first], "third": [said.third]}
-    heads["adapted"] = [*said.adapted]
+    heads |= {"adapted": [*said.adapted], "adapted_grids": [*said.adapted_grids]}
     idle = [output.sum() for name, outputs in heads.items() if name not in read for output in outputs]
     return torch.stack(idle).sum() if idle else said.pretext_logits.new_zeros(())

@@ -30,7 +30,7 @@ class PastSelf:
     def __init__(self, student: nn.Module) -> None:
         self._student = inner_model(student)
         self.network = copy.deepcopy(self._student)
-        self.network.adapters = nn.ModuleList()
+        self.network.adapters, self.network.grid_adapters = nn.ModuleList(), nn.ModuleList()
         self._epoch = 0
 
     def teaches(self, epoch: int) -> bool:

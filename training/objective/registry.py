@@ -8,7 +8,7 @@ from typing import get_args
 from pclkd.sharding.common.errors import InputError
 from pclkd.sharding.common.settings import nearest
 from pclkd.training.models.pcl_model import PclOutput
-from pclkd.training.objective.distillation import KD_TERMS
+from pclkd.training.objective.features import KD_TERMS
 from pclkd.training.objective.settings import KdSettings, Learner, PclSettings
 from pclkd.training.objective.terms import PCL_TERMS, ContrastTerm, Term
 

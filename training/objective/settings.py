@@ -1,6 +1,6 @@
 """Settings of what is learned: PCL, and distillation on top of it."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -82,6 +82,16 @@ class KdSettings(Settings):
     """Softens the teacher's similarities; lower is sharper."""
     relation_student_temperature: _Temperature = 0.2
     """Softens the student's similarities."""
+    grid_weight: _Weight = 0.0
+    """Weight of the squared distance to the teacher's standardised local features, on the cells that both networks
+    have, through a learned map; 0 leaves it out."""
+    teacher_weights: tuple[_Temperature, ...] = ()
+    """Several teachers: how much each counts beside the others, in their order; empty: all alike."""
+    teacher_specs: tuple[dict[str, Any], ...] = ()
+    """What is known better of the teachers than their files or families tell (frames, size, stride, modality, mean,
+    std, colours, images, feature, prefix, grid): one for each, or one for all, as [{"frames": 8, "size": 224}]."""
+    teacher_cache_gib: float = Field(default=8.0, gt=0)
+    """Room for the features that --teacher-cache keeps in its folder, in GiB; the longest unused go first."""
     warmup_epochs: int = Field(default=0, ge=0)
     """Epochs over which the weights of distillation rise from 0, linearly."""
     fade_epochs: int = Field(default=0, ge=0)

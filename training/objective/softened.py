@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 
-__all__ = ["imitate", "soft_kl", "soft_kl_to_mean"]
+__all__ = ["imitate", "soft_kl", "soft_kl_to_mean", "weighted_mean"]
 
 
 def soft_kl(student_logits: torch.Tensor, teacher_logits: torch.Tensor, temperature: float) -> torch.Tensor:
@@ -32,7 +32,10 @@ def soft_kl(student_logits: torch.Tensor, teacher_logits: torch.Tensor, temperat
 
 
 def soft_kl_to_mean(
-    student_logits: torch.Tensor, teachers_logits: Sequence[torch.Tensor], temperature: float
+    student_logits: torch.Tensor,
+    teachers_logits: Sequence[torch.Tensor],
+    temperature: float,
+    weights: Sequence[float] = (),
 ) -> torch.Tensor:
     """T^2 * KL(mean of the teachers || student): the mean is taken over their softened distributions.
 
@@ -40,6 +43,7 @@ def soft_kl_to_mean(
         student_logits: [B, N], any float type.
         teachers_logits: one or more of [B, N], any float type; they get no gradient.
         temperature: T > 0.
+        weights: of the teachers in their mean; all alike where none are given.
 
     Returns:
         float32 scalar, whatever the types of the logits and whatever autocast does.
@@ -56,22 +60,37 @@ def soft_kl_to_mean(
         student = F.log_softmax(student_logits.float() / temperature, dim=1)
         each = torch.stack([F.log_softmax(logits.detach().float() / temperature, dim=1) for logits in teachers_logits])
         # log of the mean of the probabilities; a single teacher's come back as they are
+        if len(set(weights)) > 1:
+            shares = torch.tensor(weights, device=each.device).log()
+            each = each + (shares - math.log(sum(weights) / len(weights)))[:, None, None]
         teacher = each[0] if len(each) == 1 else torch.logsumexp(each, dim=0) - math.log(len(each))
         return temperature**2 * F.kl_div(student, teacher, reduction="batchmean", log_target=True)
 
 
 def imitate(
-    student: torch.Tensor, teachers: Sequence[torch.Tensor], temperature: float, averaged: bool
+    student: torch.Tensor,
+    teachers: Sequence[torch.Tensor],
+    weights: Sequence[float],
+    temperature: float,
+    averaged: bool,
 ) -> torch.Tensor:
     """Distil one or more teachers.
 
     Args:
         student: logits [B, N].
         teachers: logits [B, N] each.
+        weights: of the teachers.
         temperature: T > 0.
         averaged: True: one relative entropy to the mean of the teachers' softened distributions; False: the mean of
             the relative entropies to each.
     """
     if averaged:
-        return soft_kl_to_mean(student, teachers, temperature)
-    return torch.stack([soft_kl(student, teacher, temperature) for teacher in teachers]).mean()
+        return soft_kl_to_mean(student, teachers, temperature, weights)
+    return weighted_mean([soft_kl(student, teacher, temperature) for teacher in teachers], weights)
+
+
+def weighted_mean(values: Sequence[torch.Tensor], weights: Sequence[float]) -> torch.Tensor:
+    """The mean of scalars, one a teacher, each with its teacher's weight."""
+    if len(set(weights)) > 1:
+        values = [value * (weight * len(weights) / sum(weights)) for value, weight in zip(values, weights, strict=True)]
+    return torch.stack([*values]).mean()

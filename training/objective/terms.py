@@ -7,7 +7,7 @@ noise-contrastive estimation, which video is the clip's own. What distillation a
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
@@ -23,7 +23,20 @@ from pclkd.training.objective.queue import QueueContrast
 from pclkd.training.objective.settings import KdSettings, PclSettings
 from pclkd.training.objective.source import ContrastSource, InBatchContrast, Logits, load_tensors
 
-__all__ = ["PCL_TERMS", "ContrastTerm", "Given", "PretextTerm", "Seen", "Term", "nce_loss"]
+__all__ = ["PCL_TERMS", "Asked", "ContrastTerm", "Given", "PretextTerm", "Seen", "Term", "nce_loss"]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The teachers that a term can ask.
+
+    Attributes:
+        numbers: their places among those of the run.
+        weights: `kd.teacher_weights` of each.
+    """
+
+    numbers: tuple[int, ...]
+    weights: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -45,6 +58,12 @@ class Given:
     seed: int
     teachers: Sequence[PclModel] = ()
     banks: Sequence[Mapping[str, torch.Tensor] | None] = ()
+
+    def asked(self, able: Callable[[PclModel], bool] = lambda teacher: True) -> Asked:  # noqa: ARG005
+        """The teachers that are able to say what a term asks for; all of them by default."""
+        numbers = tuple(number for number, teacher in enumerate(self.teachers) if able(teacher))
+        weights = self.kd.teacher_weights or (1.0,) * len(self.teachers)
+        return Asked(numbers, tuple(weights[number] for number in numbers))
 
     def source(self, dim: int, pair: int, temperature: float | None = None) -> ContrastSource:
         """What one network compares with.

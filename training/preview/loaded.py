@@ -33,7 +33,12 @@ def load_clips(
         modality: instead of that of the settings.
         changes: other settings of the loader, as `clip_loader` takes them.
     """
-    how = {"shuffle": False, "modality": modality, "batch_size": min(8, len(ids)), "quarantine_limit_pct": 100.0}
+    how: dict[str, Any] = {
+        "shuffle": False,
+        "modality": modality,
+        "batch_size": min(8, len(ids)),
+        "quarantine_limit_pct": 100.0,
+    }
     with clip_loader(index, settings, World(), samples=ids, device=torch.device("cpu"), **how, **changes) as loader:
         for batch in loader.epoch(0):
             for row, clips in list(zip(batch.sample_index, batch.clips, strict=True))[: batch.valid]:

@@ -2,7 +2,7 @@
 
 import io
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,12 +32,13 @@ __all__ = [
 ]
 
 
-def build_model(settings: RunSettings, adapter_dims: Sequence[int] = ()) -> PclModel:
+def build_model(settings: RunSettings, adapter_dims: Sequence[int] = (), grid_dims: Sequence[int] = ()) -> PclModel:
     """A network with fresh weights, drawn from torch's generator.
 
     Args:
         settings: of the run: backbone, pretext task, embedding.
         adapter_dims: feature length of each teacher whose features are to be matched.
+        grid_dims: length of the local features of each teacher for which those are.
 
     Raises:
         InputError: an unknown backbone, or a pretext task that cannot be.
@@ -51,6 +52,7 @@ def build_model(settings: RunSettings, adapter_dims: Sequence[int] = ()) -> PclM
         forwards=settings.pcl.forwards,
         pretext_head=settings.pcl.pretext_head,
         learner=settings.pcl.learner,
+        grid_dims=grid_dims,
     )
 
 
@@ -227,6 +229,12 @@ def _first_line(error: Exception) -> str:
     return next(iter(str(error).splitlines()), "damaged")
 
 
+def _dims(weights: Mapping[str, torch.Tensor], maps: str) -> list[int]:
+    """What each of a student's maps to its teachers gives."""
+    count = sum(re.fullmatch(rf"{maps}\.\d+\.weight", key) is not None for key in weights)
+    return [weights[f"{maps}.{number}.weight"].shape[0] for number in range(count)]
+
+
 def load_model(checkpoint: Checkpoint, source: Path | str, *, trained: bool = False) -> PclModel:
     """The network of a checkpoint, with its heads: the moving average of its weights, where the run keeps one.
 
@@ -242,6 +250,7 @@ def load_model(checkpoint: Checkpoint, source: Path | str, *, trained: bool = Fa
     # Which teachers' features a student was to match stands in no setting: the weights tell.
     weights = checkpoint.model if trained or not checkpoint.average else weights_of(checkpoint.average)
     adapters = sum(re.fullmatch(r"adapters\.\d+\.weight", key) is not None for key in weights)
+    model = build_model(settings, *(_dims(weights, maps) for maps in ("adapters", "grid_adapters")))
     try:
         dims = [weights[f"adapters.{number}.weight"].shape[0] for number in range(adapters)]
         with room_for(weights):

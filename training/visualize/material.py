@@ -18,6 +18,7 @@ from pclkd.training.models.base import Backbone
 from pclkd.training.models.memory_layout import placed
 from pclkd.training.models.pcl_model import PclModel
 from pclkd.training.runs.checkpoint import build_model, load_checkpoint, load_model
+from pclkd.training.runs.heads import heads_file
 from pclkd.training.runs.run_folder import SETTINGS_NAME, read_run
 from pclkd.training.visualize.layers import FEATURES, LayerFeatures
 
@@ -146,4 +147,6 @@ class Material:
 
     def _found(self, teacher: Path) -> Path | None:
         """Where a teacher is: where it was, or beside the run, if the folder of both was moved."""
-        return next((p for p in (teacher, self.folder.absolute().parent / teacher.name) if p.exists()), None)
+        places = (teacher, self.folder.absolute().parent / teacher.name)
+        # Networks of other libraries, and heads on them, have no layers under names that are known here.
+        return next((p for p in places if p.exists() and heads_file(p) is None), None)

@@ -21,7 +21,10 @@ _MOST = 0.9  # of the variance
 
 def similarity(of: Material) -> Part:
     """Linear CKA of each layer of each teacher with each layer of the student; and as the student learned."""
-    lines = [f"The teacher {path} is not there any more: give it with --teacher PATH." for path in of.missing]
+    lines = [
+        f"The teacher {path} is not there any more, or no network of train-kd: give one with --teacher PATH."
+        for path in of.missing
+    ]
     if not of.taught_by and not lines:
         lines = ["The run had no teacher: there is no other network to compare with, unless --teacher PATH names one."]
     notes = "".join(f'<p class="note">{html.escape(line)}</p>' for line in lines)

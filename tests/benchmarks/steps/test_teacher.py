@@ -35,10 +35,16 @@ def figures(tmp_path: Path, *more: str) -> dict[str, dict[str, float]]:
     return found
 
 
+def tflop(found: dict[str, dict[str, float]]) -> dict[str, float]:
+    """Of each case that is counted."""
+    extra = {name: result["extra"] or {} for name, result in found.items()}
+    return {name: more["tflop_per_step"] for name, more in extra.items() if "tflop_per_step" in more}
+
+
 @pytest.mark.parametrize("teacher", ["r3d", "c3d"])
 def test_the_teacher_adds_the_arithmetic_of_its_forward_pass(teacher: str, tmp_path: Path) -> None:
     found = figures(tmp_path, "--teacher", teacher)
-    work = {name: result["extra"]["tflop_per_step"] for name, result in found.items() if result["extra"]}
+    work = tflop(found)
     # What the KL terms and the banks add is next to nothing.
     assert work["pcl_kd"] - work["pcl"] == pytest.approx(work["teacher_forward"], rel=0.02)
     extra = found["pcl_kd"]["extra"]
@@ -52,12 +58,15 @@ def test_the_teacher_adds_the_arithmetic_of_its_forward_pass(teacher: str, tmp_p
     )
     for name in ("pcl", "teacher_forward"):
         assert found[name]["bound"].startswith("matrix_limit")
+    live, read = found["features"]["values"], found["features_cached"]["values"]
+    shorter = sum(100 * (1 - a / b) for a, b in zip(live, read, strict=True)) / 2
+    assert found["features_cached"]["extra"]["shorter_pct"] == pytest.approx(shorter, rel=1e-6)
     assert extra["overhead_over_flop_share"] == pytest.approx(extra["overhead_pct"] / extra["flop_share_pct"])
 
 
 def test_a_forward_pass_is_a_third_of_a_step(tmp_path: Path) -> None:
     found = figures(tmp_path)
-    work = {name: result["extra"]["tflop_per_step"] for name, result in found.items() if result["extra"]}
+    work = tflop(found)
     # Backward is a pass for the inputs and one for the weights; the first layer needs none for its inputs.
     assert 0.3 < work["teacher_forward"] / work["pcl"] < 0.4
 
