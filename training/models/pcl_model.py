@@ -39,18 +39,14 @@ class PclOutput(NamedTuple):
     """[B, D], L2-normalised embedding of the third clip."""
     adapted: tuple[torch.Tensor, ...] = ()
     """[B, V, F_t] for each teacher whose features are to be matched."""
-<<<<<<< HEAD
     projected: tuple[torch.Tensor, ...] = ()
     """[B, D] each, what first and third were before they were normalised; of learners whose heads say so alone."""
     predicted: tuple[torch.Tensor, ...] = ()
     """[B, D] each, the predictor's answers to them."""
-||||||| 3ec1a7a
-=======
     adapted_grids: tuple[torch.Tensor, ...] = ()
     """[B, V, C_t, t, h, w] for each teacher whose local features are to be matched."""
     grid: tuple[torch.Tensor, ...] = ()
     """[B, V, C, t, h, w], its own local features, once where `gives_grid`."""
->>>>>>> 97ceb890f5fcdcfa0f539c08c1d78acce7201047
 
 
 class _Projector(nn.Module):
@@ -101,14 +97,8 @@ class PclModel(nn.Module):
         pretext_classes: classes of the pretext task; 0 builds no classifier.
         pretext_head: the classifier: "linear" over the features of all clips, as published, or "compare", which also
             gets the distances between them.
-<<<<<<< HEAD
         learner: whose projector, and predictor if any, it has.
-        embedding_dim: length D of an embedding.
-||||||| 3ec1a7a
-        embedding_dim: length D of an embedding.
-=======
         embedding_dim: length D of an embedding; 0 builds no projector.
->>>>>>> 97ceb890f5fcdcfa0f539c08c1d78acce7201047
         adapter_dims: feature length F_t of each teacher whose features are to be matched; a linear map for each.
         grid_dims: length C_t of the local features of each teacher for which those are; a linear map for each.
         forwards: "joint" passes all clips at once, so that they share batch-norm statistics; "each" makes a pass for
@@ -126,12 +116,8 @@ class PclModel(nn.Module):
         adapter_dims: Sequence[int] = (),
         forwards: Literal["joint", "each"] = "joint",
         pretext_head: PretextHead = "linear",
-<<<<<<< HEAD
         learner: str = "pcl",
-||||||| 3ec1a7a
-=======
         grid_dims: Sequence[int] = (),
->>>>>>> 97ceb890f5fcdcfa0f539c08c1d78acce7201047
     ) -> None:
         super().__init__()
         self.forwards = forwards
@@ -139,16 +125,11 @@ class PclModel(nn.Module):
         self.embedding_dim = embedding_dim
         self.base_network = backbone
         self.fc = _pretext_head(pretext_head, backbone.feature_dim, pretext_classes) if pretext_classes else None
-<<<<<<< HEAD
         heads = LEARNER_HEADS.get(learner)
-        self.projector = (heads.projector if heads else _Projector)(backbone.feature_dim, embedding_dim)
+        project = heads.projector if heads else _Projector
+        self.projector = project(backbone.feature_dim, embedding_dim) if embedding_dim else None
         self.predictor = heads.predictor(embedding_dim) if heads else None
         self._normalised = heads is None
-||||||| 3ec1a7a
-        self.projector = _Projector(backbone.feature_dim, embedding_dim)
-=======
-        self.projector = _Projector(backbone.feature_dim, embedding_dim) if embedding_dim else None
->>>>>>> 97ceb890f5fcdcfa0f539c08c1d78acce7201047
         # Without teachers there is no such module, and so no such key in a checkpoint.
         self.adapters = nn.ModuleList(nn.Linear(backbone.feature_dim, dim) for dim in adapter_dims)
         self.grid_adapters = nn.ModuleList(nn.Linear(backbone.grid_dim or 0, dim) for dim in grid_dims)
@@ -191,27 +172,16 @@ class PclModel(nn.Module):
         features = features.to(torch.promote_types(features.dtype, torch.float32))
         # The heads are small, and a length or a logit of theirs may be too large for float16.
         with torch.autocast(clips.device.type, enabled=False):
-            first, third = self.projector(features[:, FIRST]), self.projector(features[:, THIRD])
+            first, third = self._embedded(features[:, FIRST]), self._embedded(features[:, THIRD])
             projected = () if self._normalised else (first, third)
             return PclOutput(
                 features=features,
                 pretext_logits=features.new_zeros(len(clips), 0) if self.fc is None else self.fc(features.flatten(1)),
-<<<<<<< HEAD
                 first=first if self._normalised else F.normalize(first, dim=-1),
                 third=third if self._normalised else F.normalize(third, dim=-1),
-||||||| 3ec1a7a
-                first=self.projector(features[:, FIRST]),
-                third=self.projector(features[:, THIRD]),
-=======
-                first=self._embedded(features[:, FIRST]),
-                third=self._embedded(features[:, THIRD]),
->>>>>>> 97ceb890f5fcdcfa0f539c08c1d78acce7201047
                 adapted=tuple(adapter(features) for adapter in self.adapters),
-<<<<<<< HEAD
                 projected=projected,
                 predicted=() if self.predictor is None else tuple(map(self.predictor, projected)),
-||||||| 3ec1a7a
-=======
                 # The map is one of channels: [B, V, C, t, h, w] -> [B, V, t, h, w, C] and back.
                 adapted_grids=tuple(
                     adapter(grid.movedim(2, -1).float()).movedim(-1, 2) for adapter in self.grid_adapters
@@ -219,7 +189,6 @@ class PclModel(nn.Module):
                 if grid is not None
                 else (),
                 grid=(grid,) if grid is not None and self.gives_grid else (),
->>>>>>> 97ceb890f5fcdcfa0f539c08c1d78acce7201047
             )
 
     def _embedded(self, features: torch.Tensor) -> torch.Tensor:

@@ -249,12 +249,10 @@ def load_model(checkpoint: Checkpoint, source: Path | str, *, trained: bool = Fa
     settings = checkpoint.settings
     # Which teachers' features a student was to match stands in no setting: the weights tell.
     weights = checkpoint.model if trained or not checkpoint.average else weights_of(checkpoint.average)
-    adapters = sum(re.fullmatch(r"adapters\.\d+\.weight", key) is not None for key in weights)
-    model = build_model(settings, *(_dims(weights, maps) for maps in ("adapters", "grid_adapters")))
     try:
-        dims = [weights[f"adapters.{number}.weight"].shape[0] for number in range(adapters)]
+        dims = [_dims(weights, maps) for maps in ("adapters", "grid_adapters")]
         with room_for(weights):
-            model = build_model(settings, dims)
+            model = build_model(settings, *dims)
         model.load_state_dict(weights)
         refuse_not_finite(weights)
     except (IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
