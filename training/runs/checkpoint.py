@@ -169,7 +169,7 @@ def load_checkpoint(path: Path | str) -> Checkpoint:
     return checkpoint
 
 
-_WHOLE = {"rows", "processes", "epoch", "epoch_step", "step"}
+_WHOLE = {"rows", "processes", "epoch", "epoch_step", "step", "skipped"}
 _TENSORS = {"model", "average"}
 
 
@@ -187,9 +187,10 @@ def _check_fields(checkpoint: Checkpoint) -> None:
         elif name == "memory":
             fine = isinstance(value, dict) and all(map(_named_tensors, value.values()))
         else:
-            kinds = {"settings": RunSettings, "fingerprint": str, "best": float | None, "decode": str}
+            kinds = {"settings": RunSettings, "fingerprint": str, "best": float | None, "decode": str, "operators": str}
             fine = isinstance(value, kinds.get(name, dict))
-        if not fine or (name == "decode" and value not in get_args(Decode)):
+        known = {"decode": Decode, "operators": Operators}.get(name)
+        if not fine or (known is not None and value not in get_args(known)):
             raise ValueError(f"{name} is {visible(repr(value), 80)}")
     for name, total in checkpoint.epoch_sums.items():
         if not (isinstance(name, str) and isinstance(total, list) and [type(part) for part in total] == [float] * 2):
