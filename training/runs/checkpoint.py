@@ -170,6 +170,7 @@ def load_checkpoint(path: Path | str) -> Checkpoint:
 
 
 _WHOLE = {"rows", "processes", "epoch", "epoch_step", "step", "skipped"}
+_CHOICES = {"decode": get_args(Decode), "operators": get_args(Operators)}
 _TENSORS = {"model", "average"}
 
 
@@ -181,20 +182,27 @@ def _check_fields(checkpoint: Checkpoint) -> None:
     """
     for name, value in vars(checkpoint).items():
         if name in _WHOLE:
-            fine = type(value) is int and 0 <= value < 2**63
+            fine = _is_count(name, value)
         elif name in _TENSORS:
             fine = _named_tensors(value)
+        elif name in _CHOICES:
+            fine = isinstance(value, str) and value in _CHOICES[name]
+        elif name == "damage":
+            fine = isinstance(value, dict) and all(_is_count(tag, count) for tag, count in value.items())
         elif name == "memory":
             fine = isinstance(value, dict) and all(map(_named_tensors, value.values()))
         else:
-            kinds = {"settings": RunSettings, "fingerprint": str, "best": float | None, "decode": str, "operators": str}
+            kinds = {"settings": RunSettings, "fingerprint": str, "best": float | None}
             fine = isinstance(value, kinds.get(name, dict))
-        known = {"decode": Decode, "operators": Operators}.get(name)
-        if not fine or (known is not None and value not in get_args(known)):
+        if not fine:
             raise ValueError(f"{name} is {visible(repr(value), 80)}")
     for name, total in checkpoint.epoch_sums.items():
         if not (isinstance(name, str) and isinstance(total, list) and [type(part) for part in total] == [float] * 2):
             raise ValueError(f"epoch_sums holds {name} = {visible(repr(total), 80)}")
+
+
+def _is_count(name: Any, value: Any) -> bool:
+    return isinstance(name, str) and type(value) is int and 0 <= value < 2**63
 
 
 def _named_tensors(value: Any) -> bool:

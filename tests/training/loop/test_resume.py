@@ -62,7 +62,7 @@ RUNS: dict[str, tuple[list[str], int, tuple[int, ...]]] = {
     ),
     "updates that are left out, several batches an update": (
         [
-            *("optimizer.schedule=step", "optimizer.lr=1e30", "epochs=4", "guards.non_finite=skip"),
+            *("optimizer.schedule=step", "optimizer.weight_decay=1e30", "epochs=4", "guards.non_finite=skip"),
             *("loader.batch_size=2", "optimizer.accumulate=2"),
         ],
         3,
