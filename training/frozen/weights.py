@@ -12,9 +12,11 @@ from types import ModuleType
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 
 from pclkd.sharding.common.errors import InputError
-from pclkd.training.models.outside import why_unreadable
+from pclkd.training.models.weights_file import load_weights_file
 
 __all__ = ["cached_by_torch", "fetches", "library", "loaded", "not_there", "offline"]
 
@@ -95,13 +97,11 @@ def loaded(file: Path, teacher: str) -> dict[str, torch.Tensor]:
         raise InputError(f"the teacher {teacher}: no file {file}", remedy="give a file of weights behind the @")
     try:
         if file.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
             return load_file(file)
-        content: Any = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # its readers raise whatever a damaged file leads them to
+        content = load_weights_file(file)
+    except (OSError, ValueError, SafetensorError) as error:
         raise InputError(
-            f"the teacher {teacher}: {file} cannot be read as weights ({why_unreadable(error)})",
+            f"the teacher {teacher}: {file} cannot be read as weights ({error})",
             remedy="give a state dict, by torch.save or as safetensors",
         ) from None
     state = content.get("state_dict", content) if isinstance(content, dict) else {}

@@ -12,8 +12,8 @@ from pclkd.sharding.common.errors import InputError
 from pclkd.sharding.common.files import write_bytes
 from pclkd.training.frozen.network import StandardisedNetwork
 from pclkd.training.models.base import Backbone
-from pclkd.training.models.outside import why_unreadable
 from pclkd.training.models.pcl_model import PclModel
+from pclkd.training.models.weights_file import load_weights_file
 from pclkd.training.settings import RunSettings
 
 __all__ = ["HEADS_NAME", "FittedHeads", "heads_file", "model_with_heads", "read_heads", "with_fitted", "write_heads"]
@@ -90,14 +90,14 @@ def read_heads(file: Path) -> FittedHeads:
         InputError: no such file, or damaged.
     """
     try:
-        content = torch.load(file, map_location="cpu", weights_only=True)
+        content = load_weights_file(file)
         if content.pop("format") != _FORMAT:
             raise ValueError("of another format")
         settings = RunSettings.model_validate(json.loads(content.pop("settings")))
         return FittedHeads(settings=settings, changes=json.loads(content.pop("changes")), **content)
-    except Exception as error:  # torch's reader raises whatever a damaged file leads it to
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
-            f"{file} cannot be read as fitted heads ({why_unreadable(error)})",
+            f"{file} cannot be read as fitted heads ({error})",
             remedy="fit them again: train-kd fit-heads",
         ) from None
 
