@@ -8,6 +8,7 @@ train-kd evaluate RUN --data hmdb51-shards --protocol finetune does the publishe
 """
 
 import sys
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -25,7 +26,7 @@ def main(shards: str, network: str, epochs: int = 30, batch_size: int = 8, lr: f
     model = nn.Sequential(backbone, nn.Dropout(0.5), nn.Linear(backbone.feature_dim, len(index.classes))).to(device)
     rates = [{"params": backbone.parameters(), "lr": lr / 10}, {"params": model[2].parameters(), "lr": lr}]
     optimizer = torch.optim.AdamW(rates, weight_decay=0.01)
-    as_trained = {"crop": form.crop, "modality": form.modality}
+    as_trained: Any = {"crop": form.crop, "modality": form.modality}
     recipe = ViewsRecipe(seed=0, clips=ViewSettings(clip_frames=form.frames, views=1))
     with clip_loader(index, recipe=recipe, batch_size=batch_size, **as_trained) as loader:
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, [lr / 10, lr], epochs * len(loader))
@@ -33,7 +34,7 @@ def main(shards: str, network: str, epochs: int = 30, batch_size: int = 8, lr: f
             for batch in loader:
                 loss = F.cross_entropy(model(batch.clips[:, 0]), batch.label)
                 optimizer.zero_grad()
-                loss.backward()
+                loss.backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
                 schedule.step()
             print(f"epoch {epoch + 1}/{epochs}: loss {loss.item():.3f}")
@@ -49,4 +50,5 @@ def main(shards: str, network: str, epochs: int = 30, batch_size: int = 8, lr: f
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:3], *map(int, sys.argv[3:]))
+    shards, network, *numbers = sys.argv[1:]
+    main(shards, network, *map(int, numbers))

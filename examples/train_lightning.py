@@ -34,7 +34,7 @@ class SimSiam(lightning.LightningModule):
         """The loss of a batch, clips [B, 2, C, T, H, W]."""
         one, two = (self.encoder(view) for view in batch.clips.unbind(1))
         pairs = (self.predictor(one), two.detach()), (self.predictor(two), one.detach())
-        loss = -sum(F.cosine_similarity(*pair).mean() for pair in pairs) / 2
+        loss = -torch.stack([F.cosine_similarity(*pair).mean() for pair in pairs]).mean()
         self.log("loss", loss, prog_bar=True)
         return loss
 
@@ -56,4 +56,5 @@ def main(shards: str, out: str, steps: int = 1000, batch_size: int = 16, crop: i
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:3], *map(int, sys.argv[3:]))
+    shards, out, *numbers = sys.argv[1:]
+    main(shards, out, *map(int, numbers))

@@ -32,7 +32,7 @@ def train(loader: ClipLoader, checkpoint: Path, steps: int) -> None:
         for batch in loader:  # what is left of an epoch
             loss = F.cross_entropy(model(batch.clips[:, 1]), batch.pretext_label)
             optimizer.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             step += 1
             print(f"step {step}, epoch {batch.epoch}: loss {loss.item():.3f}, videos {batch.sample_index.tolist()}")

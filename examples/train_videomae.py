@@ -41,11 +41,11 @@ class VideoMAE(nn.Module):
 
 def main(shards: str, steps: int = 1000, batch_size: int = 8, crop: int = 112) -> None:
     """Train, epoch after epoch, on one clip of 16 frames of each video."""
-    how = {"recipe": ViewsRecipe(0, ViewSettings(views=1)), "batch_size": batch_size, "crop": crop, "modality": "rgb"}
+    recipe = ViewsRecipe(0, ViewSettings(views=1))
     times, places = 16 // TIME, (crop // SIDE) ** 2
     model = VideoMAE(times * places).to("cuda" if torch.cuda.is_available() else "cpu")
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.05)
-    with clip_loader(shards, **how) as loader:
+    with clip_loader(shards, recipe=recipe, batch_size=batch_size, crop=crop, modality="rgb") as loader:
         for step, batch in zip(range(steps), chain.from_iterable(repeat(loader)), strict=False):
             loss = model(batch.clips[:, 0], tube_masks(batch_size, times, places, 0.9).to(batch.clips.device))
             optimizer.zero_grad()
