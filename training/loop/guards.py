@@ -8,10 +8,14 @@ from pathlib import Path
 import torch
 
 from pclkd.pipeline.batch import ClipBatch
+from pclkd.sharding.common.errors import InputError
 from pclkd.sharding.common.files import atomic_write
+from pclkd.training.loop.figures import StepFigures
+from pclkd.training.loop.plan import RunPlan
+from pclkd.training.loop.progress import say
 from pclkd.training.settings import RunSettings
 
-__all__ = ["name_samples", "non_finite", "save_bundle", "signs_of_collapse"]
+__all__ = ["non_finite", "report_non_finite", "save_bundle", "signs_of_collapse"]
 
 _TOLD_AT_MOST = 8
 _VAGUE = 0.9  # entropy of a teacher over ln N from which on it is to blame
@@ -49,10 +53,30 @@ def save_bundle(folder: Path, step: int, figures: Mapping[str, float], batches: 
     return path
 
 
-def name_samples(keys: Sequence[str]) -> str:
-    """The first of them, and how many more there are."""
+def report_non_finite(plan: RunPlan, bad: Sequence[str], step: StepFigures) -> None:
+    """Save the batch of a step, and stop or say so; each rank knows of its own samples alone.
+
+    Args:
+        plan: of the run.
+        bad: names of the figures that are not finite.
+        step: with its batches.
+
+    Raises:
+        InputError: the run shall stop.
+    """
+    positions = torch.cat([batch.sample_index for batch in step.batches]).tolist()
+    keys = [plan.index.key(int(plan.samples[position])) for position in positions]
     more = f" and {len(keys) - _TOLD_AT_MOST} more" if len(keys) > _TOLD_AT_MOST else ""
-    return ", ".join(keys[:_TOLD_AT_MOST]) + more
+    what = ", ".join(f"{name} is {step.figures[name]}" for name in bad)
+    bundle = save_bundle(plan.folder, step.step, step.figures, step.batches)
+    told = f"step {step.step}: {what}; samples {', '.join(keys[:_TOLD_AT_MOST])}{more}; saved in {bundle}"
+    if plan.settings.guards.non_finite == "stop":
+        raise InputError(
+            told,
+            remedy="lower --set optimizer.lr, use --set precision=fp32, or --set guards.non_finite=skip; the last "
+            "checkpoint is untouched",
+        )
+    say(f"warning: {told}; the update is left out")
 
 
 def signs_of_collapse(means: Mapping[str, float], classes: int, settings: RunSettings) -> list[str]:

@@ -1,5 +1,6 @@
 """Where figures go: `metrics.jsonl`, TensorBoard, and a tracker where one is asked for."""
 
+import json
 from collections.abc import Container, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -7,12 +8,19 @@ from typing import Any
 from torch.utils.tensorboard import SummaryWriter
 
 from pclkd.pipeline.batch import ClipBatch
+from pclkd.sharding.common.files import write_text
+from pclkd.sharding.video.settings import settings_as_json
+from pclkd.training.compute.neighbours import describe_threads
 from pclkd.training.evaluation.evaluator import VideoFeatures
-from pclkd.training.loop.tracking import Tracker
+from pclkd.training.loop.plan import RunPlan
+from pclkd.training.loop.tracking import Tracker, open_tracker
+from pclkd.training.runs.clip_form import STORED_FRAMES
 from pclkd.training.runs.clip_pictures import clip_strip
-from pclkd.training.runs.run_folder import METRICS_NAME, append_metrics
+from pclkd.training.runs.environment import describe_environment
+from pclkd.training.runs.run_folder import ENVIRONMENT_NAME, METRICS_NAME, SETTINGS_NAME, append_metrics
+from pclkd.training.settings import flat
 
-__all__ = ["MetricsLog"]
+__all__ = ["MetricsLog", "open_log"]
 
 _PICTURES = 4  # samples shown
 
@@ -84,6 +92,33 @@ class MetricsLog:
         self._board.close()
         if self._tracker is not None:
             self._tracker.close()
+
+
+def open_log(plan: RunPlan, legend: Mapping[str, Any], step: int) -> MetricsLog:
+    """Make the run folder, with its settings and its machine, and the log in it.
+
+    Args:
+        plan: of the run.
+        legend: what the losses are called.
+        step: steps done before.
+    """
+    folder, resumed = plan.folder, plan.resumed is not None
+    folder.mkdir(parents=True, exist_ok=True)
+    teachers = [teacher.name for teacher in plan.teachers]
+    settings = {
+        **plan.settings.model_dump(mode="json"),
+        "teacher": teachers[0] if teachers else None,
+        "teachers": teachers,
+        "data": str(plan.index.root),
+        STORED_FRAMES: settings_as_json(plan.index.manifest.settings),
+        "terms": legend,
+    }
+    environment = {**describe_environment(), **describe_threads()}
+    write_text(folder / SETTINGS_NAME, json.dumps(settings, indent=2) + "\n")
+    write_text(folder / ENVIRONMENT_NAME, json.dumps(environment, indent=2) + "\n")
+    if not resumed:
+        (folder / METRICS_NAME).unlink(missing_ok=True)  # of a sitting that was killed before it saved anything
+    return MetricsLog(folder, step, open_tracker(plan.settings.track, folder, flat(plan.settings), resumed=resumed))
 
 
 def _flat(value: Any, name: str = "") -> Iterator[tuple[str, bool | str | int | float]]:

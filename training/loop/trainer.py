@@ -5,7 +5,6 @@ been given to the device, and so are the answers of the other processes to wheth
 not finite is noticed a step late. Before a checkpoint all figures are read, on all processes.
 """
 
-import json
 import math
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -18,33 +17,25 @@ import torch
 from pclkd.pipeline.batch import ClipBatch
 from pclkd.pipeline.config import PixelPath
 from pclkd.pipeline.loader.loader import ClipLoader
-from pclkd.sharding.common.errors import InputError
-from pclkd.sharding.common.files import write_text
 from pclkd.sharding.common.settings import change
-from pclkd.sharding.video.settings import settings_as_json
 from pclkd.training.compute import distributed
 from pclkd.training.compute.average import WeightAverage
 from pclkd.training.compute.fused_optimizer import load_optimizer
-from pclkd.training.compute.neighbours import Neighbours, describe_threads
+from pclkd.training.compute.neighbours import Neighbours
 from pclkd.training.compute.precision import Precision
 from pclkd.training.compute.schedules import Schedule
 from pclkd.training.evaluation.evaluator import Evaluator
 from pclkd.training.loop.build import build_step
 from pclkd.training.loop.figures import DeferredFigures, RunPosition, StepFigures
-from pclkd.training.loop.guards import name_samples, non_finite, save_bundle, signs_of_collapse
+from pclkd.training.loop.guards import non_finite, report_non_finite, signs_of_collapse
 from pclkd.training.loop.meter import LoaderMeter
-from pclkd.training.loop.metrics_log import MetricsLog
+from pclkd.training.loop.metrics_log import MetricsLog, open_log
 from pclkd.training.loop.plan import RunPlan
 from pclkd.training.loop.preemption import PreemptedError, StopRequest, listening
 from pclkd.training.loop.progress import TrainingProgress, say
-from pclkd.training.loop.tracking import open_tracker
 from pclkd.training.models.pcl_model import PclModel
 from pclkd.training.runs.checkpoint import Checkpoint, restoring
 from pclkd.training.runs.checkpoint_writer import CheckpointWriter
-from pclkd.training.runs.clip_form import STORED_FRAMES
-from pclkd.training.runs.environment import describe_environment
-from pclkd.training.runs.run_folder import ENVIRONMENT_NAME, METRICS_NAME, SETTINGS_NAME
-from pclkd.training.settings import flat
 
 __all__ = ["train"]
 
@@ -115,7 +106,7 @@ class _Trainer:
     def run(self) -> None:
         plan, settings = self._plan, self._settings
         first = plan.world.is_first
-        self._log = self._open_folder() if first else None
+        self._log = open_log(plan, self._step.objective.legend(), self._at.step) if first else None
         for teacher in plan.teachers if first else ():
             if teacher.seen:
                 told = f"was trained on {teacher.seen} test videos of split {settings.split}"
@@ -204,7 +195,7 @@ class _Trainer:
         """Take in what is known of finished steps by now."""
         for step in steps:
             if bad := non_finite(step.figures):
-                self._report_non_finite(bad, step)
+                report_non_finite(self._plan, bad, step)
             self._at.add(step.figures)
             if self._log is not None and step.line is not None:
                 place = {"epoch": step.batches[0].epoch, "step": step.step}
@@ -256,26 +247,6 @@ class _Trainer:
         self._schedule.after_epoch(loss)
         self._at = RunPosition(epoch=self._at.epoch + 1, step=self._at.step)
 
-    def _open_folder(self) -> MetricsLog:
-        folder, plan = self._plan.folder, self._plan
-        folder.mkdir(parents=True, exist_ok=True)
-        teachers = [teacher.name for teacher in plan.teachers]
-        settings = {
-            **self._settings.model_dump(mode="json"),
-            "teacher": teachers[0] if teachers else None,
-            "teachers": teachers,
-            "data": str(plan.index.root),
-            STORED_FRAMES: settings_as_json(plan.index.manifest.settings),
-            "terms": self._step.objective.legend(),
-        }
-        environment = {**describe_environment(), **describe_threads()}
-        write_text(folder / SETTINGS_NAME, json.dumps(settings, indent=2) + "\n")
-        write_text(folder / ENVIRONMENT_NAME, json.dumps(environment, indent=2) + "\n")
-        if plan.resumed is None:
-            (folder / METRICS_NAME).unlink(missing_ok=True)  # of a sitting that was killed before it saved anything
-        tracker = open_tracker(self._settings.track, folder, flat(self._settings), resumed=plan.resumed is not None)
-        return MetricsLog(folder, self._at.step, tracker)
-
     def _warn(self, means: Mapping[str, float]) -> None:
         if self._plan.world.is_first:
             classes = 0 if "pretext_top1_pct" not in means else self._model.pretext_classes
@@ -283,22 +254,6 @@ class _Trainer:
                 say(f"warning: epoch {self._at.epoch + 1}: {warning}")
         if self._neighbours is not None and (crowd := self._neighbours.warning(torch.get_num_threads())):
             say(f"warning: epoch {self._at.epoch + 1}: {crowd}")
-
-    def _report_non_finite(self, bad: list[str], step: StepFigures) -> None:
-        """Save the batch, and stop or say so; each rank knows of its own samples alone."""
-        plan = self._plan
-        positions = torch.cat([batch.sample_index for batch in step.batches]).tolist()
-        keys = [plan.index.key(int(plan.samples[position])) for position in positions]
-        what = ", ".join(f"{name} is {step.figures[name]}" for name in bad)
-        bundle = save_bundle(plan.folder, step.step, step.figures, step.batches)
-        told = f"step {step.step}: {what}; samples {name_samples(keys)}; saved in {bundle}"
-        if self._settings.guards.non_finite == "stop":
-            raise InputError(
-                told,
-                remedy="lower --set optimizer.lr, use --set precision=fp32, or --set guards.non_finite=skip; the last "
-                "checkpoint is untouched",
-            )
-        say(f"warning: {told}; the update is left out")
 
     def _save_within_epoch(self) -> None:
         """Save once every process has read all its figures, and found them finite or stopped."""
