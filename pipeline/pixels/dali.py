@@ -1,15 +1,10 @@
-"""JPEG bytes to augmented frames: the only module that knows NVIDIA DALI.
+"""JPEG bytes to augmented frames, through NVIDIA DALI.
 
 In this graph a sample is a frame. One batch is all frames of all clips, so a single image-decoder node sees all of
 them at once (what nvJPEG wants), and every operator takes its parameters per frame: one draw a clip, repeated.
 
-    jpeg --decode the window--> uint8 --resize?--> --color_twist--> --gaussian_blur--> --crop_mirror_normalize-->
-                                      '------------------------------------------------------------------------'
-                            on the CPU `fused` does these, several times as fast; on a GPU `kernels`
-
 Traps met and kept away from: `exec_dynamic=True` so that a failing batch does not spoil the next ones and outputs
 that are kept are not overwritten; no strided slices inside the graph; checksums before DALI sees a byte.
-The decoder's `use_fast_idct` is left off: no faster on the CPU, and up to 8 levels off (mean 1.0).
 """
 
 import contextlib
@@ -23,11 +18,11 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from nvidia.dali import Pipeline, backend, fn, pipeline_def, tensors, types
+from nvidia.dali import Pipeline, backend, pipeline_def, tensors
 
 from pclkd.pipeline.clips.augment import ClipAugment
 from pclkd.pipeline.device import exact
-from pclkd.pipeline.pixels.colours import MEAN, STD
+from pclkd.pipeline.pixels.dali_graph import plain_frames, resized_frames
 from pclkd.pipeline.pixels.finish import ClipFinish
 from pclkd.pipeline.pixels.frame_graph import (
     Colours,
@@ -95,7 +90,7 @@ class FrameDecoder:
             self._kernels = KernelColours(graph.crop)
         self._moments = [FusedMoment(view, graph.crop[0], graph.threads) for view in graph.moments if self._fused]
         self._resizes = False
-        self._pipeline = _build(graph, _plain_frames)
+        self._pipeline = _build(graph, plain_frames)
         self._begun: deque[Decoding] = deque()  # and not waited for
         cuda = graph.device.type == "cuda"
         self._stream = torch.cuda.Stream(graph.device, priority=-1) if cuda else None  # type: ignore[no-untyped-call]
@@ -131,7 +126,7 @@ class FrameDecoder:
         height, width = self.graph.crop
         if not self._resizes and not ((augment.height == height) & (augment.width == width)).all():
             # Once is enough: the graph that resizes leaves windows of the clip's size as they are.
-            self._resizes, self._pipeline = True, _build(self.graph, _resized_frames)
+            self._resizes, self._pipeline = True, _build(self.graph, resized_frames)
         repeats = self.graph.frames // augment.flip.size
         inputs = {
             name: np.repeat(values, repeats, axis=0)
@@ -278,69 +273,3 @@ def _outputs(pipeline: Any, stream: torch.cuda.Stream | None) -> Any:
     outputs = pipeline.outputs(cuda_stream=stream)
     stream.synchronize()
     return outputs
-
-
-def _fed(name: str, dtype: types.DALIDataType, ndim: int) -> Any:
-    return fn.external_source(name=name, dtype=dtype, ndim=ndim, batch=True)
-
-
-def _plain_frames(graph: FrameGraph) -> Any:
-    """Windows of the clip's size."""
-    return _outputs_of(graph, _windows(graph, list(graph.crop)), resizes=False)
-
-
-def _resized_frames(graph: FrameGraph) -> Any:
-    """Windows of any size."""
-    return _outputs_of(graph, _windows(graph, _fed("shape", types.INT32, 1)), resizes=True)
-
-
-def _outputs_of(graph: FrameGraph, windows: Any, *, resizes: bool) -> Any:
-    """The clips' frames, and those of each further view: of the same decoded windows."""
-    frames = _resized(windows, graph.crop[0]) if resizes and graph.colours != "fused" else windows
-    if graph.colours == "fused" or (graph.colours == "kernels" and not graph.moments):
-        return frames
-    names = ("brightness", "contrast", "saturation", "hue") if graph.colours != "none" else ()
-    colours = {name: _fed(name, types.FLOAT, 0) for name in names}
-    flip = _fed("flip", types.INT32, 0)
-    found = [frames if graph.colours == "kernels" else _finished(frames, colours, "", flip, MEAN, STD)]
-    for number, view in enumerate(graph.moments):
-        frames = windows if view.size == graph.crop[0] and not resizes else _resized(windows, view.size)
-        shown = colours if view.colours else {}
-        found.append(_finished(frames, shown, str(number), flip, view.mean, view.std))
-    return tuple(found)
-
-
-def _resized(frames: Any, side: int) -> Any:
-    """A triangle filter with antialiasing, as torchvision's bilinear one."""
-    return fn.resize(frames, size=[side, side], interp_type=types.INTERP_LINEAR, antialias=True)
-
-
-def _windows(graph: FrameGraph, shape: Any) -> Any:
-    frames = fn.decoders.image_slice(
-        _fed("jpeg", types.UINT8, 1),
-        _fed("anchor", types.INT32, 1),
-        shape,
-        axis_names="HW",
-        device=graph.decode,
-        output_type=types.RGB,
-        jpeg_fancy_upsampling=True,  # else nvJPEG repeats chroma pixels, where the CPU interpolates them
-    )
-    return frames.gpu() if graph.device.type == "cuda" else frames
-
-
-def _finished(
-    frames: Any, colours: dict[str, Any], blur: str, flip: Any, mean: Sequence[float], std: Sequence[float]
-) -> Any:
-    """Colours and blur, where there are any, flip and normalisation."""
-    if colours:
-        frames = fn.color_twist(frames, **colours)
-        sigma, window = _fed(f"sigma{blur}", types.FLOAT, 0), _fed(f"window{blur}", types.INT32, 0)
-        frames = fn.gaussian_blur(frames, sigma=sigma, window_size=window)
-    return fn.crop_mirror_normalize(
-        frames,
-        mirror=flip,
-        mean=[255 * value for value in mean],
-        std=[255 * value for value in std],
-        dtype=types.FLOAT,
-        output_layout="HWC",
-    )
