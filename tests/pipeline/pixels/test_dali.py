@@ -13,9 +13,9 @@ from PIL import Image
 from torchvision.transforms.v2 import functional as tv
 
 from pclkd.pipeline.clips.augment import ClipAugment, centre_crop
-from pclkd.pipeline.pixels import dali
 from pclkd.pipeline.pixels.colours import MEAN, STD
 from pclkd.pipeline.pixels.dali import Colours, FrameDecoder, FrameGraph, UndecodableFramesError
+from pclkd.pipeline.pixels.dali_graph import plain_frames, resized_frames
 
 HEIGHT, WIDTH, CROP = 64, 86, 48
 CLIPS, FRAMES = 4, 2
@@ -312,7 +312,7 @@ def test_fused_colours_are_refused_on_a_gpu() -> None:
 def test_nvjpeg_interpolates_chroma_as_the_cpu_does(decode: Literal["cpu", "mixed"], resized: bool) -> None:
     """The graph as DALI keeps it, whose text has the names of arguments that are not left as they are."""
     graph = FrameGraph(2, (48, 48), "none", decode, torch.device("cpu"), 1)
-    define = dali._resized_frames if resized else dali._plain_frames
+    define = resized_frames if resized else plain_frames
     text = pipeline_def(batch_size=2, num_threads=1, device_id=None, exec_dynamic=True)(define)(graph).serialize()
     assert decode.encode() in text
     assert text.count(b"jpeg_fancy_upsampling") == 1
