@@ -1,6 +1,4 @@
-"""Lightning: SimSiam on two views of each video; pip install lightning.
-
-    python examples/train_lightning.py SHARDS out 1000
+"""Lightning: SimSiam in its trainer. Usage: python examples/train_lightning.py SHARDS out 1000.
 
 Lightning keeps the loader's state in its checkpoints, since it has `state_dict`; batches come on the right device.
 """
@@ -49,7 +47,7 @@ class SimSiam(lightning.LightningModule):
 
 def main(shards: str, out: str, steps: int = 1000, batch_size: int = 16, crop: int = 112) -> None:
     """Train on two clips of each video."""
-    recipe = ViewsRecipe(seed=0, clips=ViewSettings(views=2))
+    recipe = ViewsRecipe(0, ViewSettings(views=2))
     trainer = lightning.Trainer(max_steps=steps, default_root_dir=out, logger=False, devices=1)
     with clip_loader(shards, recipe=recipe, batch_size=batch_size, crop=crop, modality="rgb") as loader:
         trainer.fit(SimSiam(), loader)

@@ -28,7 +28,7 @@ class LeftOutError(Exception):
 class Row(Settings):
     """One finding; numbers that are not finite are written as words, for JSON has none."""
 
-    model_config = ConfigDict(ser_json_inf_nan="strings")
+    model_config = ConfigDict(ser_json_inf_nan="strings", allow_inf_nan=True)
 
     section: str
     """Whose."""

@@ -6,6 +6,7 @@ array slices fastest.
 
 import hashlib
 import io
+import mmap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ __all__ = [
     "column_sums",
     "column_url",
     "fetch_column",
+    "let_go",
     "map_column",
     "write_columns",
 ]
@@ -123,6 +125,13 @@ def map_column(root: str | Path, name: str, sha256: str | None) -> Column:
     if mapped.dtype.kind != "S" if expected == "S" else mapped.dtype != np.dtype(expected):
         raise InputError(f"index column {url} holds {mapped.dtype}, not {expected}", remedy=_PACK_AGAIN)
     return np.asarray(mapped)
+
+
+def let_go(column: Column) -> None:
+    """Give back the memory of a mapped column that was looked through; what is needed again is read again."""
+    mapped = column.base
+    if isinstance(mapped, np.memmap) and (pages := mapped._mmap) is not None:  # type: ignore[attr-defined]
+        pages.madvise(mmap.MADV_DONTNEED)
 
 
 def fetch_column(url: str, sha256: str | None) -> Path:

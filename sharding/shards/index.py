@@ -9,7 +9,7 @@ from pclkd.sharding.common import storage
 from pclkd.sharding.common.errors import InputError
 from pclkd.sharding.datasets.dataset import Part
 from pclkd.sharding.datasets.names import is_sample_key
-from pclkd.sharding.shards.columns import COLUMNS, EXTRA_COLUMNS, Column, map_column
+from pclkd.sharding.shards.columns import COLUMNS, EXTRA_COLUMNS, Column, let_go, map_column
 from pclkd.sharding.shards.manifest import Manifest
 from pclkd.sharding.shards.tar import BLOCK
 from pclkd.sharding.video.settings import MAX_PIXELS
@@ -17,6 +17,7 @@ from pclkd.sharding.video.settings import MAX_PIXELS
 __all__ = ["ShardIndex"]
 
 _PACK_AGAIN = "pack the videos again with 'shard-ucf101 pack', or restore the file and run 'shard-ucf101 verify'"
+_CHECKED_AT_ONCE = 1 << 16  # samples: a million of them need no more memory than these
 
 
 class ShardIndex:
@@ -185,31 +186,43 @@ def _check_lengths(root: str, manifest: Manifest, columns: dict[str, Column]) ->
 
 def _check_samples(root: str, manifest: Manifest, columns: dict[str, Column]) -> None:
     """Refuse samples that no packer writes; frames, of which there are many more, are checked where they are read."""
-    shard, offset, size = (columns[f"sample_{name}"] for name in ("shard", "offset", "size"))
-    frames, height, width = (columns[f"sample_{name}"] for name in ("frames", "height", "width"))
     lengths = np.array([shard.bytes for shard in manifest.shards], dtype=np.int64)
+    for first in range(0, len(columns["sample_key"]), _CHECKED_AT_ONCE):
+        rows = slice(first, first + _CHECKED_AT_ONCE)
+        some = {name: column[rows] for name, column in columns.items() if name.startswith("sample_")}
+        frames = columns["sample_frames"][first : first + _CHECKED_AT_ONCE + 1]
+        for name, fine in _soundness(manifest, lengths, some, frames).items():
+            if not fine.all():
+                row = int(np.argmin(fine))
+                raise InputError(
+                    f"index column {name} of {root} holds {some[name][row].tolist()!r} for sample {first + row}, "
+                    "which fits neither the other columns nor the manifest",
+                    remedy=_PACK_AGAIN,
+                )
+    for name, column in columns.items():
+        if name.startswith("sample_"):
+            let_go(column)
+
+
+def _soundness(
+    manifest: Manifest, lengths: npt.NDArray[np.int64], some: dict[str, Column], frames: Column
+) -> dict[str, npt.NDArray[np.bool_]]:
+    """Of some samples, by column, whether each can be right."""
+    shard, offset, size = (some[f"sample_{name}"] for name in ("shard", "offset", "size"))
+    height, width, label = (some[f"sample_{name}"] for name in ("height", "width", "label"))
     known = (shard >= 0) & (shard < len(lengths))
     room = lengths[np.where(known, shard, 0)] if len(lengths) else np.zeros(len(shard), np.int64)
-    label = columns["sample_label"]
-    sound = {
+    return {
         "sample_shard": known,
         "sample_offset": (offset >= BLOCK) & (offset <= room),
         "sample_size": (size >= BLOCK) & (size <= room) & (offset - BLOCK <= room - size),
         "sample_frames": frames[1:] > frames[:-1],
         "sample_label": (label >= -1) & (label < len(manifest.classes)),
-        "sample_group": columns["sample_group"] >= -1,
-        "sample_split": (columns["sample_split"] <= 2).all(axis=1),
+        "sample_group": some["sample_group"] >= -1,
+        "sample_split": (some["sample_split"] <= 2).all(axis=1),
         "sample_height": height > 0,
         "sample_width": (width > 0) & (width * height.astype(np.int64) <= MAX_PIXELS),
     }
-    for name, fine in sound.items():
-        if not fine.all():
-            sample = int(np.argmin(fine))
-            raise InputError(
-                f"index column {name} of {root} holds {columns[name][sample].tolist()!r} for sample {sample}, which "
-                "fits neither the other columns nor the manifest",
-                remedy=_PACK_AGAIN,
-            )
 
 
 def _check_shards(root: str, manifest: Manifest) -> None:

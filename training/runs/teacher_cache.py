@@ -20,7 +20,6 @@ import torch
 from numpy.typing import NDArray
 
 from pclkd.pipeline.clips.covering import UniformRecipe
-from pclkd.pipeline.opening import clip_loader
 from pclkd.pipeline.pretext.base import TUPLE_VIEWS
 from pclkd.pipeline.world import World
 from pclkd.sharding.common.errors import InputError
@@ -186,6 +185,8 @@ def _fill(
     rows = np.lib.format.open_memmap(part, "w+", np.float32, (len(samples), model.base_network.feature_dim))
     try:
         how: dict[str, Any] = {"recipe": recipe, "shuffle": False, "samples": samples, "device": device}
+        from pclkd.pipeline.opening import clip_loader  # where DALI is missing, steps are measured all the same
+
         with clip_loader(index, settings, World(), moments=views_of([teacher])[0], **how) as loader:
             for batch in loader.epoch(0):
                 clips = batch.moments[0] if batch.moments else batch.clips

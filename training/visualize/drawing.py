@@ -228,7 +228,7 @@ def _line(number: int, name: str) -> Line:
 
 
 def _series(numbers: Sequence[float], percent: Sequence[float]) -> Series:
-    run = PlannedRun(name="", kind="student", backbone="")
+    run = PlannedRun(name="run", kind="student", backbone="r3d")  # of no study: a line of the chart
     return Series(((run, np.asarray(numbers, float), np.clip(np.asarray(percent, float), 0, 100)),))
 
 

@@ -21,6 +21,7 @@ from pclkd.pipeline.pixels.parity import Operator, decoded
 from pclkd.sharding.common.errors import InputError
 from pclkd.sharding.common.files import write_bytes
 from pclkd.training.cli import main
+from pclkd.training.compute import convolutions
 from pclkd.training.doctor import computing, disk, limits, pixels
 from pclkd.training.doctor.checks import CHECKS
 from pclkd.training.doctor.examination import Finding, Machine, Outcome, examined, set_up
@@ -130,7 +131,8 @@ class Wrong(TorchDispatchMode):
         return result
 
 
-def test_wrong_convolutions_are_found(machine: Machine) -> None:
+def test_wrong_convolutions_are_found(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(convolutions, "_known", {})  # of the tests before
     with Wrong():
         assert "of conv3d in fp32 is off by 2.0 %" in failure(machine, computing.check_convolutions)
 
