@@ -172,7 +172,7 @@ USES: dict[str, str] = {
     "train-kd search run query.avi --index file": "file is neither .npz nor .parquet - end the name",
     "train-kd fit-heads --data shards --out out": "Missing option '--teacher'",
     "train-kd fit-heads --teacher run --data empty --out out": "no finished shard set at empty",
-    "train-kd predict run file": "no fine-tuned network at run/finetuned.safetensors - fine-tune again: train-kd evaluate",
+    "train-kd predict run file": "no fine-tuned network at run/finetuned.safetensors - fine-tune again",
     "train-kd predict run": "Missing argument 'VIDEOS...'",
     "train-kd embed nowhere file -o out.npz": "no checkpoint at nowhere - give the folder of a run",
     "train-kd embed run file": "Missing option '-o' / '--out'",
