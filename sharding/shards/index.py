@@ -219,7 +219,7 @@ def _soundness(
         "sample_frames": frames[1:] > frames[:-1],
         "sample_label": (label >= -1) & (label < len(manifest.classes)),
         "sample_group": some["sample_group"] >= -1,
-        "sample_split": (some["sample_split"] <= 2).all(axis=1),
+        "sample_split": np.asarray((some["sample_split"] <= 2).all(axis=1)),
         "sample_height": height > 0,
         "sample_width": (width > 0) & (width * height.astype(np.int64) <= MAX_PIXELS),
     }
