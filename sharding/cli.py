@@ -12,13 +12,12 @@ import click
 
 from pclkd.sharding.common.console import CleanGroup
 from pclkd.sharding.common.user_modules import import_user_module
+from pclkd.sharding.inspection.command import info, preview, verify
 from pclkd.sharding.options import FOLDER, PART, SIZE, dataset_options, engine_options, frame_options
 
 if TYPE_CHECKING:
-    from pclkd.sharding.inspection.quality import QualityTable
     from pclkd.sharding.packing.deal import PackPart
     from pclkd.sharding.packing.pack import PackReport, PartReport
-    from pclkd.sharding.shards.index import ShardIndex
 
 __all__ = ["main"]
 
@@ -39,6 +38,10 @@ def main(modules: tuple[str, ...]) -> None:
 
 
 _QUARANTINED = 3
+
+
+for command in (info, preview, verify):
+    main.add_command(command)
 
 
 @main.command()
@@ -168,103 +171,6 @@ def merge(ctx: click.Context, first: str, second: str, out: str, workers: int | 
     with show_progress("merging", total, "videos") as step:
         report = merge_sets(first, second, out, workers=workers, step=step)
     _tell_set(ctx, report, out, as_json)
-
-
-_VIDEOS = 64  # looked at for the table of qualities
-
-
-@main.command()
-@click.argument("out")
-@click.option("--quality", metavar="VIDEOS", help="Measure what JPEG costs, on the originals: what was packed.")
-@click.option("--json", "as_json", is_flag=True, help="Figures as JSON.")
-def info(out: str, quality: str | None, as_json: bool) -> None:
-    """Tell what the shard set in OUT holds.
-
-    Class balance, lengths, bytes a frame, frame sizes and rates, splits, and why videos were left out.
-
-    With --quality also PSNR, SSIM and bytes of the stored frames, and of other qualities and chroma samplings, against
-    the scaled originals.
-    """
-    from pclkd.sharding.inspection.statistics import measure_set
-    from pclkd.sharding.inspection.text import print_quality, print_statistics, print_summary, summarise
-    from pclkd.sharding.shards.index import ShardIndex
-
-    index = ShardIndex.open(out, check_shards=False)
-    statistics = measure_set(index)
-    table = _measured(index, quality) if quality is not None else None
-    if as_json:
-        told = {**summarise(index.manifest), "statistics": dataclasses.asdict(statistics)}
-        click.echo(json.dumps({**told, "quality": dataclasses.asdict(table)} if table else told, indent=1))
-        return
-    print_summary(index.manifest)
-    print_statistics(statistics)
-    if table:
-        click.echo()
-        print_quality(table)
-
-
-def _measured(index: "ShardIndex", originals: str) -> "QualityTable":
-    from pclkd.sharding.common.console import show_progress
-    from pclkd.sharding.inspection.quality import measure_quality
-
-    with show_progress("comparing", min(_VIDEOS, len(index)), "videos") as step:
-        return measure_quality(index, originals, videos=_VIDEOS, step=step)
-
-
-@main.command()
-@click.argument("shards", metavar="OUT")
-@click.option("--video", metavar="KEY", help="Which video, by its key.  [default: one frame of every class]")
-@click.option("--out", type=FOLDER, default=".", show_default="this folder", help="Folder for the pictures.")
-@click.option("--frames", type=click.IntRange(1, 400), default=12, show_default=True, help="Frames on a video's sheet.")
-def preview(shards: str, video: str | None, out: Path, frames: int) -> None:
-    """Make pictures of the shard set in OUT.
-
-    Of a video: a sheet of its frames, <KEY>.png, and <KEY>.gif, which plays at the stored speed.
-    """
-    from pclkd.sharding.inspection.preview import LONGEST_GIF, preview_classes, preview_video
-    from pclkd.sharding.shards.index import ShardIndex
-    from pclkd.sharding.shards.samples import find_sample
-
-    index = ShardIndex.open(shards)
-    if video is None:
-        click.echo(f"wrote {preview_classes(index, out)}")
-        return
-    for path in preview_video(index, video, out, frames=frames):
-        click.echo(f"wrote {path}")
-    count = index.frame_count(find_sample(index, video))
-    if count > LONGEST_GIF:
-        click.echo(f"the GIF holds the first {LONGEST_GIF} of {count} frames")
-
-
-_DAMAGED = 1
-
-
-@main.command()
-@click.argument("out")
-@click.option("--json", "as_json", is_flag=True, help="Findings as JSON.")
-@click.pass_context
-def verify(ctx: click.Context, out: str, as_json: bool) -> None:
-    """Re-read the shard set in OUT against its checksums; name each damaged video.
-
-    Exit code 0: sound. 1: damaged. 2: no shard set, or its manifest cannot be read.
-    """
-    from dataclasses import asdict
-
-    from pclkd.sharding.common.console import show_progress
-    from pclkd.sharding.shards.manifest import Manifest
-    from pclkd.sharding.shards.verify import verify_shards
-
-    with show_progress("verifying", len(Manifest.read(out).shards), "shards") as step:
-        report = verify_shards(out, step=step)
-    if as_json:
-        click.echo(json.dumps({**asdict(report), "damaged_videos": report.damaged_videos}, indent=1))
-    else:
-        for damage in report.damage:
-            click.echo(f"damaged: {damage}")
-        verdict = f"{len(report.damaged_videos)} videos damaged" if report.damage else "all sound"
-        click.echo(f"{report.shards} shards, {report.videos} videos, {report.frames} frames: {verdict}")
-    if report.damage:
-        ctx.exit(_DAMAGED)
 
 
 @main.command()

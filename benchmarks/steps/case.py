@@ -21,7 +21,9 @@ from pclkd.training.loop.build import build_step, make_ready
 from pclkd.training.models.memory_layout import arranged
 from pclkd.training.models.pcl_model import PclModel
 from pclkd.training.models.registry import build_backbone
-from pclkd.training.objective.objective import KdSettings, Objective, adapter_dims
+from pclkd.training.objective.fit import adapter_dims
+from pclkd.training.objective.objective import Objective
+from pclkd.training.objective.settings import KdSettings
 from pclkd.training.runs.teacher_cache import RememberedFeatures
 from pclkd.training.settings import RunSettings
 

@@ -21,7 +21,7 @@ from pclkd.training.compute.distributed import choose_device
 from pclkd.training.loop.build import make_ready
 from pclkd.training.models.pcl_model import PclModel
 from pclkd.training.models.registry import build_backbone
-from pclkd.training.objective.objective import KdSettings
+from pclkd.training.objective.settings import KdSettings
 from pclkd.training.runs.teacher_cache import RememberedFeatures
 
 __all__ = ["TeacherBenchmark"]

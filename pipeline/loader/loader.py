@@ -19,6 +19,7 @@ from pclkd.pipeline.config import LoaderSettings, PixelPath
 from pclkd.pipeline.device import exact
 from pclkd.pipeline.loader import order
 from pclkd.pipeline.loader.calibrate import Calibration, check_decoding, choose_decoder, choose_operators
+from pclkd.pipeline.loader.delivery import delivered_batch
 from pclkd.pipeline.loader.faults import Quarantine
 from pclkd.pipeline.loader.order import LoaderState, data_fingerprint
 from pclkd.pipeline.loader.prepare import BatchPreparer, PreparedBatch
@@ -234,7 +235,9 @@ class ClipLoader:
                     self._end(begin)
                     self._begin(self._place(begin.epoch + 1, 0))
                 if clips:  # else every sample of an evaluation batch was damaged
-                    yield self._batch(prepared, clips)
+                    delivered = prepared.valid * self.recipe.views
+                    self.statistics.add(clips=delivered, frames=delivered * self.recipe.clip_frames)
+                    yield delivered_batch(prepared, clips, self._index.sample_label[self._samples[prepared.positions]])
         finally:
             self._end(begin)
         if self._state.epoch == begin.epoch:  # unless the consumer went elsewhere with the last batch
@@ -289,29 +292,6 @@ class ClipLoader:
     def _first_batch(self) -> PreparedBatch | None:
         batch = self._preparer.read(self._positions(self._place(0, 0))()[0], 0)
         return batch if batch.valid else None
-
-    def _batch(self, prepared: PreparedBatch, delivered_clips: tuple[torch.Tensor, ...]) -> ClipBatch:
-        clips, *moments = delivered_clips
-        if clips.is_cuda:  # made on another stream: their memory is not to be used again before our kernels are done
-            for made in delivered_clips:
-                made.record_stream(torch.cuda.current_stream(made.device))
-        delivered = prepared.valid * self.recipe.views
-        self.statistics.add(clips=delivered, frames=delivered * self.recipe.clip_frames)
-        draw = prepared.plan.pretext
-        labels = self._index.sample_label[self._samples[prepared.positions]].astype(np.int64)
-
-        def on_device(values: NDArray[np.int64]) -> torch.Tensor:
-            return torch.from_numpy(values).to(clips.device, non_blocking=True)
-
-        return ClipBatch(
-            clips=clips,
-            pretext_label=on_device(draw.label if draw is not None else np.zeros(len(labels), np.int64)),
-            sample_index=on_device(prepared.positions),
-            label=on_device(labels),
-            epoch=prepared.epoch,
-            valid=prepared.valid,
-            moments=tuple(moments),
-        )
 
 
 def _shuffled(seed: int, epoch: int, n: int, batch_size: int, world: World, consumed: int) -> Positions:

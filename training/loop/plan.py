@@ -4,7 +4,7 @@ All input is checked before a process group is joined and before a byte is writt
 raises into exit code 1, and a half-made run folder must not look like a run.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,13 +20,12 @@ from pclkd.sharding.common.errors import InputError
 from pclkd.sharding.common.files import check_place
 from pclkd.sharding.shards.index import ShardIndex
 from pclkd.training.compute.distributed import choose_device
+from pclkd.training.loop.refusals import check_clips, check_labels, check_pretext, check_terms
 from pclkd.training.loop.tracking import check_tracker
-from pclkd.training.models.pcl_model import FIRST, THIRD, PclModel
-from pclkd.training.models.registry import build_backbone
-from pclkd.training.objective.fit import check_teachers, grid_dims
-from pclkd.training.objective.objective import Objective, adapter_dims
+from pclkd.training.models.pcl_model import PclModel
+from pclkd.training.objective.fit import adapter_dims, check_teachers, grid_dims
+from pclkd.training.objective.objective import Objective
 from pclkd.training.objective.registry import chosen_terms
-from pclkd.training.objective.terms import Term
 from pclkd.training.runs.checkpoint import (
     CHECKPOINT_NAME,
     Checkpoint,
@@ -161,13 +160,13 @@ def plan_run(
     index = ShardIndex.open(data)
     samples = settings.train_samples(index)
     index.split_samples(settings.split, "test" if settings.evaluation.every else "train")
-    _check_labels(settings, index)
-    _check_clips(settings)
+    check_labels(settings, index)
+    check_clips(settings)
     check_tracker(settings.track)
-    _check_pretext(settings)
+    check_pretext(settings)
     taught = bool(teachers) or settings.kd.self_teacher
     chosen = chosen_terms(settings.pcl, settings.kd, pretext=settings.pretext.task != "none", teachers=taught)
-    _check_terms(settings, chosen, taught, world)
+    check_terms(settings, chosen, taught, world)
     if settings.sync_batch_norm and choose_device(world).type != "cuda":
         raise InputError("sync_batch_norm needs GPUs, and this process has none", remedy="--set sync_batch_norm=false")
     resumed = None
@@ -223,62 +222,6 @@ def _check_teachers(resumed: Checkpoint, teachers: int, folder: Path) -> None:
         kind = f"distill with its {had} --teacher" if had else "pretrain"
         raise InputError(
             f"{folder} was started with {had} teacher(s), not {teachers}", remedy=f"resume it with train-kd {kind}"
-        )
-
-
-def _check_labels(settings: RunSettings, index: ShardIndex) -> None:
-    """Without labels the pretext task alone can be measured."""
-    if settings.evaluation.every and settings.pretext.task == "none":
-        index.require_labels("measuring a run without a pretext task (evaluation.every)")
-    if settings.checkpoint.best not in ("", "val/pretext_top1_pct"):
-        index.require_labels(f"checkpoint.best={settings.checkpoint.best}")
-
-
-def _check_clips(settings: RunSettings) -> None:
-    """Refuse a backbone that does not exist, or whose pooling leaves nothing of these clips."""
-    with torch.device("meta"):  # the shape of a network without its numbers
-        backbone = build_backbone(settings.backbone.name, settings.backbone.width)
-    if settings.tuples.clip_frames < backbone.least_frames:
-        raise InputError(
-            f"{settings.backbone.name} needs clips of {backbone.least_frames} frames, "
-            f"tuples.clip_frames is {settings.tuples.clip_frames}",
-            remedy=f"--set tuples.clip_frames={backbone.least_frames}, or another backbone",
-        )
-
-
-def _check_pretext(settings: RunSettings) -> None:
-    """Refuse a pretext task that leaves contrast no two clips, and a head that has nothing to compare with."""
-    alone = settings.loader.batch_size == 1 and not settings.sync_batch_norm
-    if alone and settings.pretext.task != "none" and settings.pcl.pretext_head == "compare":
-        raise InputError(
-            "loader.batch_size=1 leaves the batch norm of pcl.pretext_head=compare a single value",
-            remedy="--set loader.batch_size=2 or more, or --set pcl.pretext_head=linear",
-        )
-    recipe = settings.tuple_recipe()
-    contrasted = settings.pcl.contrast != "none" and settings.pcl.contrast_weight > 0
-    contrasted = contrasted or settings.pcl.learner != "pcl"
-    if contrasted and not {FIRST, THIRD} <= set(recipe.contrast_views):
-        raise InputError(
-            f"pretext.task={settings.pretext.task} with pretext.changed={settings.pretext.changed} leaves no two clips "
-            "clean for contrast",
-            remedy="--set pretext.changed=middle, or --set pcl.contrast=none",
-        )
-
-
-def _check_terms(settings: RunSettings, chosen: Collection[type[Term]], taught: bool, world: World) -> None:
-    """Refuse runs that would train without a word, and learn nothing of what they were asked for."""
-    if not chosen:
-        raise InputError("no term of the loss is left", remedy="--set pcl.pretext_weight=1, or pcl.contrast=bank")
-    if taught and not any(term.asks_teachers for term in chosen):
-        raise InputError(
-            "no term of the loss asks the teacher",
-            remedy="--set kd.pretext_weight=1, kd.contrast_weight or kd.feature_weight, or take train-kd pretrain",
-        )
-    alone = settings.loader.batch_size * world.size == 1
-    if alone and settings.pcl.contrast == "in_batch" and any(term.asks_contrast for term in chosen):
-        raise InputError(
-            "pcl.contrast=in_batch with one sample a step has nothing to contrast it with",
-            remedy="--set loader.batch_size=2 or more, or --set pcl.contrast=bank",
         )
 
 

@@ -53,7 +53,8 @@ def train(plan: RunPlan) -> None:
     with distributed.joined(plan.world, device), plan.loader(device) as loader, listening() as stop:
         _same_pixels(plan, loader)
         if plan.resumed is not None:
-            loader.load_state_dict(plan.resumed.loader)
+            with restoring(plan.folder):
+                loader.load_state_dict(plan.resumed.loader)
         loader.begin()  # while convolutions are checked and networks are compiled
         _Trainer(plan, loader, device, precision, stop).run()
 

@@ -30,7 +30,22 @@ _FIRST_QUEUE = 100  # numbers far above those of the contrast sources, so that n
 _RESTING = 1e-3  # of the mean deviation: what varies less is rounding
 
 
-class KdFeatureTerm(Term):
+class _Distance(Term):
+    """A distance to what some teachers say.
+
+    Args:
+        weight: of the term.
+        asked: the teachers that say it.
+    """
+
+    asks_teachers = True
+
+    def __init__(self, weight: float, asked: Asked) -> None:
+        super().__init__(weight)
+        self.asked = asked
+
+
+class KdFeatureTerm(_Distance):
     """Squared distance to the teacher's features, each standardised over the clips of the batch.
 
     Mean over features, clips and teachers: 1 for a student that says the same of every clip. Features behind a ReLU
@@ -42,11 +57,6 @@ class KdFeatureTerm(Term):
     title = "Distillation of features"
     unit = "share of the variance"
     reads = frozenset({"adapted"})
-    asks_teachers = True
-
-    def __init__(self, weight: float, asked: Asked) -> None:
-        super().__init__(weight)
-        self.asked = asked
 
     @classmethod
     def build(cls, weight: float, given: Given) -> Self:
@@ -159,26 +169,17 @@ class KdRelationTerm(Term):
         return weighted_mean(*zip(*heard, strict=True))
 
 
-class KdGridTerm(Term):
+class KdGridTerm(_Distance):
     """Squared distance to the teacher's local features, each standardised over all cells of the batch.
 
     The student's last maps go through a learned linear map; the two grids are averaged down to the cells that both
     have, in time, rows and columns. Mean over features, cells, clips and teachers, as in KdFeatureTerm.
-
-    Args:
-        weight: of the term.
-        asked: the teachers that give a grid.
     """
 
     name = "kd_grid"
     title = "Distillation of local features"
     unit = "share of the variance"
     reads = frozenset({"adapted_grids"})
-    asks_teachers = True
-
-    def __init__(self, weight: float, asked: Asked) -> None:
-        super().__init__(weight)
-        self.asked = asked
 
     @classmethod
     def build(cls, weight: float, given: Given) -> Self:

@@ -1,7 +1,7 @@
 """What is learned: an objective takes a batch and gives named losses; the loop knows no more than that.
 
     PCL     loss = w_p CE(pretext) + w_c (NCE_1 + NCE_3)
-    PCL+KD  loss = PCL + f (v_p KD_pretext + v_c KD_contrast + v_f KD_feature + v_r KD_relation)
+    PCL+KD  loss = PCL + f (v_p KD_pretext + v_c KD_contrast + v_f KD_feature + v_r KD_relation + v_g KD_grid)
 
 Each term is an object, PCL's in `terms`, those of teachers in `distillation`, other learners' in `learners`, a user's
 in `registry`; f rises from 0 to 1 in the warm-up, may fall to 0 after it, and is 0 in steps that do not ask the

@@ -3,17 +3,17 @@
 from pathlib import Path
 
 import torch
-from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import nn
 
 from pclkd.sharding.common.errors import InputError
-from pclkd.sharding.common.files import write_bytes
+from pclkd.sharding.common.files import no_device, write_bytes
 from pclkd.sharding.common.settings import Settings
 from pclkd.training.models.base import Backbone
 from pclkd.training.models.memory_layout import layout_of
 from pclkd.training.models.registry import build_backbone
+from pclkd.training.models.weights_file import refuse_not_finite, room_for
 from pclkd.training.runs.clip_form import ClipForm
 from pclkd.training.settings import BackboneSettings
 
@@ -70,12 +70,14 @@ def load_fine_tuned(run: Path) -> tuple[Classifier, FineTuned]:
     if not path.is_file():
         raise InputError(f"no fine-tuned network at {path}", remedy=_REMEDY.replace("RUN", str(run)))
     try:
-        with safe_open(path, framework="pt") as file:
+        with safe_open(no_device(path), framework="pt") as file:
             notes = FineTuned.model_validate_json((file.metadata() or {})[_NOTES])
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
-        network = Classifier(build_backbone(notes.backbone.name, notes.backbone.width), len(notes.classes))
+        with room_for(weights):
+            network = Classifier(build_backbone(notes.backbone.name, notes.backbone.width), len(notes.classes))
         network.load_state_dict(weights)
-    except (SafetensorError, OSError, KeyError, ValidationError, RuntimeError) as error:
+        refuse_not_finite(weights)
+    except (SafetensorError, OSError, KeyError, RuntimeError, TypeError, ValueError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(f"{path} holds no fine-tuned network ({reason})", remedy=_REMEDY) from None
     return network.eval(), notes
