@@ -74,6 +74,9 @@ def _draw_lines(panel: Any, lines: dict[str, list[tuple[int, Figure]]]) -> None:
         )
     panel.set_xscale("log")
     panel.set_yscale("log")
+    for axis in (panel.xaxis, panel.yaxis):  # the style takes no text for a formula, which powers of ten would be
+        axis.set_major_formatter("{x:,.10g}")
+        axis.set_minor_formatter("")
     panel.margins(x=0.1)
     panel.set_xlabel("videos")
 
