@@ -13,6 +13,7 @@ from PIL import Image
 
 from pclkd.sharding import InputError, ShardIndex, pack_videos, plan_packing
 from pclkd.sharding.cli import main
+from pclkd.sharding.inspection import command
 from pclkd.sharding.inspection.quality import QUALITIES, _evenly, measure_quality, psnr
 from pclkd.sharding.shards.samples import read_frames
 
@@ -62,9 +63,7 @@ def test_picks_lie_evenly(count: int, at_most: int, numbers: list[int]) -> None:
 
 
 def test_info_with_quality(synthetic_shards: Path, synthetic_videos, monkeypatch) -> None:
-    from pclkd.sharding import cli as info_command
-
-    monkeypatch.setattr(info_command, "_VIDEOS", 2)
+    monkeypatch.setattr(command, "_VIDEOS", 2)
     done = run("info", synthetic_shards, "--quality", synthetic_videos.videos, "--json")
     assert done.exit_code == 0, done.output
     rows = json.loads(done.stdout)["quality"]["rows"]
