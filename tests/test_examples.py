@@ -78,6 +78,26 @@ def test_a_term_of_ones_own_is_learned_logged_and_drawn(synthetic_shards: Path, 
     assert (run / "report" / "losses.png").is_file()
 
 
+def test_a_teacher_of_ones_own_learns_with_labels_and_teaches_without(
+    synthetic_shards: Path, tmp_path: Path, monkeypatch, run_here: Callable[..., str]
+) -> None:
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    monkeypatch.setenv("OWN_TEACHER", str(tmp_path / "teacher.pt"))
+    losses = {}
+    for epochs in (1, 40):
+        torch.manual_seed(0)
+        told = run_here("own_teacher.py", synthetic_shards, tmp_path / "teacher.pt", epochs, 6)
+        losses[epochs] = float(re.fullmatch(r"loss (\d\.\d+), top-1 \d+\.\d % of the test videos\n", told)[1])
+    assert losses[40] < losses[1] - 0.2
+    asked = ("distill", "--data", synthetic_shards, "--out", tmp_path / "student", "--preset=demo", "--max-steps=2")
+    chosen = ("backbone.width=0.125", "loader.batch_size=4", "evaluation.every=0", "log_every=1")
+    terms = ("kd.pretext_weight=0", "kd.contrast_weight=0", "kd.feature_weight=10", *chosen)
+    words = [*asked, "--teacher=module:own_teacher:teacher", *(f"--set={term}" for term in terms)]
+    done = CliRunner().invoke(main, list(map(str, words)))
+    assert done.exit_code == 0, done.output
+    assert all(step["kd_feature"] > 0 for step in read_run(tmp_path / "student").steps)
+
+
 def test_redundancy_is_none_where_embeddings_agree_and_dimensions_do_not(monkeypatch) -> None:
     monkeypatch.syspath_prepend(str(EXAMPLES))
     from own_term import Redundancy
