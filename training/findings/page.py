@@ -194,8 +194,9 @@ def _curves(study: Study) -> dict[str, dict[str, list[list[float]]]]:
 
 
 def _cell(text: str) -> str:
-    kind = _CLASSES.get(text[:1])
-    return f"<td{f' class={kind}' if kind else ''}>{html.escape(text)}</td>"
+    kind, (value, bracket, more) = _CLASSES.get(text[:1]), text.partition(" (")
+    interval = f" <small>({html.escape(more)}</small>" if bracket else ""
+    return f"<td{f' class={kind}' if kind else ''}>{html.escape(value)}{interval}</td>"
 
 
 def _counted(count: int, thing: str) -> str:

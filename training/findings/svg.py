@@ -39,8 +39,11 @@ class Axis:
 
 
 def epoch_axis(epochs: int) -> Axis:
-    """An axis of epochs."""
-    return Axis("epoch", max(epochs, 1), [(tick, f"{tick:g}") for tick in _ticks(0, max(epochs, 1))])
+    """An axis of epochs, with a number at its end."""
+    last = max(epochs, 1)
+    ticks = _ticks(0, last)
+    kept = [tick for tick in ticks if last - tick > (ticks[1] - ticks[0]) / 2]
+    return Axis("epoch", last, [(tick, f"{tick:g}") for tick in (*kept, last)])
 
 
 def draw_chart(lines: Sequence[tuple[Line, Series]], axis: Axis, description: str) -> str:

@@ -190,6 +190,12 @@ def test_lines_runs_spread_and_controls_can_be_switched_off(page):
     assert chart(page).locator("g.student .median").is_visible()
 
 
+def test_an_interval_stands_below_its_value(page):
+    cell = page.locator("td.open:visible").filter(has_text=" to ").filter(has_text="(").first
+    assert cell.locator("small").evaluate("small => getComputedStyle(small).display") == "block"
+    assert cell.inner_text().split("\n")[1].startswith("(")
+
+
 def test_everything_can_be_reached_and_seen_on_a_narrow_screen(page):
     page.set_viewport_size({"width": 400, "height": 800})
     page.wait_for_function("window.innerWidth === 400")

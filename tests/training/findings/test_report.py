@@ -18,6 +18,7 @@ from scipy import stats
 
 from pclkd.sharding.common.errors import InputError
 from pclkd.training.findings.report import write_study_report
+from pclkd.training.findings.svg import epoch_axis
 
 
 def load_recomputed():
@@ -136,6 +137,14 @@ def test_every_number_of_the_report_is_what_the_metrics_say(study):
         for m in METRIC_TITLES
         for e in range(21)
     )
+
+
+@pytest.mark.parametrize(
+    ("epochs", "labels"), [(1, "0 1"), (20, "0 5 10 15 20"), (24, "0 5 10 15 20 24"), (100, "0 20 40 60 80 100")]
+)
+def test_an_axis_of_epochs_has_a_number_at_its_end(epochs, labels):
+    axis = epoch_axis(epochs)
+    assert " ".join(label for _, label in axis.ticks) == labels and axis.last == epochs
 
 
 def test_the_figures_draw_the_runs_and_their_medians(study):
