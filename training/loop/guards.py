@@ -124,4 +124,4 @@ def _cause(means: Mapping[str, float], settings: RunSettings) -> str:
             f"{pcl.contrast} remembers too little of the videos yet: {start}--set pcl.contrast=in_batch --set "
             "pcl.nce_temperature=0.1"
         )
-    return "lower --set optimizer.lr, or raise --set pcl.contrast_weight"
+    return f"a rate that is too high does that: lower --set optimizer.lr ({settings.optimizer.lr:g} here)"
