@@ -81,10 +81,11 @@ class Sampler:
 
     def ticks(self) -> Iterator[None]:
         """Every few seconds, until the part's minutes are full."""
+        before = time.monotonic()
         while not self.full:
-            began = time.monotonic()
             time.sleep(EVERY_S)
-            self.elapsed_s += time.monotonic() - began
+            now = time.monotonic()
+            self.elapsed_s, before = self.elapsed_s + now - before, now
             yield
 
 

@@ -124,4 +124,7 @@ def _cause(means: Mapping[str, float], settings: RunSettings) -> str:
             f"{pcl.contrast} remembers too little of the videos yet: {start}--set pcl.contrast=in_batch --set "
             "pcl.nce_temperature=0.1"
         )
-    return f"a rate that is too high does that: lower --set optimizer.lr ({settings.optimizer.lr:g} here)"
+    return (
+        f"a rate that is too high does that, or a temperature that is too low: lower --set optimizer.lr "
+        f"({settings.optimizer.lr:g} here), or raise --set pcl.nce_temperature ({pcl.nce_temperature:g} here)"
+    )

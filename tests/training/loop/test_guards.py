@@ -200,7 +200,7 @@ def test_a_collapse_is_warned_of_where_embeddings_are_learned() -> None:
         ([], {"contrast": 7.9}, ["optimizer.lr"]),
         (["pcl.contrast=queue", "pcl.queue_size=255"], {"contrast": 11.0}, ["2 ln(1 + 255) = 11.09", "the queue"]),
         (["pcl.bank_start=network"], {"contrast": 8.3}, ["of the videos yet: --set pcl.contrast=in_batch"]),
-        (["pcl.contrast=in_batch"], {"contrast": 8.3}, ["optimizer.lr"]),
+        (["pcl.contrast=in_batch"], {"contrast": 8.3}, ["optimizer.lr (0.01 here)", "nce_temperature (0.07 here)"]),
         # A teacher that is uniform is named first, and only where its distribution is still imitated.
         (
             ["kd.contrast_teacher_temperature=0.05"],
