@@ -2,6 +2,7 @@
 
 import html
 import json
+import re
 import urllib.parse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -134,12 +135,15 @@ def learned_links(study: Study) -> str:
 
 
 def settings_block(study: Study) -> str:
-    """The settings that all runs share, and a table of those that differ."""
+    """The settings that all runs share, and a table of those that differ; teachers are told by their names."""
     flat = {name: dict(_flat(record.settings)) for name, record in study.records.items()}
     names = list(dict.fromkeys(name for settings in flat.values() for name in settings))
-    values = {
-        name: [json.dumps(settings.get(name), ensure_ascii=False) for settings in flat.values()] for name in names
-    }
+
+    def told(value: Any) -> str:
+        text = json.dumps(value, ensure_ascii=False)
+        return re.sub(r'"[^"]*[/\\]([^"/\\]+)"', lambda found: f'"{found[1]}"' if found[1] in flat else found[0], text)
+
+    values = {name: [told(settings.get(name)) for settings in flat.values()] for name in names}
     shared = [name for name in names if len(set(values[name])) == 1]
     differing = [name for name in names if len(set(values[name])) > 1]
     text = html.escape("\n".join(f"{name} = {values[name][0]}" for name in shared))

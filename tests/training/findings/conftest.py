@@ -42,7 +42,8 @@ def plan(backbones: list[str], repetitions: int, epochs: int) -> dict[str, Any]:
 def write_run(folder: Path, run: dict[str, Any], epochs: int, *, error: float, lead: float, random: Any) -> None:
     """Curves that rise to a plateau with noise; a student's rise `lead` times as fast."""
     folder.mkdir()
-    settings = {"backbone": {"name": run["backbone"], "width": 0.25}, "seed": run["seed"], "teacher": run["teacher"]}
+    teacher = run["teacher"] and str(folder.parent / run["teacher"])
+    settings = {"backbone": {"name": run["backbone"], "width": 0.25}, "seed": run["seed"], "teacher": teacher}
     (folder / "settings.json").write_text(json.dumps({**settings, "data": "set", "epochs": epochs}))
     speed = (lead if run["kind"] == "student" else 1.0) * random.uniform(6, 9) / max(epochs, 1)
     ends = {key: top + random.normal(0, 1.5) for key, top in KEYS.items()}

@@ -201,6 +201,7 @@ def test_the_page_needs_nothing_beside_it(study):
     reader.feed(text)
     reader.close()
     assert reader.open == [] and reader.loads == []
+    assert str(study) not in text and "&quot;baseline-r3d-s0&quot;" in text  # teachers go by their names
     assert "link" not in reader.tags and not re.search(r"https?:|url\(|@import|\bfetch\b", text)
 
 
