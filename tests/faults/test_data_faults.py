@@ -50,7 +50,8 @@ def test_a_shard_that_vanishes_is_never_passed_over_in_silence(
         code, said = started.wait(), started.said()
         assert not gone.exists() and code in (0, 2), said
         if code == 0:
-            damaged = [line.get("data/quarantined_samples", 0) for line in recorded(out).values()]
+            lines = recorded(out).values()  # of training, and of what is measured
+            damaged = [line.get(f"{place}/quarantined_samples", 0) for line in lines for place in ("data", "val")]
             assert any(damaged) or not difference(trained(out), expected), said
         else:
             assert "error: " in said and "Traceback" not in said and "shard-ucf101 verify" in said, said

@@ -153,17 +153,25 @@ class Evaluator:
     def all(self, model: PclModel, *, features: bool = True) -> dict[str, float]:
         """What is measured while training, tagged `val/`: pretext, linear probe, kNN, R@1/5/10, and their errors.
 
-        Of videos without labels, the pretext accuracy alone.
+        Of videos without labels, the pretext accuracy alone. Damaged videos are left out of all of it; where there are
+        any, `val/quarantined_samples` counts how often one was asked for.
 
         Args:
             model: the network.
             features: whether to measure them: all but the pretext task.
         """
+        before = self._quarantined
         found = {} if self._settings.pretext.task == "none" else self.pretext(model)
         if features and self._classes:
             train, test = self.features(model, "train"), self.features(model, "test")
             found |= self.linear(train, test) | self.knn(train, test) | self.retrieval(train, test, ks=(1, 5, 10))
-        return {f"val/{name}": value for name, value in found.items() if name.endswith(("_pct", "_pct_se"))}
+        measured = {f"val/{name}": value for name, value in found.items() if name.endswith(("_pct", "_pct_se"))}
+        damaged = self._quarantined - before
+        return measured | ({"val/quarantined_samples": damaged} if damaged else {})
+
+    @property
+    def _quarantined(self) -> int:
+        return sum(loader.statistics.quarantined for loader in (self._train, self._test, self._tuples))
 
     def _epoch(self, loader: ClipLoader, number: int) -> Iterator[ClipBatch]:
         """An epoch of a loader whose frames become clips as those of the others do."""

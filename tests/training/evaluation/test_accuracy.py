@@ -1,5 +1,6 @@
 """Standard errors against numpy, against resampling, and of a network that is asked as the evaluator asks it."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -88,3 +89,18 @@ def test_the_pretext_task_is_asked_in_every_pass_and_clustered_by_video(syntheti
     assert got["pretext_top1_pct_se"] == pytest.approx(100 * means.std(ddof=1) / np.sqrt(len(means)))
     for number, hits in by_class.items():
         assert got[f"pretext_class{number}_pct"] == pytest.approx(100 * np.mean(hits))
+
+
+def test_damaged_videos_are_counted_in_what_is_measured(synthetic_shards: Path, tmp_path: Path) -> None:
+    settings = override(preset("demo"), ["backbone.width=0.125", "loader.crop=32", "evaluation.pretext_passes=3"])
+    index, device = ShardIndex.open(shutil.copytree(synthetic_shards, tmp_path / "shards")), torch.device("cpu")
+    model = build_model(settings)
+    with Evaluator(index, settings, device, clips=2) as evaluator:
+        assert "val/quarantined_samples" not in evaluator.all(model, features=False)
+    lost = int(index.split_samples(1, "test")[0])
+    with Path(index.shard_url(int(index.sample_shard[lost]))).open("r+b") as shard:
+        shard.seek(int(index.sample_offset[lost]))
+        shard.write(bytes(int(index.sample_size[lost]) - 512))  # its frames
+    with Evaluator(index, settings, device, clips=2) as evaluator:
+        assert evaluator.all(model, features=False)["val/quarantined_samples"] == 3  # once a pass
+        assert evaluator.all(model)["val/quarantined_samples"] == 3 + 1
