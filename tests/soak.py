@@ -147,20 +147,23 @@ def kills_part(folder: Path, shards: Path, sampler: Sampler) -> None:
     while not sampler.full:
         before = max(steps(run), default=0)
         process, began = trainer(shards, run, folder / "kills.log"), time.monotonic()
-        back_s, until = None, None
-        for _ in sampler.ticks():
-            at = max(steps(run), default=0)
-            if at > before and back_s is None:
-                back_s = time.monotonic() - began
-                until = time.monotonic() + rng.uniform(0, 30)
-            if process.poll() is not None or (back_s is None and time.monotonic() - began > LIMIT_S):
-                process.kill()
-                raise SystemExit(f"a resumed run came to no further step: exit code {process.poll()}")
-            sampler.sample(psutil.Process(process.pid), 4 * at, kills=kills, back_s=back_s)
-            if until is not None and time.monotonic() > until:
-                break
-        process.send_signal(rng.choice([signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT]))
-        process.wait(LIMIT_S)
+        try:
+            back_s, until = None, None
+            for _ in sampler.ticks():
+                at = max(steps(run), default=0)
+                if at > before and back_s is None:
+                    back_s = time.monotonic() - began
+                    until = time.monotonic() + rng.uniform(0, 30)
+                if process.poll() is not None or (back_s is None and time.monotonic() - began > LIMIT_S):
+                    process.kill()
+                    raise SystemExit(f"a resumed run came to no further step: exit code {process.poll()}")
+                sampler.sample(psutil.Process(process.pid), 4 * at, kills=kills, back_s=back_s)
+                if until is not None and time.monotonic() > until:
+                    break
+            process.send_signal(rng.choice([signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT]))
+            process.wait(LIMIT_S)
+        finally:
+            process.kill()  # also where this program is stopped
         kills += 1
 
 
