@@ -1,7 +1,9 @@
 """Where figures go: `metrics.jsonl`, TensorBoard, and a tracker where one is asked for."""
 
 import json
-from collections.abc import Container, Iterator, Mapping, Sequence
+import threading
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +40,8 @@ class MetricsLog:
         self._tracker = tracker
         self._file = run / METRICS_NAME
         self._board = SummaryWriter(str(run / "tensorboard"), purge_step=first_step + 1)
+        self._hook = threading.excepthook
+        threading.excepthook = partial(_tell_of_thread, self._hook)
 
     def write(self, record: dict[str, Any], learned: Container[str] = ()) -> None:
         """Log a record of kind "step" or "epoch"; its "step" is TensorBoard's step.
@@ -90,8 +94,16 @@ class MetricsLog:
     def close(self) -> None:
         """Flush and close."""
         self._board.close()
+        threading.excepthook = self._hook
         if self._tracker is not None:
             self._tracker.close()
+
+
+def _tell_of_thread(tell: Callable[[threading.ExceptHookArgs], Any], ended: threading.ExceptHookArgs) -> None:
+    # A full disk ends TensorBoard's writing thread, which keeps the error: the next record raises it, in one line.
+    of_board = type(ended.thread).__module__.startswith("tensorboard.")
+    if not (of_board and isinstance(ended.exc_value, OSError)):
+        tell(ended)
 
 
 def open_log(plan: RunPlan, legend: Mapping[str, Any], step: int) -> MetricsLog:
