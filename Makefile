@@ -54,7 +54,7 @@ demo: $(VENV)/.dependencies
 
 test: $(VENV)/.dependencies
 	$(install_wheel)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+	OMP_NUM_THREADS=1 PCLKD_FAULT_SEED=$${PCLKD_FAULT_SEED:-685936} $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 test-faults: $(VENV)/.dependencies
 	$(install_wheel)
