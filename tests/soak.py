@@ -155,7 +155,6 @@ def kills_part(folder: Path, shards: Path, sampler: Sampler) -> None:
                     back_s = time.monotonic() - began
                     until = time.monotonic() + rng.uniform(0, 30)
                 if process.poll() is not None or (back_s is None and time.monotonic() - began > LIMIT_S):
-                    process.kill()
                     raise SystemExit(f"a resumed run came to no further step: exit code {process.poll()}")
                 sampler.sample(psutil.Process(process.pid), 4 * at, kills=kills, back_s=back_s)
                 if until is not None and time.monotonic() > until:

@@ -93,8 +93,10 @@ class MetricsLog:
 
     def close(self) -> None:
         """Flush and close."""
-        self._board.close()
-        threading.excepthook = self._hook
+        try:
+            self._board.close()
+        finally:
+            threading.excepthook = self._hook
         if self._tracker is not None:
             self._tracker.close()
 

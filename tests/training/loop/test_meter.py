@@ -1,12 +1,10 @@
 """What the trainer tells of its loader, and how a run goes on with another number of processes."""
 
-import errno
 import json
 import os
 import shutil
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,7 +21,6 @@ from pclkd.pipeline.world import World
 from pclkd.sharding.shards.index import ShardIndex
 from pclkd.training.cli import main
 from pclkd.training.loop.meter import LoaderMeter
-from pclkd.training.loop.metrics_log import MetricsLog
 from pclkd.training.loop.progress import TrainingProgress
 from pclkd.training.runs.checkpoint import load_checkpoint
 
@@ -116,24 +113,3 @@ def test_two_processes_sum_their_damaged_samples_and_one_goes_on(synthetic_shard
         main, [*command, "--epochs=2", "--set=loader.batch_size=4", "--set=loader.threads=1", "--resume"]
     )
     assert threads.exit_code == 0, threads.output
-
-
-@pytest.mark.parametrize(("error", "told"), [(OSError(errno.ENOSPC, "full"), 0), (ValueError("a defect"), 1)])
-def test_a_full_disk_below_the_board_is_told_by_the_run_and_not_by_a_thread(
-    tmp_path: Path, monkeypatch, error: Exception, told: int
-) -> None:
-    heard: list[object] = []
-    monkeypatch.setattr(threading, "excepthook", heard.append)
-    log = MetricsLog(tmp_path, first_step=0)
-
-    def fail(*_: object) -> None:
-        raise error
-
-    worker = log._board._get_file_writer().event_writer._async_writer._worker
-    monkeypatch.setattr(worker._record_writer, "write", fail)
-    with pytest.raises(type(error)):  # at the next record or the one behind it
-        for step in range(100):
-            log.write({"kind": "step", "epoch": 1, "step": step, "loss": 1.0})
-            log._board.flush()
-    worker.join(60)
-    assert len(heard) == told
