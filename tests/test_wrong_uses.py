@@ -103,6 +103,7 @@ USES: dict[str, str] = {
     "train-kd pretrain --data videos --out out": "no finished shard set at videos",
     f"train-kd pretrain --data shards --out file {TINY}": "file cannot be a folder: file is a file - give another",
     f"train-kd pretrain --data shards --out file/x {TINY}": "file is a file - give another folder",
+    f"train-kd pretrain --data shards --out /proc/x {TINY}": "file or directory (/proc/x) - it went away meanwhile, or",
     f"train-kd pretrain --data shards --out run {TINY}": "run already holds a run - add --resume",
     f"train-kd pretrain --data shards --out run --resume {TINY} --set optimizer.lr=0.2": "with optimizer.lr = 0.05",
     "train-kd pretrain --data shards --out out --teacher run": "No such option '--teacher'",

@@ -159,6 +159,7 @@ _MENDABLE = {
     errno.EEXIST: "a file stands where a folder is to be; choose another folder",
     errno.ENOTDIR: "a file stands where a folder is to be; choose another folder",
     errno.EISDIR: "a folder stands where a file is to be; choose another name",
+    errno.ENOENT: "it went away meanwhile, or cannot be made there; choose another place",
     errno.ENAMETOOLONG: "give a shorter path",
     errno.ELOOP: "give a path whose links do not lead in a circle",
 }
