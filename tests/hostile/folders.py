@@ -191,7 +191,12 @@ def _files(check: Callable[[Any, Path], None], name: str, files: tuple[str, ...]
 TARGETS = (
     _files(_check_run, "runs", _RUN_FILES, 80),
     _files(_check_drawn, "drawn-runs", _RUN_FILES[:2], 3),
-    _files(_check_study, "studies", ("study.json", "latency.json", "student/onnx.json", "student/settings.json"), 40),
+    _files(
+        _check_study,
+        "studies",
+        ("study.json", "latency.json", "student/onnx.json", "student/settings.json", "student/answers.jsonl"),
+        50,
+    ),
     Target("settings", _settings_cases(), _check_settings, 120),
     _files(_check_result, "results", ("after.json",), 30),
 )

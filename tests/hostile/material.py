@@ -111,14 +111,16 @@ def make_run(folder: Path, name: str = "run", settings: Mapping[str, Any] | None
     told = {"backbone": {"name": "c3d", "width": 0.125}, "teacher": None, "seed": 1, "epochs": 3, "data": "shards"}
     told |= {"terms": {"pretext": {"title": "Pretext", "unit": "nats"}}, **(settings or {})}
     (run / "settings.json").write_text(json.dumps(told))
-    lines = []
+    lines, answers = [], []
     for epoch in range(4):
+        answers.append({"epoch": epoch, "step": 2 * epoch, "val/linear_top1_pct": ["01.1"]})
         line: dict[str, Any] = {"kind": "epoch", "epoch": epoch, "step": 2 * epoch, "train/loss": 5.0 - epoch}
         line |= {"val/linear_top1_pct": 20.0 + 9 * epoch, "val/linear_top1_pct_se": 1.5}
         line |= {"val/pretext_top1_pct": 30.0 + 9 * epoch, "val/retrieval_r1_pct": 10.0 + epoch}
         steps = [{"kind": "step", "epoch": epoch, "step": 2 * epoch + n, "loss": 4.0, "pretext": 1.0} for n in (1, 2)]
         lines += [line, *steps]
     (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (run / "answers.jsonl").write_text("".join(json.dumps(line) + "\n" for line in answers))
     (run / "env.json").write_text(json.dumps({"cpu": "one", "cores": 2, "gpu": None, "git_commit": "0123456789abcdef"}))
     found = {"linear_top1_pct": 44.0, "linear_top1_pct_se": 2.0, "protocol": "linear", "clips": 10}
     (run / "eval-linear.json").write_text(json.dumps(found))

@@ -24,6 +24,7 @@ from pclkd.sharding.shards.index import ShardIndex
 from pclkd.sharding.shards.manifest import Manifest
 from pclkd.sharding.shards.samples import read_frames
 from pclkd.training.report.report import write_report
+from pclkd.training.runs.answers import read_answers
 from pclkd.training.runs.checkpoint import load_checkpoint, load_model
 from pclkd.training.runs.run_folder import read_run
 
@@ -83,6 +84,9 @@ def test_pipes_and_devices_are_never_waited_for(tmp_path: Path) -> None:
             assert held(partial(read_run, run)) is not None
             (run / name).unlink()
             (run / name).write_bytes(kept)
+        (run / "answers.jsonl").unlink()
+        os.link(odd, run / "answers.jsonl", follow_symlinks=False)
+        assert held(partial(read_answers, run)) is not None
         os.link(odd, run / "last.pt", follow_symlinks=False)
         assert held(partial(load_checkpoint, run)) is not None
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, Protocol, Self
+from typing import Any, Literal, NamedTuple, Protocol, Self
 
 import torch
 
@@ -20,10 +20,11 @@ from pclkd.training.compute.precision import Precision
 from pclkd.training.evaluation.accuracy import accuracy
 from pclkd.training.evaluation.probes import knn_vote, linear_probe, retrieval_at_k
 from pclkd.training.models.pcl_model import PclModel
+from pclkd.training.runs.answers import as_marks
 from pclkd.training.runs.clip_pictures import thumbnails
 from pclkd.training.settings import RunSettings
 
-__all__ = ["PRETEXT_SEED", "Describer", "Evaluator", "VideoFeatures"]
+__all__ = ["PRETEXT_SEED", "Describer", "Evaluation", "Evaluator", "VideoFeatures"]
 
 PRETEXT_SEED = 20_201_015
 """Fixed: every network of every run is asked the same questions."""
@@ -58,6 +59,18 @@ class VideoFeatures:
     pictures: torch.Tensor | None = None
 
 
+class Evaluation(NamedTuple):
+    """What is measured while training, by name, tagged `val/`.
+
+    Attributes:
+        figures: accuracies in percent, and their standard errors in points.
+        answers: of each accuracy which test videos were told right: see `as_marks`.
+    """
+
+    figures: dict[str, float]
+    answers: dict[str, list[str]]
+
+
 class Evaluator:
     """Measures networks; its loaders stay open, so that measuring each epoch costs no start-up.
 
@@ -72,6 +85,7 @@ class Evaluator:
 
     def __init__(self, index: ShardIndex, settings: RunSettings, device: torch.device, clips: int) -> None:
         self._settings, self._device, self._classes = settings, device, len(index.classes)
+        self._videos = len(index.split_samples(settings.split, "test"))
         self._precision = Precision(settings.precision, device)
         self._path: PixelPath | None = None  # until the first loader has decided
         load = partial(clip_loader, index, settings, World(), device=device, shuffle=False, fraction=1)
@@ -87,7 +101,9 @@ class Evaluator:
         Raises:
             InputError: the run has no pretext task.
         """
-        predicted, label, video = self.pretext_answers(model)
+        return self._of_pretext(*self.pretext_answers(model))
+
+    def _of_pretext(self, predicted: torch.Tensor, label: torch.Tensor, video: torch.Tensor) -> dict[str, float]:
         hit = predicted == label
         figures = {**accuracy("pretext_top1", hit, video), "pretext_samples": len(hit)}
         for number in sorted(set(label.tolist())):
@@ -133,25 +149,28 @@ class Evaluator:
 
     def linear(self, train: VideoFeatures, test: VideoFeatures) -> dict[str, float]:
         """Accuracy of a linear probe."""
-        hits = linear_probe(train.features, train.labels, test.features, test.labels, classes=self._classes)
-        return {**accuracy("linear_top1", hits), "test_videos": len(hits)}
+        return _figures(self._linear_hits(train, test))
+
+    def _linear_hits(self, train: VideoFeatures, test: VideoFeatures) -> dict[str, torch.Tensor]:
+        data = train.features, train.labels, test.features, test.labels
+        return {"linear_top1": linear_probe(*data, classes=self._classes)}
 
     def retrieval(
         self, train: VideoFeatures, test: VideoFeatures, ks: tuple[int, ...] = (1, 5, 10, 20, 50)
     ) -> dict[str, float]:
         """R@k."""
-        figures: dict[str, float] = {}
-        for k, hits in retrieval_at_k(train.features, train.labels, test.features, test.labels, ks).items():
-            figures |= accuracy(f"retrieval_r{k}", hits)
-        return {**figures, "test_videos": len(test.labels)}
+        return _figures(_retrieval_hits(train, test, ks))
 
     def knn(self, train: VideoFeatures, test: VideoFeatures) -> dict[str, float]:
         """Accuracy of the 20 nearest training videos' vote."""
-        hits = knn_vote(train.features, train.labels, test.features, test.labels, classes=self._classes)
-        return {**accuracy("knn_top1", hits), "test_videos": len(hits)}
+        return _figures(self._knn_hits(train, test))
 
-    def all(self, model: PclModel, *, features: bool = True) -> dict[str, float]:
-        """What is measured while training, tagged `val/`: pretext, linear probe, kNN, R@1/5/10, and their errors.
+    def _knn_hits(self, train: VideoFeatures, test: VideoFeatures) -> dict[str, torch.Tensor]:
+        data = train.features, train.labels, test.features, test.labels
+        return {"knn_top1": knn_vote(*data, classes=self._classes)}
+
+    def all(self, model: PclModel, *, features: bool = True) -> Evaluation:
+        """What is measured while training: pretext, linear probe, kNN, R@1/5/10.
 
         Of videos without labels, the pretext accuracy alone. Damaged videos are left out of all of it; where there are
         any, `val/quarantined_samples` counts how often one was asked for.
@@ -161,13 +180,26 @@ class Evaluator:
             features: whether to measure them: all but the pretext task.
         """
         before = self._quarantined
-        found = {} if self._settings.pretext.task == "none" else self.pretext(model)
+        found: dict[str, float] = {}
+        answers: dict[str, list[str]] = {}
+        if self._settings.pretext.task != "none":
+            predicted, label, video = self.pretext_answers(model)
+            found |= self._of_pretext(predicted, label, video)
+            answers["pretext_top1"] = self._marks(predicted == label, video)
         if features and self._classes:
             train, test = self.features(model, "train"), self.features(model, "test")
-            found |= self.linear(train, test) | self.knn(train, test) | self.retrieval(train, test, ks=(1, 5, 10))
+            hits = (
+                self._linear_hits(train, test) | self._knn_hits(train, test) | _retrieval_hits(train, test, (1, 5, 10))
+            )
+            found |= _figures(hits)
+            answers |= {name: self._marks(told, test.rows) for name, told in hits.items()}
         measured = {f"val/{name}": value for name, value in found.items() if name.endswith(("_pct", "_pct_se"))}
-        damaged = self._quarantined - before
-        return measured | ({"val/quarantined_samples": damaged} if damaged else {})
+        if damaged := self._quarantined - before:
+            measured["val/quarantined_samples"] = damaged
+        return Evaluation(measured, {f"val/{name}_pct": marks for name, marks in answers.items()})
+
+    def _marks(self, hits: torch.Tensor, videos: torch.Tensor) -> list[str]:
+        return as_marks(hits.tolist(), videos.tolist(), self._videos)
 
     @property
     def _quarantined(self) -> int:
@@ -190,6 +222,19 @@ class Evaluator:
     def __exit__(self, *_: object) -> None:
         """Close the loaders."""
         self.close()
+
+
+def _retrieval_hits(train: VideoFeatures, test: VideoFeatures, ks: tuple[int, ...]) -> dict[str, torch.Tensor]:
+    found = retrieval_at_k(train.features, train.labels, test.features, test.labels, ks)
+    return {f"retrieval_r{k}": hits for k, hits in found.items()}
+
+
+def _figures(hits: dict[str, torch.Tensor]) -> dict[str, float]:
+    """The accuracies of answers, one about each test video, and how many those are."""
+    figures: dict[str, float] = {}
+    for name, told in hits.items():
+        figures |= {**accuracy(name, told), "test_videos": len(told)}
+    return figures
 
 
 @contextmanager

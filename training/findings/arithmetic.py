@@ -1,7 +1,7 @@
 """The arithmetic of a study: curves in; passing epochs, areas, intervals and verdicts out. numpy alone.
 
-Symbols: N measured epochs, D draws (row 0 is what was measured; further rows are moved by the error of the test
-videos), G repetitions (one seed each).
+Symbols: N measured epochs, D draws (row 0 is what was measured; further rows have other test videos, drawn from the
+same), G repetitions (one seed each).
 """
 
 import math
@@ -19,6 +19,7 @@ __all__ = [
     "POWER",
     "Curve",
     "Estimate",
+    "Floats",
     "Question",
     "Verdict",
     "average_until",
@@ -145,8 +146,8 @@ class Estimate:
 def estimate(numbers: list[Floats], question: Question) -> Estimate | None:
     """Answer a question from the number of each repetition, [D] or [1] each; None without any.
 
-    The interval is a bootstrap over repetitions, each replicate with its own draw of the test videos' error, which is
-    all that the interval of a single repetition has. The plain percentiles of few values are too narrow; they are taken
+    The interval is a bootstrap over repetitions, each replicate with its own draw of the test videos, which is all
+    that the interval of a single repetition has. The plain percentiles of few values are too narrow; they are taken
     as far out as makes the interval of a mean as wide as
     Student's (Hesterberg, The American Statistician 69:4, 2015, "expanded percentiles").
     """
@@ -163,7 +164,7 @@ def estimate(numbers: list[Floats], question: Question) -> Estimate | None:
     tail = _tail(count)
     low, high = np.quantile(replicates, [tail, 1 - tail], method="inverted_cdf")
     verdict = _judge(float(low), float(high), count, question)
-    needed = _needed(values[:, 0], replicates, question) if verdict == "not decided" else None
+    needed = _needed(values, question) if verdict == "not decided" else None
     return Estimate(float(question.of(values[:, 0])), float(low), float(high), count, verdict, needed)
 
 
@@ -186,13 +187,18 @@ def _judge(low: float, high: float, count: int, question: Question) -> Verdict |
     return "did not hold" if high < question.threshold + question.margin else "not decided"
 
 
-def _needed(values: Floats, replicates: Floats, question: Question) -> int | None:
+def _needed(values: Floats, question: Question) -> int | None:
     """Repetitions, more than these, that decide with probability POWER if mean and spread (or share) stay as they are.
 
     For a mean: so many that the distance to what it must be told from is Student's quantile and the quantile of the
-    power, in standard errors. For a median: so many that a sign test tells the share of repetitions on its side of
-    the threshold from a half.
+    power, in standard errors; the part of the error that is the test videos' no repetition takes away. For a median:
+    so many that a sign test tells the share of repetitions on its side of the threshold from a half.
+
+    Args:
+        values: [G, D].
+        question: what is asked.
     """
+    drawn, values = values[:, 1:], values[:, 0]
     power, fewest = NormalDist().inv_cdf(POWER), max(FEWEST, len(values) + 1)
     if question.claim == "below":
         share = float(np.mean(values <= question.threshold))
@@ -204,12 +210,13 @@ def _needed(values: Floats, replicates: Floats, question: Question) -> int | Non
     if len(values) < 2:
         return None
     mean = float(values.mean()) - question.threshold
-    spread = float(replicates.std()) * len(values) / math.sqrt(len(values) - 1)  # of one repetition
+    spread = float(values.std(ddof=1))  # of repetitions
+    lasting = float(drawn.mean(0).std()) if drawn.size else 0.0  # of test videos
     distance = max(mean, question.margin - mean)
     needed = (
         count
         for count in range(fewest, _MOST_NEEDED + 1)
-        if (_student(count - 1) + power) * spread <= distance * math.sqrt(count)
+        if (_student(count - 1) + power) * math.hypot(spread / math.sqrt(count), lasting) <= distance
     )
     return next(needed, None)
 

@@ -5,10 +5,9 @@ DIR/<name>/         an ordinary run folder, once the run has begun
 DIR/control-*/      what train-kd controls measured there, if it did
 """
 
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -18,7 +17,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from pclkd.sharding.common.errors import InputError
 from pclkd.sharding.common.files import no_device, parse_json
 from pclkd.sharding.common.settings import first_fault
-from pclkd.training.findings.arithmetic import Curve
+from pclkd.training.findings.arithmetic import Curve, Floats
+from pclkd.training.runs.answers import Answers, read_answers
 from pclkd.training.runs.run_folder import CONTROLS, SETTINGS_NAME, RunRecord, read_run
 
 __all__ = ["ITSELF", "STUDY_NAME", "Pair", "PlannedRun", "Study", "Trio", "is_study", "read_study", "title"]
@@ -27,7 +27,7 @@ STUDY_NAME = "study.json"
 ITSELF = "itself"
 """Who teaches a student that has no other teacher."""
 _SORT = ("terms", "fraction", "width", "teachers")  # of students, whatever the backbones
-_DRAWS = 401  # of the error of the test videos; a prime, to go with resamples in any order
+_DRAWS = 401  # of the test videos; a prime, to go with resamples in any order
 _TITLES = {"c3d": "C3D", "r3d": "R3D", "r2plus1d": "R(2+1)D"}
 
 
@@ -144,6 +144,7 @@ class Study:
             for file in sorted(directory.glob(f"control-{control}*/{SETTINGS_NAME}"))
             if file.parent.name not in planned
         ]
+        self._answers: dict[str, dict[int, dict[str, Answers]]] = {}
         self._curves: dict[tuple[str, str], Curve | None] = {}
 
     @cached_property
@@ -204,14 +205,16 @@ class Study:
     def curve(self, run: PlannedRun | None, key: str) -> Curve | None:
         """What a run measured, None where it measured nothing.
 
-        Where it recorded standard errors (`<key>_se`), the rows from 1 on are the curve moved by draws of that error.
-        All of a row moves together, since every epoch asks the same videos; runs move independently, which is
-        careful: those videos are equally hard or easy for both sides of a difference.
+        Where it recorded its answers, the rows from 1 on are the curve for other test videos, drawn from those with
+        replacement: the same ones in a row of every run that was asked about as many, so that what is hard or easy for
+        both sides of a difference is no part of it.
         """
         if run is None or run.name not in self.records:
             return None
         if (run.name, key) not in self._curves:
-            self._curves[run.name, key] = _read_curve(self.records[run.name], run.name, key)
+            if run.name not in self._answers:
+                self._answers[run.name] = read_answers(self.records[run.name].path)
+            self._curves[run.name, key] = _read_curve(self.records[run.name], self._answers[run.name], key)
         return self._curves[run.name, key]
 
 
@@ -220,15 +223,25 @@ def _start_of(run: PlannedRun) -> tuple[object, ...]:
     return run.backbone, run.width, run.group, run.fraction
 
 
-def _read_curve(record: RunRecord, name: str, key: str) -> Curve | None:
+def _read_curve(record: RunRecord, answers: dict[int, dict[str, Answers]], key: str) -> Curve | None:
     lines = [line for line in record.epochs if line.get(key) is not None]
     if not lines:
         return None
     epochs, values = (np.array([float(line[column]) for line in lines]) for column in ("epoch", key))
-    errors = np.array([float(line.get(f"{key}_se") or 0) for line in lines])
-    draws = _DRAWS if errors.any() else 0
-    moves = np.random.default_rng(zlib.crc32(f"{name} {key}".encode())).standard_normal(draws)
-    return Curve(epochs, np.concatenate([values[None], values + moves[:, None] * errors]))
+    told = [found for line in lines if (found := answers.get(line["epoch"], {}).get(key)) is not None]
+    if len(told) < len(lines) or len({len(found.right) for found in told}) > 1:
+        return Curve(epochs, values[None])
+    right, asked = (np.stack([found[part] for found in told]) for part in (0, 1))  # [N, V]
+    drawn = _drawn_videos(right.shape[1])
+    counted = drawn @ asked.T  # [D, N]
+    moved = np.where(counted > 0, 100 * (drawn @ right.T) / np.maximum(counted, 1), values)
+    return Curve(epochs, np.concatenate([values[None], moved]))
+
+
+@cache
+def _drawn_videos(count: int) -> Floats:
+    """[D, count] how often each video stands in each draw of as many, with replacement."""
+    return np.random.default_rng(count).multinomial(count, np.full(count, 1 / count), size=_DRAWS).astype(float)
 
 
 def title(backbone: str) -> str:

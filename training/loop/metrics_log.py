@@ -16,10 +16,11 @@ from pclkd.training.compute.neighbours import describe_threads
 from pclkd.training.evaluation.evaluator import VideoFeatures
 from pclkd.training.loop.plan import RunPlan
 from pclkd.training.loop.tracking import Tracker, open_tracker
+from pclkd.training.runs.answers import ANSWERS_NAME
 from pclkd.training.runs.clip_form import STORED_FRAMES
 from pclkd.training.runs.clip_pictures import clip_strip
 from pclkd.training.runs.environment import describe_environment
-from pclkd.training.runs.run_folder import ENVIRONMENT_NAME, METRICS_NAME, SETTINGS_NAME, append_metrics
+from pclkd.training.runs.run_folder import ENVIRONMENT_NAME, METRICS_NAME, SETTINGS_NAME, append_line
 from pclkd.training.settings import flat
 
 __all__ = ["MetricsLog", "open_log"]
@@ -50,7 +51,7 @@ class MetricsLog:
             record: the figures, by name.
             learned: those that the objective gave; TensorBoard and trackers have them under "step/".
         """
-        append_metrics(self._file, record)
+        append_line(self._file, record)
         figures: dict[str, float | str] = {
             f"step/{name}" if name in learned else name: value
             for name, value in record.items()
@@ -131,7 +132,8 @@ def open_log(plan: RunPlan, legend: Mapping[str, Any], step: int) -> MetricsLog:
     write_text(folder / SETTINGS_NAME, json.dumps(settings, indent=2) + "\n")
     write_text(folder / ENVIRONMENT_NAME, json.dumps(environment, indent=2) + "\n")
     if not resumed:
-        (folder / METRICS_NAME).unlink(missing_ok=True)  # of a sitting that was killed before it saved anything
+        for name in (METRICS_NAME, ANSWERS_NAME):  # of a sitting that was killed before it saved anything
+            (folder / name).unlink(missing_ok=True)
     return MetricsLog(folder, step, open_tracker(plan.settings.track, folder, flat(plan.settings), resumed=resumed))
 
 

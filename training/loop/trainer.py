@@ -34,6 +34,7 @@ from pclkd.training.loop.plan import RunPlan
 from pclkd.training.loop.preemption import PreemptedError, StopRequest, listening
 from pclkd.training.loop.progress import TrainingProgress, say
 from pclkd.training.models.pcl_model import PclModel
+from pclkd.training.runs.answers import append_answers
 from pclkd.training.runs.checkpoint import Checkpoint, restoring
 from pclkd.training.runs.checkpoint_writer import CheckpointWriter
 
@@ -235,7 +236,9 @@ class _Trainer:
         finished = self._at.epoch
         asked, last = settings.evaluation, finished == settings.epochs
         if evaluator is not None and (finished % asked.every == 0 or last):
-            record |= evaluator.all(self._shown, features=finished % asked.features_every == 0 or last)
+            measured = evaluator.all(self._shown, features=finished % asked.features_every == 0 or last)
+            record |= measured.figures
+            append_answers(self._plan.folder, finished, at.step, measured.answers)
         if log is not None and evaluator is not None and last:
             videos = evaluator.features(self._shown, "test", pictures=True)
             figures = {name: value for name, value in record.items() if name.startswith(("val/", "train/"))}

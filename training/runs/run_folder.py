@@ -3,6 +3,7 @@ r"""A run folder: what a run writes while it trains, and how a report reads it.
     RUN/settings.json           the settings, nested; teachers, data, and how each term of the loss is told
     RUN/env.json                machine and versions
     RUN/metrics.jsonl           one JSON object a line, "kind" is "step" or "epoch"
+    RUN/answers.jsonl           which test videos each evaluation told right: see answers.py
     RUN/tracking.json           what a tracker calls the run, where there is one
     RUN/eval-<protocol>.json    one evaluation each
     RUN/finetuned.safetensors   the fine-tuned network, once it was measured so
@@ -11,13 +12,14 @@ r"""A run folder: what a run writes while it trains, and how a report reads it.
 What runs are measured against has a folder too: its settings say which "control" it is, and it has no metrics.jsonl.
 
 A run may be killed and resumed at any moment, so metrics.jsonl may hold a line that was cut short, and lines that were
-written twice: of the lines with one (kind, epoch, step) the last one counts.
+written twice: of the lines with one (kind, epoch, step) the last one counts. So with answers.jsonl.
 """
 
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
@@ -37,9 +39,10 @@ __all__ = [
     "Measured",
     "Protocol",
     "RunRecord",
-    "append_metrics",
+    "append_line",
     "evaluation_path",
     "find_runs",
+    "read_lines",
     "read_run",
 ]
 
@@ -151,7 +154,7 @@ def evaluation_path(run: Path, protocol: Protocol) -> Path:
     return run / f"eval-{protocol}.json"
 
 
-def append_metrics(path: Path, record: Mapping[str, Any]) -> None:
+def append_line(path: Path, record: Mapping[str, Any]) -> None:
     """Append `record` to `path` as one line of JSON; numbers that are not finite become null.
 
     The line reaches the file in one write. Where a killed run left half a line, the record starts a new one.
@@ -168,16 +171,19 @@ def append_metrics(path: Path, record: Mapping[str, Any]) -> None:
         file.write(line.encode())
 
 
-def _read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The lines that count, ascending by epoch, then step; none where the run has not written any yet."""
-    lines: dict[tuple[str, int, int], dict[str, Any]] = {}
+def read_lines(path: Path) -> Iterator[tuple[str, Any]]:
+    """Place and content of every line of JSON; none where the run has not written any yet."""
     text = no_device(path).read_bytes().decode(errors="replace") if path.exists() else ""
     for number, line in enumerate(text.split("\n"), start=1):
-        try:
-            record = parse_json(line)
-        except ValueError:  # half a line, where the run was killed
-            continue
-        check_line(f"{path}:{number}", record)
+        with suppress(ValueError):  # half a line, where the run was killed
+            yield f"{path}:{number}", parse_json(line)
+
+
+def _read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The lines that count, ascending by epoch, then step."""
+    lines: dict[tuple[str, int, int], dict[str, Any]] = {}
+    for place, record in read_lines(path):
+        check_line(place, record)
         lines[record["kind"], record["epoch"], record["step"]] = record
     return [lines[key] for key in sorted(lines, key=lambda key: key[1:])]
 

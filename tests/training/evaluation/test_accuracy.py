@@ -91,16 +91,43 @@ def test_the_pretext_task_is_asked_in_every_pass_and_clustered_by_video(syntheti
         assert got[f"pretext_class{number}_pct"] == pytest.approx(100 * np.mean(hits))
 
 
+def test_every_accuracy_is_that_of_the_answers_kept_beside_it(synthetic_shards: Path) -> None:
+    changes = ["backbone.width=0.125", "loader.crop=32", "loader.batch_size=3", "evaluation.pretext_passes=4"]
+    settings, index = override(preset("demo"), changes), ShardIndex.open(synthetic_shards)
+    with Evaluator(index, settings, torch.device("cpu"), clips=2) as evaluator:
+        figures, answers = evaluator.all(build_model(settings))
+        alone = evaluator.all(build_model(settings), features=False)
+    asked = {
+        "pretext_top1": 4,
+        "linear_top1": 1,
+        "knn_top1": 1,
+        "retrieval_r1": 1,
+        "retrieval_r5": 1,
+        "retrieval_r10": 1,
+    }
+    assert {name: len(marks) for name, marks in answers.items()} == {f"val/{name}_pct": n for name, n in asked.items()}
+    for name, marks in answers.items():
+        assert {len(line) for line in marks} == {len(index.split_samples(1, "test"))}
+        told = np.array([[int(mark) for mark in line] for line in marks])
+        assert figures[name] == pytest.approx(100 * told.mean())
+        if told.std():
+            share = told.mean(0)
+            assert figures[f"{name}_se"] == pytest.approx(100 * share.std(ddof=1) / len(share) ** 0.5)
+    assert list(alone.answers) == ["val/pretext_top1_pct"]
+
+
 def test_damaged_videos_are_counted_in_what_is_measured(synthetic_shards: Path, tmp_path: Path) -> None:
     settings = override(preset("demo"), ["backbone.width=0.125", "loader.crop=32", "evaluation.pretext_passes=3"])
     index, device = ShardIndex.open(shutil.copytree(synthetic_shards, tmp_path / "shards")), torch.device("cpu")
     model = build_model(settings)
     with Evaluator(index, settings, device, clips=2) as evaluator:
-        assert "val/quarantined_samples" not in evaluator.all(model, features=False)
+        assert "val/quarantined_samples" not in evaluator.all(model, features=False).figures
     lost = int(index.split_samples(1, "test")[0])
     with Path(index.shard_url(int(index.sample_shard[lost]))).open("r+b") as shard:
         shard.seek(int(index.sample_offset[lost]))
         shard.write(bytes(int(index.sample_size[lost]) - 512))  # its frames
     with Evaluator(index, settings, device, clips=2) as evaluator:
-        assert evaluator.all(model, features=False)["val/quarantined_samples"] == 3  # once a pass
-        assert evaluator.all(model)["val/quarantined_samples"] == 3 + 1
+        measured = evaluator.all(model, features=False)
+        assert measured.figures["val/quarantined_samples"] == 3  # once a pass
+        assert [marks[0] for marks in measured.answers["val/pretext_top1_pct"]] == [".", ".", "."]
+        assert evaluator.all(model).figures["val/quarantined_samples"] == 3 + 1

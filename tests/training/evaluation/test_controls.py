@@ -15,7 +15,7 @@ from pclkd.training.cli import main
 from pclkd.training.evaluation.evaluator import Evaluator
 from pclkd.training.report.report import write_report
 from pclkd.training.runs.checkpoint import build_model
-from pclkd.training.runs.run_folder import append_metrics
+from pclkd.training.runs.run_folder import append_line
 from pclkd.training.settings import override, preset
 
 TINY = ["backbone.width=0.125", "loader.crop=32", "loader.batch_size=4", "seed=3"]
@@ -103,7 +103,7 @@ def test_the_report_shows_them_in_the_table_of_the_runs(measured: tuple[Path, Re
     run = out / "run"
     run.mkdir()
     (run / "settings.json").write_text(json.dumps({"backbone": {"name": "r3d", "width": 0.125}}))
-    append_metrics(run / "metrics.jsonl", {"kind": "epoch", "epoch": 1, "step": 2, "val/linear_top1_pct": 30.0})
+    append_line(run / "metrics.jsonl", {"kind": "epoch", "epoch": 1, "step": 2, "val/linear_top1_pct": 30.0})
     (run / "eval-linear.json").write_text('{"linear_top1_pct": 31.0}')
     write_report(out)
     table = (out / "report" / "table.md").read_text()

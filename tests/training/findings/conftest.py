@@ -39,7 +39,7 @@ def plan(backbones: list[str], repetitions: int, epochs: int) -> dict[str, Any]:
     return {"version": 1, "epochs": epochs, "preset": "demo", "seeds": seeds, "runs": runs}
 
 
-def write_run(folder: Path, run: dict[str, Any], epochs: int, *, error: float, lead: float, random: Any) -> None:
+def write_run(folder: Path, run: dict[str, Any], epochs: int, *, videos: int, lead: float, random: Any) -> None:
     """Curves that rise to a plateau with noise; a student's rise `lead` times as fast."""
     folder.mkdir()
     teacher = run["teacher"] and str(folder.parent / run["teacher"])
@@ -47,14 +47,21 @@ def write_run(folder: Path, run: dict[str, Any], epochs: int, *, error: float, l
     (folder / "settings.json").write_text(json.dumps({**settings, "data": "set", "epochs": epochs}))
     speed = (lead if run["kind"] == "student" else 1.0) * random.uniform(6, 9) / max(epochs, 1)
     ends = {key: top + random.normal(0, 1.5) for key, top in KEYS.items()}
-    lines = []
+    lines, answers = [], []
+    ease = np.random.default_rng(3).normal(size=videos)  # of each test video, for all runs alike
     for epoch in range(epochs + 1):
+        marks: dict[str, Any] = {"epoch": epoch, "step": 9 * epoch}
         line: dict[str, Any] = {"kind": "epoch", "epoch": epoch, "step": 9 * epoch, "train/loss": 5.0 - 0.01 * epoch}
         for key, end in ends.items():
             line[key] = float(np.clip(20 + (end - 20) * (1 - np.exp(-speed * epoch)) + random.normal(0, 2), 0, 100))
-            if error:
-                line[f"{key}_se"] = error
+            if videos:
+                rank = np.argsort(np.argsort(-ease - random.normal(0, 0.3, videos)))
+                told = rank < round(videos * line[key] / 100)
+                line[key], marks[key] = 100 * float(told.mean()), ["".join("01"[hit] for hit in told.astype(int))]
         lines.append(json.dumps(line))
+        answers.append(json.dumps(marks))
+    if videos:
+        (folder / "answers.jsonl").write_text("\n".join(answers) + "\n")
     (folder / "metrics.jsonl").write_text("\n".join(lines) + "\n")
 
 
@@ -68,7 +75,7 @@ def write_study() -> Callable[..., Path]:
         backbones: tuple[str, ...] = ("c3d", "r3d", "r2plus1d"),
         repetitions: int = 5,
         epochs: int = 20,
-        error: float = 0.0,
+        videos: int = 0,
         lead: float = 2.0,
         change: Callable[[dict[str, Any]], None] = lambda told: None,
     ) -> Path:
@@ -78,7 +85,7 @@ def write_study() -> Callable[..., Path]:
         (folder / "study.json").write_text(json.dumps(told))
         random = np.random.default_rng(7)
         for run in told["runs"]:
-            write_run(folder / run["name"], run, epochs, error=error, lead=lead, random=random)
+            write_run(folder / run["name"], run, epochs, videos=videos, lead=lead, random=random)
         return folder
 
     return write

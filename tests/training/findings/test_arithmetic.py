@@ -160,6 +160,18 @@ def test_as_many_repetitions_as_it_says_decide_as_often_as_it_says():
     assert abs((low > 0).mean() - POWER) < 0.04
 
 
+def test_no_repetition_takes_the_error_of_the_test_videos_away():
+    seeds = np.array([0.0, 3.0, -2.0, 4.0, 0.5])
+    videos = np.random.default_rng(3).standard_normal(401)  # the same for all repetitions
+
+    def needed(error):
+        moved = [np.append(value, value + error * videos) for value in seeds]
+        return estimate(moved, GAIN).needed
+
+    assert needed(0) < needed(0.3) < 1000
+    assert needed(1.5) is None  # more than the mean of 1.1
+
+
 def test_seeds_that_would_decide_a_median():
     def needed(passed, failed):
         return estimate([np.array([0.3])] * passed + [np.array([0.8])] * failed, HALF).needed

@@ -31,7 +31,7 @@ def study(tmp_path_factory, write_study):
 
     where = tmp_path_factory.mktemp("page") / "study"
     folder = write_study(
-        where, backbones=("c3d", "r3d"), repetitions=REPETITIONS, epochs=EPOCHS, error=1.0, change=extend
+        where, backbones=("c3d", "r3d"), repetitions=REPETITIONS, epochs=EPOCHS, videos=50, change=extend
     )
     networks = [
         {"network": f"{name}{width}", "precision": how, "bytes": 10**6, "ms": [time, time * 1.1, time * 1.2]}

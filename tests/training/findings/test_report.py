@@ -206,7 +206,7 @@ def test_the_page_needs_nothing_beside_it(study):
 
 
 def test_the_same_study_gives_the_same_bytes(tmp_path, write_study):
-    folder = write_study(tmp_path / "study", backbones=("r3d",), repetitions=2, error=1.0)
+    folder = write_study(tmp_path / "study", backbones=("r3d",), repetitions=2, videos=50)
     read = lambda: {path.name: path.read_bytes() for path in write_study_report(folder).parent.iterdir()}  # noqa: E731
     first = read()
     assert len(first) == 1 + 1 + 3 + 2 * 4
@@ -214,7 +214,7 @@ def test_the_same_study_gives_the_same_bytes(tmp_path, write_study):
 
 
 def test_75_runs_of_100_epochs_are_small_and_quick(tmp_path, write_study):
-    folder = write_study(tmp_path / "study", epochs=100, error=2.0)
+    folder = write_study(tmp_path / "study", epochs=100, videos=128)
     before = time.process_time()
     page = write_study_report(folder)
     assert time.process_time() - before < 60  # it takes 8; what grew with the square of the runs would take minutes
@@ -259,7 +259,7 @@ def test_a_study_that_has_but_a_baseline(tmp_path, write_study):
 
 
 def test_where_each_network_came_to(tmp_path, write_study):
-    folder = write_study(tmp_path / "study", backbones=("c3d", "r3d"), error=3.0)
+    folder = write_study(tmp_path / "study", backbones=("c3d", "r3d"), videos=200)
     control = folder / "control-motion"
     control.mkdir()
     (control / "settings.json").write_text(json.dumps({"control": "motion", "backbone": {"name": "hand-made"}}))

@@ -66,7 +66,7 @@ def teacher(synthetic_shards: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
 def test_a_run_leaves_all_its_files(teacher: Path) -> None:
     names = {path.name for path in teacher.iterdir()}
-    assert names == {"settings.json", "env.json", "metrics.jsonl", "tensorboard", "last.pt"}
+    assert names == {"settings.json", "env.json", "metrics.jsonl", "answers.jsonl", "tensorboard", "last.pt"}
     assert [record["epoch"] for record in epochs(teacher)] == [0, 1, 2]
     last = epochs(teacher)[-1]
     recalls = (f"retrieval_r{k}" for k in (1, 5, 10))

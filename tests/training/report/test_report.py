@@ -15,7 +15,7 @@ from pclkd.sharding.common.errors import InputError
 from pclkd.training.report.comparison import METRICS, compare_runs, epochs_to_reach
 from pclkd.training.report.page import Table
 from pclkd.training.report.report import markdown_table, write_report
-from pclkd.training.runs.run_folder import Measured, append_metrics, find_runs, read_run
+from pclkd.training.runs.run_folder import Measured, append_line, find_runs, read_run
 from pclkd.training.settings import CheckpointSettings
 
 PRETEXT, LINEAR, RETRIEVAL = "val/pretext_top1_pct", "val/linear_top1_pct", "val/retrieval_r1_pct"
@@ -29,12 +29,12 @@ def write_run(path, curves, *, teacher=None, backbone=None, evals=None):
     (path / "settings.json").write_text(json.dumps(settings))
     for epoch in range(max(map(len, curves.values()), default=0)):
         values = {key: series[epoch] for key, series in curves.items() if series[epoch] is not None}
-        append_metrics(path / "metrics.jsonl", {"kind": "epoch", "epoch": epoch, "step": 2 * epoch, **values})
+        append_line(path / "metrics.jsonl", {"kind": "epoch", "epoch": epoch, "step": 2 * epoch, **values})
     for epoch in range(3):
         for step in (1, 2):
             losses = {"loss": 3.0, "pretext": 1.5 - 0.1 * epoch, "contrast": 8.0}
             record = {"kind": "step", "epoch": epoch, "step": 2 * epoch + step, **losses}
-            append_metrics(path / "metrics.jsonl", record)
+            append_line(path / "metrics.jsonl", record)
     for protocol, content in (evals or {}).items():
         (path / f"eval-{protocol}.json").write_text(json.dumps(content))
     return path

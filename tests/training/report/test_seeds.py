@@ -11,7 +11,7 @@ from pclkd.training.report.chart_style import choose_looks
 from pclkd.training.report.comparison import compare_runs
 from pclkd.training.report.report import write_report
 from pclkd.training.report.seeds import group_seeds, median_run
-from pclkd.training.runs.run_folder import append_metrics, find_runs
+from pclkd.training.runs.run_folder import append_line, find_runs
 
 PRETEXT, LINEAR = "val/pretext_top1_pct", "val/linear_top1_pct"
 TAUGHT = ((90, 40, 61, 70), (30, 45, 66, 75), (25, 47, 62, 80))  # by seed, by epoch
@@ -25,10 +25,10 @@ def write_run(path: Path, values: tuple[int, ...], seed: int, teacher: Path | No
     (path / "settings.json").write_text(json.dumps({**settings, "teachers": [str(teacher)] if teacher else []}))
     for epoch, value in enumerate(values):
         record = {"kind": "epoch", "epoch": epoch, "step": 2 * epoch, PRETEXT: value, f"{PRETEXT}_se": 3.0}
-        append_metrics(path / "metrics.jsonl", record)
+        append_line(path / "metrics.jsonl", record)
         for step in (1, 2):
             losses = {"loss": float(value + step), "throughput/starving": "none"}
-            append_metrics(path / "metrics.jsonl", {"kind": "step", "epoch": epoch, "step": 2 * epoch + step, **losses})
+            append_line(path / "metrics.jsonl", {"kind": "step", "epoch": epoch, "step": 2 * epoch + step, **losses})
     for protocol, figure in evals.items():
         (path / f"eval-{protocol}.json").write_text(json.dumps({f"{protocol}_top1_pct": figure}))
 

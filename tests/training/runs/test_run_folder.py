@@ -4,14 +4,14 @@ import math
 import pytest
 
 from pclkd.sharding.common.errors import InputError
-from pclkd.training.runs.run_folder import append_metrics, find_runs, read_run
+from pclkd.training.runs.run_folder import append_line, find_runs, read_run
 
 
 def make_run(path, lines=(), settings=None):
     path.mkdir(parents=True)
     (path / "settings.json").write_text(json.dumps(settings or {"backbone": {"name": "r3d", "width": 1.0}}))
     for line in lines:
-        append_metrics(path / "metrics.jsonl", line)
+        append_line(path / "metrics.jsonl", line)
     return path
 
 
@@ -43,12 +43,12 @@ def test_a_line_cut_anywhere_costs_itself_alone_even_after_a_resume(tmp_path, cu
     whole = metrics.read_bytes()
     metrics.write_bytes(whole + json.dumps(line("step", 0, 2, loss=2.0)).encode()[:cut])
     assert [entry["step"] for entry in read_run(path).steps] == [1]
-    append_metrics(metrics, line("step", 0, 3, loss=3.0))
+    append_line(metrics, line("step", 0, 3, loss=3.0))
     assert [entry["step"] for entry in read_run(path).steps] == [1, 3]
 
 
 def test_numbers_that_are_not_finite_stay_valid_json(tmp_path):
-    append_metrics(tmp_path / "m.jsonl", line("step", 0, 1, loss=math.nan, lr=math.inf, pretext=0.5))
+    append_line(tmp_path / "m.jsonl", line("step", 0, 1, loss=math.nan, lr=math.inf, pretext=0.5))
 
     def refuse(constant):
         raise AssertionError(constant)
