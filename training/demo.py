@@ -34,6 +34,7 @@ _PAIRS = (("r3d", "c3d"), ("r3d", "r3d"))  # C3D first: what takes longest must 
 _LABELLED_BATCH = 16  # at most, of the supervised control
 _LEAST_STEPS = 240  # a data set of a few videos gets more epochs, or nothing is learned
 _LEAST_BATCHES = 3  # an epoch: and smaller batches
+_LEAST_WARMUP = 24  # steps, as the preset has on the embedded set: its epochs may be few steps of another
 _MOST_EVALUATIONS = 12
 _SIDE_BY_SIDE = 3  # runs of a repetition that need nothing of each other
 
@@ -65,7 +66,8 @@ def run_demo(
         The report's page, index.html.
 
     Raises:
-        InputError: only one of `videos` and `splits`, anything the parts object to, or a run that failed.
+        InputError: only one of `videos` and `splits`, a split without training or test videos, anything the parts
+            object to, or a run that failed.
         StoppedError: a signal came; the same call goes on.
     """
     if (videos is None) != (splits is None):
@@ -76,7 +78,9 @@ def run_demo(
     began = time.monotonic()
     out.mkdir(parents=True, exist_ok=True)
     shards = _shards(out, videos, splits)
-    changes = _changes(ShardIndex.open(shards), split, epochs, seed)
+    index = ShardIndex.open(shards)
+    _refuse_empty_parts(index, split)
+    changes = _changes(index, split, epochs, seed)
     study = Study("demo", tuple(changes), _PAIRS, seeds, fractions=(1.0,), terms=("recipe",))
     folder = StudyFolder(study, shards, out)
     side_by_side = at_once or min(available_cpus(), _SIDE_BY_SIDE * seeds)
@@ -112,7 +116,8 @@ def _shards(out: Path, videos: Path | None, splits: Path | None) -> Path:
             with show_progress("rendering", total, "videos") as step:
                 render_dataset(out / "videos", rendered, step=step)
     height, width = _FRAME_SIZE
-    plan = plan_packing(videos, splits, height=height, width=width)
+    # Shards hold every split; only the one that is asked for needs both parts.
+    plan = plan_packing(videos, splits, allow_empty_split=True, height=height, width=width)
     with show_progress("packing", len(plan.dataset.videos), "videos") as step:
         manifest = pack_videos(plan, shards, step=step).manifest
     say(
@@ -122,15 +127,34 @@ def _shards(out: Path, videos: Path | None, splits: Path | None) -> Path:
     return shards
 
 
+def _refuse_empty_parts(index: ShardIndex, split: int) -> None:
+    """Shards hold every split; the one that is asked for needs videos to learn from and others to be measured with."""
+    counts = index.manifest.splits.get(str(split))
+    if counts is not None and not (counts.train and counts.test):
+        others = [number for number, count in index.manifest.splits.items() if count.train and count.test]
+        another = f", or take SPLIT={' or '.join(others)}" if others else ""
+        raise InputError(
+            f"split {split} has {counts.train} training and {counts.test} test videos in {index.root}, and the demo "
+            "needs both",
+            remedy=f"complete the videos or the lists and remove that folder{another}",
+        )
+
+
 def _changes(index: ShardIndex, split: int, epochs: int | None, seed: int) -> Sequence[str]:
     """What all runs set beside the preset, as --set takes it."""
     settings = preset("demo")
+    asked, measured, meant_for = settings.optimizer, settings.evaluation, settings.loader.batch_size
     videos = len(index.split_samples(split, "train"))
-    batch = max(2, min(settings.loader.batch_size, videos // _LEAST_BATCHES))
-    epochs = epochs or max(settings.epochs, -(-_LEAST_STEPS // shuffled_steps(videos, batch, World())))
+    batch = max(2, min(meant_for, videos // _LEAST_BATCHES))
+    steps = shuffled_steps(videos, batch, World())
+    epochs = epochs or max(settings.epochs, -(-_LEAST_STEPS // steps))
+    warmup = max(asked.warmup_epochs, min(-(-_LEAST_WARMUP // steps), epochs // 10))
     fading = epochs if settings.kd.fade_epochs else 0
     every = -(-epochs // _MOST_EVALUATIONS)
     return [
         *(f"split={split}", f"loader.batch_size={batch}", f"epochs={epochs}", f"seed={seed}"),
-        *(f"evaluation.every={every}", f"kd.fade_epochs={fading}"),
+        *(f"optimizer.reference_batch={meant_for}", f"optimizer.warmup_epochs={warmup}"),
+        f"evaluation.every={every}",
+        f"evaluation.features_every={every * measured.features_every // measured.every}",
+        f"kd.fade_epochs={fading}",
     ]

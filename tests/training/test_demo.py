@@ -1,7 +1,10 @@
 """The whole job on a few videos: every run, every evaluation, the report; killed and stopped on the way, it goes on."""
 
 import json
+import math
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,18 +26,29 @@ RUNS = (TEACHER, *TAUGHT.values(), *ALONE.values())
 PATIENCE_S = 3600.0  # some fifteen processes that load torch, on whatever machine
 
 
-Start = Callable[[], subprocess.Popen[str]]
+Start = Callable[..., subprocess.Popen[str]]
 
 
 @pytest.fixture
-def start(synthetic_videos: Any, tmp_path: Path) -> Iterator[Start]:
+def lists(synthetic_videos: Any, tmp_path: Path) -> Path:
+    """Lists of which split 2 names test videos that are not there, as a part of UCF101 has it."""
+    folder = Path(shutil.copytree(synthetic_videos.splits, tmp_path / "lists"))
+    for part in ("train", "test"):
+        (folder / f"{part}list02.txt").write_text((folder / f"{part}list01.txt").read_text())
+    test = folder / "testlist02.txt"
+    test.write_text(re.sub(r"_g\d+_", "_g90_", test.read_text()))
+    return folder
+
+
+@pytest.fixture
+def start(synthetic_videos: Any, lists: Path, tmp_path: Path) -> Iterator[Start]:
     """Start the demo in `tmp_path/demo`; what still runs after the test is ended."""
-    where = ["--out", tmp_path / "demo", "--videos", synthetic_videos.videos, "--splits", synthetic_videos.splits]
-    command = [sys.executable, "-P", "-m", "pclkd.training.cli", "demo", *map(str, where), "--epochs=1", "--jobs=2"]
+    where = ["--out", tmp_path / "demo", "--videos", synthetic_videos.videos, "--splits", lists]
+    command = [sys.executable, "-P", "-m", "pclkd.training.cli", "demo", *map(str, where), "--jobs=2"]
     started: list[subprocess.Popen[str]] = []
 
-    def begin() -> subprocess.Popen[str]:
-        started.append(subprocess.Popen(command, stderr=subprocess.PIPE, text=True))
+    def begin(*options: str) -> subprocess.Popen[str]:
+        started.append(subprocess.Popen([*command, *options], stderr=subprocess.PIPE, text=True))
         return started[-1]
 
     yield begin
@@ -52,24 +66,24 @@ def until(true: Callable[[], object], running: subprocess.Popen[str]) -> None:
 
 
 def test_the_demo_goes_on_to_its_report_wherever_it_was_ended(
-    start: Start, synthetic_videos: Any, tmp_path: Path
+    start: Start, synthetic_videos: Any, lists: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "demo"
-    first = start()
+    first = start("--epochs=1")
     until((out / TEACHER / "metrics.jsonl").exists, first)  # has begun, nothing is saved
     children = psutil.Process(first.pid).children(recursive=True)
     first.kill()
     first.communicate()
     assert children and not psutil.wait_procs(children, timeout=PATIENCE_S)[1], "an orphan goes on"
 
-    second = start()
+    second = start("--epochs=1")
     until((out / TAUGHT["r3d"] / "metrics.jsonl").exists, second)
     second.send_signal(signal.SIGTERM)
     _, told = second.communicate(timeout=PATIENCE_S)
     assert second.returncode == os.EX_TEMPFAIL and "the same command goes on" in told and "Traceback" not in told
     assert not (out / "report").exists()
 
-    last = start()
+    last = start("--epochs=1")
     _, told = last.communicate(timeout=PATIENCE_S)
     assert last.returncode == 0, told
     for name in RUNS:
@@ -95,8 +109,38 @@ def test_the_demo_goes_on_to_its_report_wherever_it_was_ended(
 
     before = {path: path.stat().st_mtime_ns for path in (*out.glob(f"*/{CHECKPOINT_NAME}"), *out.glob("*/eval-*"))}
     assert len(before) == len(RUNS) + 3 * 3 + 1  # of the controls, one is fine-tuned
-    run_demo(out, videos=synthetic_videos.videos, splits=synthetic_videos.splits, epochs=1)
+    run_demo(out, videos=synthetic_videos.videos, splits=lists, epochs=1)
     assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+def test_what_a_batch_and_an_epoch_of_few_videos_change_is_told(start: Start, synthetic_videos: Any) -> None:
+    videos = len((synthetic_videos.splits / "trainlist01.txt").read_text().splitlines())
+    running = start()
+    assert running.stderr is not None
+    told = next(line for line in running.stderr if " side by side; logs: " in line)
+    set_to = dict(change.split("=") for change in told[told.index("(") + 1 : told.index(")")].split(", "))
+    batch, epochs, warmup = (int(set_to[name]) for name in ("loader.batch_size", "epochs", "optimizer.warmup_epochs"))
+    steps = videos // batch
+    assert videos == 12 and 3 * batch <= videos and epochs * steps >= 240 > (epochs - 1) * steps
+    # The rate is meant for the preset's batch, and rises over as many steps as on the embedded set, or a tenth of all.
+    assert set_to["optimizer.reference_batch"] == "32"
+    assert warmup * steps >= 24 > (warmup - 1) * steps or warmup == epochs // 10
+    # Twelve times on the way, every fourth time with features, as the preset has it.
+    every = math.ceil(epochs / 12)
+    assert (set_to["evaluation.every"], set_to["evaluation.features_every"]) == (str(every), str(4 * every))
+
+
+def test_a_split_without_one_of_its_parts_is_refused_before_and_after_packing(
+    synthetic_videos: Any, lists: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "demo"
+    for _ in range(2):
+        with pytest.raises(InputError, match=r"split 2 has 12 training and 0 test videos .* SPLIT=1") as refused:
+            run_demo(out, videos=synthetic_videos.videos, splits=lists, split=2)
+        assert str(out / "shards") in str(refused.value)
+    assert (out / "shards" / "manifest.json").exists() and not (out / "logs").exists()
+    with pytest.raises(InputError, match=r"no split 4 in .*use one of the splits 1 \(12 train, 4 test\)"):
+        run_demo(out, split=4)
 
 
 def test_videos_without_lists_are_refused(tmp_path: Path) -> None:

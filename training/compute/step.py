@@ -35,6 +35,7 @@ class TrainStep(Generic[Learned]):
         objective: as given.
         optimizer: over the student's parameters.
         precision: as given.
+        global_batch: as given.
     """
 
     def __init__(
@@ -50,7 +51,7 @@ class TrainStep(Generic[Learned]):
         self.objective, self._student, self._clip_norm = objective, student, settings.clip_norm
         self._skip_non_finite = skip_non_finite
         self._skipped: torch.Tensor | int = 0
-        self.precision = precision
+        self.precision, self.global_batch = precision, global_batch
         self.optimizer = build_optimizer(student, settings, global_batch)
 
     @property

@@ -78,6 +78,9 @@ def _read(path: Path, model: type[Model]) -> Model:
 
 _DESCRIBED = METRICS[1:]  # a backbone alone answers no pretext question
 _LOST = Question("int8 − float", "points", 1, "above", -LEAST_GAIN)
+# Numbers of a decade, coarse to fine: the first row that puts enough of them on the axis is taken.
+_STEPS = ((1, 2, 5), (1, 1.5, 2, 3, 4, 5, 7), (1, 1.2, 1.4, 1.6, 1.8, 2, 2.5, 3, 3.5, 4, 4.5, 5, 5.5, 6, 7, 8, 9))
+_LEAST_NUMBERS = 3
 
 
 def compared(study: Study) -> list[PlannedRun]:
@@ -179,9 +182,13 @@ class Devices:
     def axis(self) -> Axis:
         """Milliseconds, each step as many times the one before."""
         first, last = self._ends()
-        ticks = [step * 10**power for power in range(-3, 6) for step in (1, 2, 5)]
-        shown = [(self._place(tick), f"{tick:g}") for tick in ticks if first <= tick <= last]
-        return Axis("ms a clip, one CPU thread", self._place(last), shown, dots=True)
+        by_step = [
+            [tick for power in range(-3, 6) for step in steps if first <= (tick := step * 10**power) <= last]
+            for steps in _STEPS
+        ]
+        shown = next((ticks for ticks in by_step if len(ticks) >= _LEAST_NUMBERS), by_step[-1])
+        ticks = [(self._place(tick), f"{tick:g}") for tick in shown]
+        return Axis("ms a clip, one CPU thread", self._place(last), ticks, dots=True)
 
     def _ends(self) -> tuple[float, float]:
         times = [self._ms(*key) for key in self._networks]

@@ -20,6 +20,7 @@ __all__ = ["non_finite", "report_non_finite", "save_bundle", "signs_of_collapse"
 _TOLD_AT_MOST = 8
 _VAGUE = 0.9  # entropy of a teacher over ln N from which on it is to blame
 _CHANCE = 0.95  # share of the loss of a guess
+_ERRORS = 2  # standard errors below chance from which on answers are no accident
 
 
 def non_finite(figures: Mapping[str, float]) -> list[str]:
@@ -79,12 +80,16 @@ def report_non_finite(plan: RunPlan, bad: Sequence[str], step: StepFigures) -> N
     say(f"warning: {told}; the update is left out")
 
 
-def signs_of_collapse(means: Mapping[str, float], classes: int, settings: RunSettings) -> list[str]:
+def signs_of_collapse(
+    means: Mapping[str, float], classes: int, steps: int, batch: int, settings: RunSettings
+) -> list[str]:
     """Warnings about an epoch, empty where all is well.
 
     Args:
         means: of the epoch's figures by name.
         classes: of the pretext task, 0 without one.
+        steps: updates of the epoch.
+        batch: samples an update, of all processes.
         settings: of the run; `guards.least_spread` is the spread below which embeddings count as collapsed.
     """
     warnings = []
@@ -94,18 +99,21 @@ def signs_of_collapse(means: Mapping[str, float], classes: int, settings: RunSet
     if spread is not None and spread < least and learned:
         warnings.append(
             f"the embeddings collapse: their spread is {spread:.3f} (random directions have 1, warned below "
-            f"{least:g}); {_cause(means, settings)}"
+            f"{least:g}); {_cause(means, batch, settings)}"
         )
     agreement = means.get("agreement_pct")
-    if agreement is not None and classes and agreement < 100 / classes:
-        warnings.append(
-            f"student and teacher agree on {agreement:.0f} % of the pretext answers, less than chance "
-            f"({100 / classes:.0f} %); is it the right teacher for this modality and pretext task?"
-        )
+    if agreement is not None and classes:
+        chance = 1 / classes
+        error = math.sqrt(chance * (1 - chance) / (steps * batch))
+        if agreement < 100 * (chance - _ERRORS * error):
+            warnings.append(
+                f"student and teacher agree on {agreement:.0f} % of the pretext answers, less than chance "
+                f"({100 * chance:.0f} %); is it the right teacher for this modality and pretext task?"
+            )
     return warnings
 
 
-def _cause(means: Mapping[str, float], settings: RunSettings) -> str:
+def _cause(means: Mapping[str, float], batch: int, settings: RunSettings) -> str:
     """Why embeddings collapse, as far as the figures tell, and what helped where it was tried."""
     pcl, kd = settings.pcl, settings.kd
     entropies = [value for name, value in means.items() if re.fullmatch(r"teacher\d*_entropy_contrast", name)]
@@ -124,7 +132,9 @@ def _cause(means: Mapping[str, float], settings: RunSettings) -> str:
             f"{pcl.contrast} remembers too little of the videos yet: {start}--set pcl.contrast=in_batch --set "
             "pcl.nce_temperature=0.1"
         )
+    lr, scaled = settings.optimizer.lr, settings.optimizer.scaled_lr(batch)
+    for_batch = f", {scaled:.3g} for a batch of {batch}" if scaled != lr else ""
     return (
         f"a rate that is too high does that, or a temperature that is too low: lower --set optimizer.lr "
-        f"({settings.optimizer.lr:g} here), or raise --set pcl.nce_temperature ({pcl.nce_temperature:g} here)"
+        f"({lr:g} here{for_batch}), or raise --set pcl.nce_temperature ({pcl.nce_temperature:g} here)"
     )

@@ -231,7 +231,7 @@ class _Trainer:
             record = {**{f"train/{name}": mean for name, mean in means.items()}, **speed}
             if self._step.skipped:
                 record["train/skipped_updates"] = self._step.skipped
-            self._warn(means)
+            self._warn(means, at.epoch_step)
             self._advance(means.get("loss", math.inf))
         finished = self._at.epoch
         asked, last = settings.evaluation, finished == settings.epochs
@@ -251,10 +251,10 @@ class _Trainer:
         self._schedule.after_epoch(loss)
         self._at = RunPosition(epoch=self._at.epoch + 1, step=self._at.step)
 
-    def _warn(self, means: Mapping[str, float]) -> None:
+    def _warn(self, means: Mapping[str, float], steps: int) -> None:
         if self._plan.world.is_first:
             classes = 0 if "pretext_top1_pct" not in means else self._model.pretext_classes
-            for warning in signs_of_collapse(means, classes, self._settings):
+            for warning in signs_of_collapse(means, classes, steps, self._step.global_batch, self._settings):
                 say(f"warning: epoch {self._at.epoch + 1}: {warning}")
         if self._neighbours is not None and (crowd := self._neighbours.warning(torch.get_num_threads())):
             say(f"warning: epoch {self._at.epoch + 1}: {crowd}")

@@ -398,6 +398,12 @@ def test_fine_tuned_students_stand_beside_their_controls(tmp_path, write_study):
     assert row == [*about, "✓ {} ({} to {})".format(*words)]
 
 
+def numbers_below(chart: ElementTree.Element) -> list[str | None]:
+    lowest = float(chart.get("data-y", "").split()[0])
+    texts = chart.iter("{http://www.w3.org/2000/svg}text")
+    return [text.text for text in texts if lowest < float(text.get("y", "")) < lowest + 30]
+
+
 def test_accuracy_against_latency_and_size(tmp_path, write_study):
     def narrower(plan):
         plan["runs"] += [
@@ -447,9 +453,16 @@ def test_accuracy_against_latency_and_size(tmp_path, write_study):
         for (x, y), (ms, value) in zip(marks[name], points, strict=True):
             assert (x - left) / (right - left) * last == pytest.approx(math.log(ms / (1.5 / 1.25)), abs=0.01)
             assert low + (bottom - y) / (bottom - top) * (high - low) == pytest.approx(value, abs=0.05)
+    assert numbers_below(root) == ["2", "5", "10"]
     text = (folder / "report" / "index.html").read_text()
     assert text.count("<h2>Accuracy, latency and size</h2>") == 1 and "<fast>" not in text
     assert (folder / "report" / "latency.png").exists()
+    for network in told:  # 3.15 to 3.8 ms: less than a decade, no number of 1, 2, 5
+        network["ms"] = [3 + ms / 10 for ms in [network["ms"][0]] * 5]
+    (folder / "latency.json").write_text(json.dumps(content))
+    write_study_report(folder)
+    root = ElementTree.parse(folder / "report" / "latency-linear.svg").getroot()
+    assert numbers_below(root) == ["3", "3.5", "4", "4.5"]
 
 
 def test_a_study_of_students_that_teach_themselves(tmp_path, write_study):

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from click.testing import CliRunner, Result
+from scipy import stats
 
 from pclkd.pipeline.batch import ClipBatch
 from pclkd.training.cli import main
@@ -179,13 +180,20 @@ def test_bundles_hold_what_the_step_learned_from(tmp_path: Path) -> None:
 
 def test_a_collapse_is_warned_of_where_embeddings_are_learned() -> None:
     settings = preset("demo")
-    assert signs_of_collapse({"embedding_spread": 0.9, "agreement_pct": 60, "contrast": 8.3}, 5, settings) == []
-    (spread,) = signs_of_collapse({"embedding_spread": 0.01, "contrast": 2.0}, 5, settings)
+    assert signs_of_collapse({"embedding_spread": 0.9, "agreement_pct": 60, "contrast": 8.3}, 5, 12, 32, settings) == []
+    (spread,) = signs_of_collapse({"embedding_spread": 0.01, "contrast": 2.0}, 5, 12, 32, settings)
     assert "0.010" in spread and "collapse" in spread and "optimizer.lr" in spread
-    assert signs_of_collapse({"embedding_spread": 0.01, "pretext": 1.0}, 5, settings) == []
-    (agreement,) = signs_of_collapse({"embedding_spread": 0.5, "agreement_pct": 12}, 5, settings)
+    assert signs_of_collapse({"embedding_spread": 0.01, "pretext": 1.0}, 5, 12, 32, settings) == []
+
+
+def test_agreement_below_chance_is_warned_of_where_that_is_no_accident() -> None:
+    settings = preset("demo")
+    (agreement,) = signs_of_collapse({"embedding_spread": 0.5, "agreement_pct": 12}, 5, 12, 32, settings)
     assert "12 %" in agreement and "20 %" in agreement
-    assert signs_of_collapse({"agreement_pct": 12}, 0, settings) == []
+    assert signs_of_collapse({"agreement_pct": 12}, 0, 12, 32, settings) == []
+    for right in range(28):  # as many answers by chance, or fewer
+        warned = signs_of_collapse({"agreement_pct": 100 * right / 27}, 5, 3, 9, settings)
+        assert bool(warned) == (stats.binom.cdf(right, 27, 0.2) < 0.05)
 
 
 @pytest.mark.parametrize(
@@ -201,6 +209,11 @@ def test_a_collapse_is_warned_of_where_embeddings_are_learned() -> None:
         (["pcl.contrast=queue", "pcl.queue_size=255"], {"contrast": 11.0}, ["2 ln(1 + 255) = 11.09", "the queue"]),
         (["pcl.bank_start=network"], {"contrast": 8.3}, ["of the videos yet: --set pcl.contrast=in_batch"]),
         (["pcl.contrast=in_batch"], {"contrast": 8.3}, ["optimizer.lr (0.01 here)", "nce_temperature (0.07 here)"]),
+        (
+            ["pcl.contrast=in_batch", "optimizer.reference_batch=32"],
+            {"contrast": 8.3},
+            ["optimizer.lr (0.01 here, 0.0025 for a batch of 8)"],
+        ),
         # A teacher that is uniform is named first, and only where its distribution is still imitated.
         (
             ["kd.contrast_teacher_temperature=0.05"],
@@ -213,7 +226,7 @@ def test_a_collapse_is_warned_of_where_embeddings_are_learned() -> None:
 )
 def test_a_collapse_has_its_cause_and_a_remedy(changes: list[str], figures: dict[str, float], told: list[str]) -> None:
     settings = override(preset("pcl"), ["pcl.negatives=64", *changes])
-    (warning,) = signs_of_collapse({"embedding_spread": 0.01, **figures}, 5, settings)
+    (warning,) = signs_of_collapse({"embedding_spread": 0.01, **figures}, 5, 12, 8, settings)
     assert all(part in warning for part in told), warning
 
 
