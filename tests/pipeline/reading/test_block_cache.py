@@ -88,6 +88,7 @@ def fill(folder: str, limit: int, name: int, rounds: int) -> None:
 
 
 def test_processes_and_threads_share_it_and_keep_the_bound(tmp_path: Path) -> None:
+    BlockCache(tmp_path, 4000)  # whose lock is there before the first worker is
     context = multiprocessing.get_context("fork")
     workers = [context.Process(target=fill, args=(str(tmp_path), 4000, name, 200)) for name in range(3)]
     for worker in workers:

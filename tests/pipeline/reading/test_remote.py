@@ -1,5 +1,6 @@
 """Shards on an object store: a real S3 server on loopback, and a proxy before it that fails as told."""
 
+import fcntl
 import select
 import shutil
 import socket
@@ -149,7 +150,9 @@ def assert_same(a: list[ClipBatch], b: list[ClipBatch]) -> None:
 
 
 def held(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.glob("blocks/??/*"))
+    with (folder / "blocks" / "size").open() as size:
+        fcntl.flock(size, fcntl.LOCK_EX)  # readers may be at work: nobody adds or removes a block meanwhile
+        return sum(path.stat().st_size for path in folder.glob("blocks/??/*"))
 
 
 def remove(shards: str, name: str) -> None:
