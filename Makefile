@@ -1,5 +1,5 @@
 # make demo   the whole story: rendered (or real) videos -> shards -> teacher -> students -> report in runs/demo
-#             (SEEDS=3: everything three times)
+#             (SEEDS=3: everything three times; EPOCHS=..., and of real videos SPLIT=1, 2 or 3)
 # make test   the test suite, against the installed wheel
 # make test-faults     the fault suite in full, 400 kills (KILLS=...); docs/reliability.md
 # make fuzz   hostile input with fresh seeds for MINUTES (10) minutes; what is found is written to tests/hostile/kept

@@ -26,7 +26,7 @@ __all__ = [
     "check_versions",
 ]
 
-_LEAST_FILES, _USUAL_FILES = 256, 1024  # 128 shards are kept open, and threads, sockets and libraries have theirs
+_LEAST_FILES, _USUAL_FILES = 64, 1024  # the loader keeps to a quarter of what is allowed, and 128 shards at most
 _NCCL_MIB, _USUAL_MIB = 64, 1024
 _RELEASED = 2026
 _DRIFT_S = 0.1
