@@ -102,12 +102,13 @@ wheel: $(VENV)/.dependencies
 	@rm -rf build pclkd.egg-info
 
 test-gpu:
-	$(PYTHON) -m pytest -m gpu tests/test_gpu.py
+	$(PYTHON) -m pytest -m gpu tests/test_gpu.py tests/training/compute tests/pipeline/pretext/test_base.py
 
 # All that runs beside torch, torchvision and what comes with tensorboard, OpenCV and matplotlib.
-LACKING := annotated-types astunparse av braceexpand click filelock gast lazy-loader libcst makefun nvidia-dali-cuda130 \
-	nvidia-libnvcomp-cu13 nvidia-nvimgcodec-cu13 nvidia-nvjpeg nvtx optree pydantic pydantic_core PyYAML \
-	simplejpeg six typing-inspection typing_extensions webdataset 'setuptools<82' # torch 2.11 wants no newer one
+LACKING := annotated-types astunparse av braceexpand click filelock gast hypothesis iniconfig lazy-loader libcst makefun \
+	nvidia-dali-cuda130 nvidia-libnvcomp-cu13 nvidia-nvimgcodec-cu13 nvidia-nvjpeg nvtx optree pluggy pydantic \
+	pydantic_core Pygments pytest PyYAML simplejpeg six sortedcontainers typing-inspection typing_extensions webdataset \
+	'setuptools<82' # torch 2.11 wants no newer one
 # pip takes each by its own name.
 PLATFORMS := manylinux_2_28 manylinux_2_27 manylinux_2_17 manylinux2014 manylinux1
 WHEELS := wheelhouse/wheels

@@ -145,4 +145,6 @@ def contexts(bench: Bench) -> dict[str, Value]:
     query = [program, "--query-compute-apps=pid,gpu_uuid", "--format=csv,noheader"]
     told = subprocess.run(query, capture_output=True, text=True, timeout=20, check=True).stdout.splitlines()
     own = {line.partition(",")[2].strip() for line in told if line.partition(",")[0].strip() == str(os.getpid())}
+    if not own:
+        raise LeftOutError("nvidia-smi does not know this process: a container's numbers are not the host's")
     return {"gpus": float(torch.cuda.device_count()), "gpus_with_a_context": float(len(own))}

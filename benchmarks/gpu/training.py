@@ -108,7 +108,7 @@ def _distilled(bench: Bench) -> dict[str, Value]:
         teachers=[bench.scratch / "teacher"],
         max_steps=bench.sizes.longest_run,
     )
-    stop = threading.Timer(room, os.kill, (os.getpid(), signal.SIGTERM))
+    stop = threading.Timer(max(0.0, bench.rows.left_s - _END_S), os.kill, (os.getpid(), signal.SIGTERM))
     stop.daemon = True
     began = time.monotonic()
     stop.start()
@@ -128,6 +128,8 @@ def _distilled(bench: Bench) -> dict[str, Value]:
 def _told(folder: Path) -> dict[str, Value]:
     """The losses of the first and of the last step, and what the last epoch said of speed and memory."""
     record = read_run(folder)
+    if not record.steps:
+        raise LeftOutError("no step was done in the time that was left")
     first, last = record.steps[0], record.steps[-1]
     losses = {
         f"{name}_{when}": float(line[name])

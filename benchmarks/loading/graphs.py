@@ -74,4 +74,5 @@ def _windows(side: int, decode: str) -> Any:
         axis_names="HW",
         device=decode,
         output_type=types.RGB,
+        jpeg_fancy_upsampling=True,  # as the loader decodes
     )

@@ -11,7 +11,7 @@ from pclkd.benchmarks.measuring.result import BenchmarkResult, make_result
 from pclkd.benchmarks.measuring.rounds import Work
 from pclkd.benchmarks.measuring.session import Rates, Session
 from pclkd.benchmarks.steps.case import UCF101_ROWS, StepNetworks, memory_in_use, peak_memory, random_batch, repeated
-from pclkd.benchmarks.steps.lines import StepLines, allow_many_compilations, step_lines
+from pclkd.benchmarks.steps.lines import StepLines, step_lines
 from pclkd.benchmarks.steps.matrix_limit import MatrixLimits
 from pclkd.pipeline.batch import ClipBatch
 from pclkd.pipeline.world import World
@@ -46,8 +46,6 @@ class StepBenchmark:
         device = choose_device(World())
         self.networks.precision(device)
         batch = random_batch(self.shape, max(UCF101_ROWS, self.shape.batch_size), device)
-        if self.options:
-            allow_many_compilations()
         trained = self.networks.settled(batch)
         cases = _Cases(batch, MatrixLimits(self.shape.batch_size))
         names = ("pcl", "pcl_kd") if trained.teacher else ("pcl",)

@@ -8,7 +8,7 @@ import torch
 from pclkd.benchmarks.steps.case import StepNetworks
 from pclkd.training.models.memory_layout import is_channels_last
 
-__all__ = ["StepLines", "allow_many_compilations", "step_lines"]
+__all__ = ["StepLines", "step_lines"]
 
 _NO_GPU = "this process has no GPU"
 
@@ -61,10 +61,3 @@ def step_lines(trained: StepNetworks, device: torch.device, *, fused: bool, quic
     elif trained.options.compile != "cuda-graphs":
         changed["compile_cuda_graphs"] = trained.varied(compile="cuda-graphs")
     return StepLines(changed, missing)
-
-
-def allow_many_compilations() -> None:
-    """Let torch.compile keep a version for each line: beyond 8 of one network it would fall back to eager silently."""
-    from torch import _dynamo
-
-    _dynamo.config.recompile_limit = max(_dynamo.config.recompile_limit, 64)

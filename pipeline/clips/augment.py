@@ -28,7 +28,7 @@ __all__ = ["AugmentSettings", "ClipAugment", "centre_crop", "draw"]
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int32]
 _DRAWS = 12  # uniform numbers a clip; appended to, never reordered: the order is part of reproducibility
-_WIDEST_BLUR = 64.0  # pixels
+_WIDEST_BLUR = 28.0  # pixels; DALI has no window above 169 of them on a GPU
 _WIDEST = 16.0
 _WINDOW_TRIES = 10  # as torchvision has it; (area, aspect) of each try follow behind all clips' _DRAWS
 

@@ -11,7 +11,7 @@ import torch
 from pclkd.pipeline.config import LoaderSettings, Operators, PixelPath
 from pclkd.pipeline.loader.prepare import PreparedBatch
 from pclkd.pipeline.pixels.dali import FrameDecoder, FrameGraph, release_unused_memory
-from pclkd.pipeline.pixels.frame_graph import Colours
+from pclkd.pipeline.pixels.frame_graph import Colours, UndecodableFramesError
 from pclkd.pipeline.pixels.kernel_check import kernels_fault
 from pclkd.sharding.common.errors import InputError
 from pclkd.sharding.shards.index import ShardIndex
@@ -118,9 +118,8 @@ def choose_decoder(
     began = time.perf_counter()
     free = _free_mib(graph.device)
     batch = probe() if wanted == "auto" and graph.device.type == "cuda" else None
-    if batch is not None:
-        decoder, rates = _faster(graph, batch, _LIMIT_S + began)
-        reason = "the faster one"
+    if batch is not None and (raced := _faster(graph, batch, _LIMIT_S + began)):
+        (decoder, rates), reason = raced, "the faster one"
     else:
         rates = {}
         reason = "as set" if wanted != "auto" else "no GPU" if graph.device.type == "cpu" else "no batch to try"
@@ -165,7 +164,8 @@ def race(
     return best
 
 
-def _faster(graph: FrameGraph, batch: PreparedBatch, deadline: float) -> tuple[FrameDecoder, dict[str, float]]:
+def _faster(graph: FrameGraph, batch: PreparedBatch, deadline: float) -> tuple[FrameDecoder, dict[str, float]] | None:
+    """The decoder that is faster, and the rates; None where the batch cannot be decoded, which its stage deals with."""
     decoders = {mode: FrameDecoder(replace(graph, decode=mode)) for mode in ("cpu", "mixed")}
 
     def run(decoder: FrameDecoder) -> Callable[[], None]:
@@ -175,7 +175,12 @@ def _faster(graph: FrameGraph, batch: PreparedBatch, deadline: float) -> tuple[F
 
         return decode
 
-    best = race({mode: run(decoder) for mode, decoder in decoders.items()}, deadline)
+    try:
+        best = race({mode: run(decoder) for mode, decoder in decoders.items()}, deadline)
+    except UndecodableFramesError:
+        for decoder in decoders.values():
+            decoder.close()
+        return None
     chosen = decoders.pop(min(best, key=lambda mode: best[mode]))
     for loser in decoders.values():
         loser.close()

@@ -38,7 +38,7 @@ def _outputs_of(graph: FrameGraph, windows: Any, *, resizes: bool) -> Any:
     frames = _resized(windows, graph.crop[0]) if resizes and graph.colours != "fused" else windows
     if graph.colours == "fused" or (graph.colours == "kernels" and not graph.moments):
         return frames
-    names = ("brightness", "contrast", "saturation", "hue") if graph.colours != "none" else ()
+    names = ("brightness", "contrast", "saturation", "hue") if graph.turns_colours else ()
     colours = {name: _fed(name, types.FLOAT, 0) for name in names}
     flip = _fed("flip", types.INT32, 0)
     found = [frames if graph.colours == "kernels" else _finished(frames, colours, "", flip, MEAN, STD)]

@@ -99,6 +99,11 @@ class FrameGraph:
     threads: int
     moments: tuple[MomentView, ...] = ()
 
+    @property
+    def turns_colours(self) -> bool:
+        """Whether DALI's operators change the colours of anything: of the clips, or of a view beside the kernels."""
+        return self.colours == "graph" or (self.colours == "kernels" and any(view.colours for view in self.moments))
+
 
 @dataclass(eq=False)
 class Decoding:
@@ -139,7 +144,7 @@ def inputs_of(graph: FrameGraph, augment: ClipAugment, *, resizes: bool) -> Inpu
     if graph.colours == "fused" or (graph.colours == "kernels" and not graph.moments):
         return inputs
     inputs["flip"] = augment.flip.reshape(-1)
-    if graph.colours == "none":
+    if not graph.turns_colours:  # a pipeline has no input that nothing is made of
         return inputs
     for name in ("brightness", "contrast", "saturation", "hue"):
         inputs[name] = getattr(augment, name).reshape(-1)

@@ -86,16 +86,18 @@ class KernelColours:
         kept = dtype if known else torch.float32  # what a task makes of numbers it makes of exact ones
         out = torch.empty(clips, length, height, width, 3, dtype=kept, device=device)
         tiles, size = -(-height * width // _BLOCK), (length, height, width)
-        if len(blurred):
-            blur_across[(len(blurred) * length, tiles)](
-                frames, maps, blurs, taps, across, *size, weights.shape[1], block=_BLOCK
+        # Triton takes the thread's current GPU, wherever the frames are.
+        with torch.cuda.device_of(frames):  # type: ignore[no-untyped-call]
+            if len(blurred):
+                blur_across[(len(blurred) * length, tiles)](
+                    frames, maps, blurs, taps, across, *size, weights.shape[1], block=_BLOCK
+                )
+            finish_clips[(clips, tiles)](
+                *(frames, maps, torch.from_numpy(table).to(device), blurs, taps, across, out),
+                *(*size, weights.shape[1], *self._last),
+                residual=finish.residual and known,
+                block=_BLOCK,
             )
-        finish_clips[(clips, tiles)](
-            *(frames, maps, torch.from_numpy(table).to(device), blurs, taps, across, out),
-            *(*size, weights.shape[1], *self._last),
-            residual=finish.residual and known,
-            block=_BLOCK,
-        )
         result = out.view(samples, views, *out.shape[1:])
         if known:
             return result

@@ -143,6 +143,8 @@ def joined(world: World, device: torch.device) -> Iterator[None]:
 
     Validate all input before: torchrun turns whatever a child raises into exit code 1.
 
+    An exception that has an attribute `on_all_ranks` leaves the block in every process.
+
     Raises:
         InputError: two processes see the same GPU, of which NCCL would die; or some do not come.
     """
@@ -164,8 +166,13 @@ def joined(world: World, device: torch.device) -> Iterator[None]:
     set_timeout(_COLLECTIVE)
     try:
         yield
-    finally:
-        dist.destroy_process_group()
+    except BaseException as error:
+        # NCCL's own end waits for the others, who wait in their next exchange for this process: torchrun ends them once
+        # it is gone.
+        if gpu is None or getattr(error, "on_all_ranks", False):
+            dist.destroy_process_group()
+        raise
+    dist.destroy_process_group()
 
 
 def meet(what: str, limit: timedelta = _START) -> None:

@@ -76,6 +76,11 @@ class Turn:
         return f"rank {self.rank} of {self.size}"
 
 
+def distinct(size: int) -> int:
+    """How many numbers from 0 on each of so many processes may send, so that no sum is above 256."""
+    return max(1, 256 // size - size)
+
+
 def exchange(turn: Turn, _: Callable[[str], None]) -> tuple[float, float]:
     """Join, sum and gather, in a process of its own.
 
@@ -92,7 +97,7 @@ def exchange(turn: Turn, _: Callable[[str], None]) -> tuple[float, float]:
     with joined(World(turn.rank, turn.size, turn.rank, turn.size), device):
         errors = []
         for kind in (torch.float32, torch.int64, torch.bfloat16):
-            base = torch.arange(_NUMBERS, device=device) % 64
+            base = torch.arange(_NUMBERS, device=device) % distinct(turn.size)
             own = (base + turn.rank).to(kind)
             true = turn.size * base + turn.size * (turn.size - 1) // 2  # at most 256: exact in all three
             errors.append(float((summed(own).double() - true).abs().max()))

@@ -57,6 +57,8 @@ def build_step(
     for teacher, view in zip(learned.teachers, learned.teacher_views, strict=True):
         shape = clips_shape if view is None else moment_shapes[view]
         make_ready(inner_model(teacher), shape, precision, settings, frozen=learned.past is None)
+    if precision.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(precision.device)  # what checks and races took is no matter of the step
     global_batch = clips_shape[0] * world.size * settings.optimizer.accumulate
     skip = settings.guards.non_finite == "skip"
     return TrainStep(learned, trained, settings.optimizer, precision, global_batch, skip_non_finite=skip)

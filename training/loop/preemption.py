@@ -22,6 +22,8 @@ _SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 class PreemptedError(Exception):
     """The run was asked to stop and has saved; it can be resumed."""
 
+    on_all_ranks = True
+
     def __init__(self, step: int) -> None:
         self.step = step
         super().__init__(f"stopped by a signal after step {step}; the run is saved and can be resumed with --resume")

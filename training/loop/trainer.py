@@ -299,7 +299,8 @@ class _Trainer:
         self._schedule.load_state_dict(checkpoint.schedule)
         if self._average is not None:
             self._average.load_state_dict(checkpoint.average)
-        self._step.precision.scaler.load_state_dict(checkpoint.scaler)
+        if checkpoint.scaler:  # there is none of bf16 and fp32
+            self._step.precision.scaler.load_state_dict(checkpoint.scaler)
         self._step.skipped = checkpoint.skipped
         place = checkpoint.epoch, checkpoint.epoch_step, checkpoint.step
         self._at = RunPosition(*place, checkpoint.epoch_sums, checkpoint.damage)

@@ -4,6 +4,7 @@ The module is compiled in place, so weights keep their names and checkpoints do 
 """
 
 import copy
+import gc
 import logging
 import time
 
@@ -79,7 +80,13 @@ def _raced(model: PclModel, clips: torch.Tensor, precision: Precision, *, traine
     # All processes race, because synchronised batch norm needs them all; times differ, and what is compiled must not.
     times = _times(model, clips, precision, trained=trained)
     fastest = min(times, key=lambda name: times[name])
-    return agreed("the race of compile=auto", lambda: remembered(key, fastest, times))
+    chosen = agreed("the race of compile=auto", lambda: remembered(key, fastest, times))
+    if "cuda-graphs" in times and chosen != "cuda-graphs":
+        # What was compiled outlives the trial, and its graphs keep the memory of a whole step.
+        torch.compiler.reset()
+        gc.collect()
+        torch.cuda.empty_cache()
+    return chosen
 
 
 def _whose(trained: bool) -> str:
@@ -100,7 +107,13 @@ def _times(model: PclModel, clips: torch.Tensor, precision: Precision, *, traine
 
 
 def _compile(model: PclModel, how: str) -> None:
-    model.base_network.compile(mode=_MODES[how])
+    """One version for each shape: after a second shape torch would compile slower ones for any number of clips."""
+    from torch import _dynamo
+
+    # Student, teachers, evaluations and a benchmark's lines share one code; of more than 8 versions torch runs the
+    # further ones eager, silently.
+    _dynamo.config.recompile_limit = max(_dynamo.config.recompile_limit, 64)
+    model.base_network.compile(mode=_MODES[how], dynamic=False)
 
 
 def timed_passes(

@@ -1,6 +1,6 @@
 """The same network in forms that a GPU computes faster: equal to rounding, with the same weights under the same names.
 
-    batch norm         sees maps [N, C, T, H, W] as [N, C, T * H, W]: cuDNN's fast kernels for channels-last are 4-D
+    batch norm         sees maps [N, C, T, H, W] as [N, C, T * H, W]: torch's kernels for channels-last are 4-D
     stem               3 input channels use a fraction of a tensor core: each 2 x 2 pixels become 12 channels, padded to
                        16, and a stride of 2 becomes 1 ("space to depth")
     frozen batch norm  becomes part of the convolution before it: that network says the same in half the launches

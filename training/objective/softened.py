@@ -61,8 +61,9 @@ def soft_kl_to_mean(
         each = torch.stack([F.log_softmax(logits.detach().float() / temperature, dim=1) for logits in teachers_logits])
         # log of the mean of the probabilities; a single teacher's come back as they are
         if len(set(weights)) > 1:
-            shares = torch.tensor(weights, device=each.device).log()
-            each = each + (shares - math.log(sum(weights) / len(weights)))[:, None, None]
+            # Numbers of Python's: a tensor of them would have to be waited for.
+            usual = sum(weights) / len(weights)
+            each = torch.stack([own + math.log(weight / usual) for own, weight in zip(each, weights, strict=True)])
         teacher = each[0] if len(each) == 1 else torch.logsumexp(each, dim=0) - math.log(len(each))
         return temperature**2 * F.kl_div(student, teacher, reduction="batchmean", log_target=True)
 

@@ -11,9 +11,10 @@ from pclkd.pipeline import clip_loader
 from pclkd.pipeline.clips.sampling import TupleSettings
 from pclkd.pipeline.loader import calibrate
 from pclkd.pipeline.loader.calibrate import choose_decoder, choose_operators, race
-from pclkd.pipeline.pixels.dali import FrameGraph
+from pclkd.pipeline.pixels.dali import FrameDecoder, FrameGraph
 from pclkd.sharding.common.errors import InputError
 
+TUPLES = TupleSettings(clip_frames=8, clip_stride=12, remote_distance=8)
 GRAPH = FrameGraph(2, (48, 48), "fused", "cpu", torch.device("cpu"), 1)
 
 
@@ -127,21 +128,31 @@ def test_what_was_chosen_is_told(caplog: pytest.LogCaptureFixture) -> None:
     assert found.tags()["loader/operators"] == "dali" and found.path == ("cpu", "dali")
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_on_a_gpu_the_faster_way_is_kept(synthetic_shards: Path) -> None:
-    tuples = TupleSettings(clip_frames=8, clip_stride=12, remote_distance=8)
-    with clip_loader(synthetic_shards, device=torch.device("cuda"), batch_size=4, crop=48, tuples=tuples) as loader:
-        batch = next(iter(loader))
-        found = loader.calibration
-    assert batch.clips.device.type == "cuda" and found is not None
-    assert set(found.frames_per_s) == {"cpu", "mixed"}
-    assert found.decode == max(found.frames_per_s, key=lambda way: found.frames_per_s[way])
-    assert found.gpu_mib > 0
+def test_a_batch_that_cannot_be_decoded_ends_the_race_and_no_run(
+    synthetic_shards: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The stage that decodes it again replaces what is damaged; here a GPU is played by the CPU."""
+    with clip_loader(synthetic_shards, device=torch.device("cpu"), batch_size=4, crop=48, tuples=TUPLES) as loader:
+        graph, sound = loader._graph("fused"), loader._first_batch()
+    assert sound is not None
+    damaged = dataclasses.replace(sound, jpegs=[sound.jpegs[0][:800].copy(), *sound.jpegs[1:]])
+    made: list[FrameDecoder] = []
+
+    def on_the_cpu(graph: FrameGraph) -> FrameDecoder:
+        made.append(FrameDecoder(dataclasses.replace(graph, decode="cpu", device=torch.device("cpu"))))
+        return made[-1]
+
+    monkeypatch.setattr(calibrate, "FrameDecoder", on_the_cpu)
+    monkeypatch.setattr(calibrate, "_free_mib", lambda device: 0.0)
+    decoder, found = choose_decoder(dataclasses.replace(graph, device=GPU), "auto", lambda: damaged)
+    assert found.reason == "no batch to try" and not found.frames_per_s
+    assert decoder is made[2]
+    assert decoder.decode(sound.jpegs, sound.plan.augment).shape == (4, 3, 3, 8, 48, 48)
+    decoder.close()
 
 
 def test_the_loader_tells_what_it_chose(synthetic_shards: Path) -> None:
-    tuples = TupleSettings(clip_frames=8, clip_stride=12, remote_distance=8)
-    with clip_loader(synthetic_shards, device=torch.device("cpu"), batch_size=4, crop=48, tuples=tuples) as loader:
+    with clip_loader(synthetic_shards, device=torch.device("cpu"), batch_size=4, crop=48, tuples=TUPLES) as loader:
         assert loader.calibration is None
         next(iter(loader))
         assert loader.calibration is not None and loader.calibration.decode == "cpu"

@@ -135,6 +135,23 @@ def test_the_graph_of_a_gpu_makes_the_same_views(counted: ShardIndex, scaled: bo
         assert float((ours - theirs).abs().max()) * 255 * max(std) < 4
 
 
+@pytest.mark.parametrize("views", [VIEWS[3:], VIEWS[:1], VIEWS], ids=["stored colours", "the clip's", "both"])
+def test_views_beside_the_kernels_are_made_by_the_graph(counted: ShardIndex, views: tuple[MomentView, ...]) -> None:
+    """It has inputs for colours only where a view shows them: DALI refuses to be fed with what nothing is made of."""
+    with opened(counted, *views, augment=AugmentSettings()) as loader:
+        graph, prepared = loader._graph("fused"), loader._first_batch()
+        assert prepared is not None
+    found = []
+    for colours in ("fused", "kernels"):
+        decoder = FrameDecoder(dataclasses.replace(graph, colours=colours))
+        decoding = decoder.begin(prepared.jpegs, prepared.plan.augment)
+        decoder.wait(decoding)
+        found.append(decoder.finish_moments(decoding, ClipFinish(prepared.plan.pretext)))
+        decoder.close()
+    for view, ours, theirs in zip(views, *found, strict=True):
+        assert float((ours - theirs).abs().max()) * 255 * max(view.std) < 4
+
+
 def test_views_leave_the_clips_as_they_are(counted: ShardIndex) -> None:
     with opened(counted, augment=AugmentSettings()) as loader:
         without = next(iter(loader)).clips

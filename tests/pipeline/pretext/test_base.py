@@ -269,7 +269,7 @@ def test_torch_and_numpy_change_clips_alike(task: Pretext, contiguous: bool) -> 
     assert torch.equal(draw.invert(by_torch).double(), clips)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@pytest.mark.gpu
 @pytest.mark.parametrize("task", TASKS, ids=repr)
 def test_a_gpu_changes_clips_alike(task: Pretext) -> None:
     clips = coordinates(40, 3, 8, 4)

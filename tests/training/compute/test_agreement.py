@@ -1,10 +1,12 @@
 """How the processes of a job meet and decide alike, and how DistributedDataParallel is set up."""
 
+import contextlib
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -14,8 +16,9 @@ import torch.multiprocessing as mp
 from pclkd.pipeline.world import World
 from pclkd.sharding.common.errors import InputError
 from pclkd.training.compute import distributed
-from pclkd.training.compute.distributed import agreed, collected, meet, refuse_shared, wrapped
+from pclkd.training.compute.distributed import agreed, collected, joined, meet, refuse_shared, wrapped
 from pclkd.training.compute.settings import Layout
+from pclkd.training.loop.preemption import PreemptedError
 from pclkd.training.models.memory_layout import placed
 from pclkd.training.models.pcl_model import PclModel
 from pclkd.training.models.registry import build_backbone
@@ -79,6 +82,33 @@ class _SameForAll(Iterator[int]):
 
     def __next__(self) -> int:
         return 0
+
+
+@pytest.mark.parametrize(
+    ("device", "error", "waits"),
+    [
+        ("cpu", ValueError("of this process alone"), True),
+        ("cuda", ValueError("of this process alone"), False),
+        ("cuda", PreemptedError(7), True),
+        ("cuda", None, True),
+    ],
+)
+def test_one_process_that_fails_does_not_wait_for_the_others_gpus(
+    device: str, error: Exception | None, waits: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """NCCL's end waits for exchanges that never come; here its group is played."""
+    ended: list[bool] = []
+    monkeypatch.setattr(distributed, "rendezvous", lambda *_, **__: iter([(dist.HashStore(), 0, 2)]))
+    monkeypatch.setattr(distributed, "collected", lambda *_: ["GPU-1", "GPU-2"])
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: SimpleNamespace(uuid="GPU-1"))
+    monkeypatch.setattr(dist, "init_process_group", lambda *_, **__: None)
+    for name in ("set_timeout", "_set_pg_timeout"):
+        monkeypatch.setattr(distributed.c10d, name, lambda _: None, raising=False)
+    monkeypatch.setattr(dist, "destroy_process_group", lambda: ended.append(True))
+    with contextlib.suppress(ValueError, PreemptedError), joined(World(0, 2, 0, 2), torch.device(device)):
+        if error is not None:
+            raise error
+    assert bool(ended) is waits
 
 
 @pytest.mark.parametrize("layout", ["contiguous", "channels-last"])

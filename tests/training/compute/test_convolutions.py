@@ -183,7 +183,7 @@ def test_the_check_says_what_bf16_convolutions_of_small_maps_do_on_this_cpu() ->
             check_convolutions(network, clips, BF16)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.gpu
 @pytest.mark.parametrize("layout", ["contiguous", "channels-last"])
 @pytest.mark.parametrize("name", ["bf16", "fp16", "fp32"])
 def test_the_convolutions_of_r3d_are_right_on_this_gpu(name: str, layout: Layout) -> None:

@@ -10,12 +10,7 @@ from pclkd.training.compute.optimizers import build_optimizer
 from pclkd.training.compute.settings import OptimizerSettings
 
 CPU = torch.device("cpu")
-DEVICES = [
-    CPU,
-    pytest.param(
-        torch.device("cuda"), marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"), id="cuda"
-    ),
-]
+DEVICES = [CPU, pytest.param(torch.device("cuda"), marks=pytest.mark.gpu, id="cuda")]
 
 
 def network(layout: torch.memory_format = torch.contiguous_format, device: torch.device = CPU) -> torch.nn.Module:

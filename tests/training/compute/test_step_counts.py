@@ -26,7 +26,7 @@ from pclkd.training.objective.objective import KdSettings, Objective, PclSetting
 from pclkd.training.settings import override, preset
 
 CPU = torch.device("cpu")
-GPU = pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"))
+GPU = pytest.param("cuda", marks=pytest.mark.gpu)
 
 # --- a step of the smallest network that has everything --------------------------------------------------------------
 

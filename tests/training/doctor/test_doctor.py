@@ -65,19 +65,15 @@ def test_a_sound_machine_is_fit_and_left_as_it_was(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_check_a_line_and_exit_code_1_where_one_fails(tmp_path: Path) -> None:
-    before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (200, before[1]))
-    try:
-        done = CliRunner().invoke(
-            main, ["doctor", "--out", str(tmp_path), "--only", "open files", "--only", "rename"], catch_exceptions=False
-        )
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+def test_a_check_a_line_and_exit_code_1_where_one_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (50, 4096))
+    done = CliRunner().invoke(
+        main, ["doctor", "--out", str(tmp_path), "--only", "open files", "--only", "rename"], catch_exceptions=False
+    )
     assert done.exit_code == 1
     lines = done.stdout.splitlines()
     assert len(lines) == 3
-    assert lines[0].startswith("FAIL  open files  200 may be open - ulimit -n 1024")
+    assert lines[0].startswith("FAIL  open files  50 may be open - ulimit -n 1024")
     assert lines[1].startswith("ok    rename")
     assert lines[2].startswith("not fit: open files (2 checks")
 
@@ -142,6 +138,21 @@ def test_processes_that_do_not_meet_are_told_of(machine: Machine, monkeypatch: p
     finding = found(machine, computing.check_gloo)
     assert finding.verdict == "FAIL" and "GLOO_SOCKET_IFNAME" in finding.remedy
     assert finding.figure.startswith("2 processes could not exchange anything: ")
+
+
+@pytest.mark.parametrize("size", range(1, 17))
+def test_right_sums_are_exact_in_every_type(size: int) -> None:
+    """bfloat16 has all whole numbers up to 256: whatever order they are added in, nothing is rounded."""
+    base = torch.arange(computing.distinct(size))
+    sent = [(base + rank).to(torch.bfloat16) for rank in range(size)]
+    true = torch.stack([own.double() for own in sent]).sum(0)
+    one_by_one, in_pairs = sent[0], [*sent]
+    for own in sent[1:]:
+        one_by_one = one_by_one + own
+    while len(in_pairs) > 1:
+        in_pairs = [sum(in_pairs[at : at + 2]) for at in range(0, len(in_pairs), 2)]
+    assert torch.equal(one_by_one.double(), true) and torch.equal(in_pairs[0].double(), true)
+    assert size > 8 or len(base) > 20  # rows are told apart
 
 
 def test_wrong_sums_are_found(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
