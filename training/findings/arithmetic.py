@@ -7,6 +7,7 @@ same), G repetitions (one seed each).
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from statistics import NormalDist
 from typing import Literal
 
@@ -38,6 +39,7 @@ FEWEST = 5
 they were drawn from with probability 1 - 2^(1 - G), which is 75 % for three and 94 % for five."""
 _REPLICATES = 5**5
 _MOST_NEEDED = 1000
+_FEW = 30  # degrees of freedom
 
 
 @dataclass(frozen=True)
@@ -146,16 +148,50 @@ class Estimate:
 def estimate(numbers: list[Floats], question: Question) -> Estimate | None:
     """Answer a question from the number of each repetition, [D] or [1] each; None without any.
 
-    The interval is a bootstrap over repetitions, each replicate with its own draw of the test videos, which is all
-    that the interval of a single repetition has. The plain percentiles of few values are too narrow; they are taken
-    as far out as makes the interval of a mean as wide as
-    Student's (Hesterberg, The American Statistician 69:4, 2015, "expanded percentiles").
+    A mean has Student's interval. A median, which may be censored, has a bootstrap over repetitions, each replicate
+    with its own draw of the test videos; that is all that a single repetition has. The plain percentiles of few values
+    are too narrow; they are taken as far out as would make the interval of a mean as wide as Student's (Hesterberg,
+    The American Statistician 69:4, 2015, "expanded percentiles").
     """
     if not numbers:
         return None
     draws = max(map(len, numbers))
     values = np.stack([np.broadcast_to(number, draws) for number in numbers])  # [G, D]
     count = len(values)
+    low, high = _of_mean(values) if question.claim == "above" and count > 1 else _of_median(values, question)
+    verdict = _judge(low, high, count, question)
+    needed = _needed(values, question) if verdict == "not decided" else None
+    return Estimate(float(question.of(values[:, 0])), low, high, count, verdict, needed)
+
+
+def _of_mean(values: Floats) -> tuple[float, float]:
+    """The interval of the mean of [G, D] over repetitions, of their spread and of what the test videos do to all alike.
+
+    What videos do to one repetition and not to the others is in the spread already; drawing both anew in each replicate
+    would count it thrice (Owen, The Annals of Applied Statistics 1:2, 2007).
+    """
+    measured = values[:, 0]
+    error = math.hypot(measured.std(ddof=1) / math.sqrt(len(values)), _shared_error(values))
+    half = _student(len(values) - 1) * error
+    return float(measured.mean() - half), float(measured.mean() + half)
+
+
+def _shared_error(values: Floats) -> float:
+    """Standard error, by the test videos, that all of [G, D] repetitions share: no repetition takes it away.
+
+    Of the variance of their mean over draws it is what is left without a G-th of what each has of its own.
+    """
+    drawn = values[:, 1:]
+    if not drawn.size or len(drawn) < 2:
+        return 0.0
+    mean = drawn.mean(0)
+    own = float((drawn - mean).var(axis=1).sum()) / (len(drawn) - 1)
+    return math.sqrt(max(0.0, float(mean.var()) - own / len(drawn)))
+
+
+def _of_median(values: Floats, question: Question) -> tuple[float, float]:
+    """The bootstrap interval of [G, D] over repetitions and test videos."""
+    count, draws = values.shape
     chosen = _resamples(count)
     if draws > 1:  # few ways to draw repetitions still meet all draws of the error
         chosen = np.tile(chosen, (max(1, _REPLICATES // len(chosen)), 1))
@@ -163,9 +199,7 @@ def estimate(numbers: list[Floats], question: Question) -> Estimate | None:
     replicates = question.of(values[chosen, moved[:, None]], axis=1)
     tail = _tail(count)
     low, high = np.quantile(replicates, [tail, 1 - tail], method="inverted_cdf")
-    verdict = _judge(float(low), float(high), count, question)
-    needed = _needed(values, question) if verdict == "not decided" else None
-    return Estimate(float(question.of(values[:, 0])), float(low), float(high), count, verdict, needed)
+    return float(low), float(high)
 
 
 def _resamples(count: int) -> NDArray[np.int64]:
@@ -191,17 +225,17 @@ def _needed(values: Floats, question: Question) -> int | None:
     """Repetitions, more than these, that decide with probability POWER if mean and spread (or share) stay as they are.
 
     For a mean: so many that the distance to what it must be told from is Student's quantile and the quantile of the
-    power, in standard errors; the part of the error that is the test videos' no repetition takes away. For a median:
+    power, in standard errors; what test videos do to all repetitions alike none takes away. For a median:
     so many that a sign test tells the share of repetitions on its side of the threshold from a half.
 
     Args:
         values: [G, D].
         question: what is asked.
     """
-    drawn, values = values[:, 1:], values[:, 0]
+    measured = values[:, 0]
     power, fewest = NormalDist().inv_cdf(POWER), max(FEWEST, len(values) + 1)
     if question.claim == "below":
-        share = float(np.mean(values <= question.threshold))
+        share = float(np.mean(measured <= question.threshold))
         if share == 0.5:
             return None
         wide = _student(math.inf) * 0.5 + power * math.sqrt(share * (1 - share))
@@ -209,9 +243,8 @@ def _needed(values: Floats, question: Question) -> int | None:
         return count if count <= _MOST_NEEDED else None
     if len(values) < 2:
         return None
-    mean = float(values.mean()) - question.threshold
-    spread = float(values.std(ddof=1))  # of repetitions
-    lasting = float(drawn.mean(0).std()) if drawn.size else 0.0  # of test videos
+    mean = float(measured.mean()) - question.threshold
+    spread, lasting = float(measured.std(ddof=1)), _shared_error(values)  # of repetitions, of test videos
     distance = max(mean, question.margin - mean)
     needed = (
         count
@@ -227,15 +260,18 @@ def _tail(count: int) -> float:
     return NormalDist().cdf(-math.sqrt(count / (count - 1)) * _student(count - 1))
 
 
+@lru_cache
 def _student(freedom: float) -> float:
-    """The quantile of Student's distribution that a two-sided interval of CONFIDENCE takes, to 0.003.
+    """The quantile of Student's distribution that a two-sided interval of CONFIDENCE takes.
 
-    Exact for 1 and 2 degrees of freedom; from 3 on by the expansion in 1/freedom (Abramowitz and Stegun 26.7.5).
+    Few degrees of freedom by its closed form, many by an expansion in 1/freedom (Abramowitz and Stegun 26.7.3 to 5).
     """
-    if freedom == 1:
-        return math.tan(math.pi * CONFIDENCE / 2)
-    if freedom == 2:
-        return CONFIDENCE * math.sqrt(2 / (1 - CONFIDENCE**2))
+    if freedom < _FEW:
+        low, high = 0.0, math.pi / 2
+        for _ in range(60):
+            angle = (low + high) / 2
+            low, high = (angle, high) if _within(angle, int(freedom)) < CONFIDENCE else (low, angle)
+        return math.sqrt(freedom) * math.tan(low)
     z = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
     terms = (
         z,
@@ -245,3 +281,13 @@ def _student(freedom: float) -> float:
         (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160,
     )
     return sum(term / freedom**power for power, term in enumerate(terms))
+
+
+def _within(angle: float, freedom: int) -> float:
+    """The share of Student's distribution between -t and t, where t is sqrt(freedom) * tan(angle)."""
+    odd = freedom % 2
+    term, total = math.cos(angle) if odd else 1.0, 0.0
+    for number in range(1, freedom // 2 + 1):
+        total += term
+        term *= math.cos(angle) ** 2 * (2 * number - 1 + odd) / (2 * number + odd)
+    return 2 / math.pi * (angle + math.sin(angle) * total) if odd else math.sin(angle) * total

@@ -57,7 +57,8 @@ def claim_table(findings: Findings, metric: Metric) -> Table:
         rows.append([claim.text, _verdict(found), measured, interval, str(found.repetitions), needed])
     note = (
         "Measured: the mean over repetitions of the mean over pairs, in points; for epochs the medians. Intervals: "
-        "bootstrap over repetitions, and over the test videos where runs recorded their answers. Would decide: "
+        "Student's for means, bootstraps for epochs, over repetitions, and over the test videos where runs recorded "
+        "their answers. Would decide: "
         f"repetitions that decide with probability {POWER:.0%} if mean and spread stay as they are; ?: more than 1000, "
         "or no number."
     )

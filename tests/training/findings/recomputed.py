@@ -6,6 +6,8 @@ import math
 from pathlib import Path
 from statistics import mean, median
 
+from scipy import stats
+
 METRICS = ("val/pretext_top1_pct", "val/linear_top1_pct", "val/retrieval_r1_pct")
 
 
@@ -61,9 +63,15 @@ def students(study: Path) -> dict[tuple[str, str, str], float]:
 
 
 def answer(groups: list[list[float]], question: str, tail: float) -> tuple[float, float, float]:
-    """(value, low, high) of the numbers of each repetition: every resample, `tail` of them cut off at each end."""
-    middle = mean if question in {"area", "end", "above_teacher"} else median
-    values = [middle(group) for group in groups]
-    all_of_them = sorted(middle(chosen) for chosen in itertools.product(values, repeat=len(values)))
+    """(value, low, high) of the numbers of each repetition.
+
+    Of means by Student's distribution; of medians by every resample, `tail` of them cut off at each end.
+    """
+    if question in {"area", "end", "above_teacher"}:
+        values = [mean(group) for group in groups]
+        half = stats.t.ppf(0.975, len(values) - 1) * stats.sem(values)
+        return mean(values), mean(values) - half, mean(values) + half
+    values = [median(group) for group in groups]
+    all_of_them = sorted(median(chosen) for chosen in itertools.product(values, repeat=len(values)))
     cut = math.ceil(tail * len(all_of_them)) - 1
-    return middle(values), all_of_them[cut], all_of_them[math.ceil((1 - tail) * len(all_of_them)) - 1]
+    return median(values), all_of_them[cut], all_of_them[math.ceil((1 - tail) * len(all_of_them)) - 1]

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from pclkd.training.findings.arithmetic import (
+    CONFIDENCE,
     FEWEST,
     POWER,
     Curve,
@@ -100,14 +101,40 @@ def test_the_area_of_straight_lines_is_theirs_between_measurements_too():
 
 
 @pytest.mark.parametrize("count", [3, 5, 8])
-def test_intervals_hold_the_truth_about_as_often_as_they_say(count):
+def test_intervals_of_means_hold_the_truth_as_often_as_they_say(count):
+    random, held = np.random.default_rng(count), 0
+    for _ in range(2000):
+        found = estimate([np.array([value]) for value in random.normal(2, 3, count)], GAIN)
+        held += found.low <= 2 <= found.high
+    assert abs(held / 2000 - CONFIDENCE) < 0.015
+
+
+@pytest.mark.parametrize("count", [3, 5, 8])
+def test_intervals_of_medians_hold_the_truth_about_as_often_as_they_say(count):
     random, held = np.random.default_rng(count), 0
     for _ in range(400):
-        found = estimate([np.array([value]) for value in random.normal(2, 3, count)], GAIN)
+        found = estimate([np.array([value]) for value in random.normal(2, 3, count)], HALF)
         held += found.low <= 2 <= found.high
     # Of three values the range is all that a bootstrap has; theirs holds the truth 3 times in 4.
     least = {3: 0.68, 5: 0.87, 8: 0.91}[count]
     assert least < held / 400 <= 0.99
+
+
+@pytest.mark.parametrize("shared", [0.0, 0.3])
+def test_test_videos_are_counted_once(shared):
+    """128 videos, half of them told right; a taught run tells some otherwise, by luck or, as far as shared, always."""
+    random, held, widths, means = np.random.default_rng(7), 0, [], []
+    draws = np.vstack([np.ones(128), random.multinomial(128, np.full(128, 1 / 128), size=400)]) / 128
+    for _ in range(400):
+        always = shared * random.choice([-1.0, 1.0], 128)  # the same sign in every repetition
+        luck = random.choice([-1.0, 0.0, 1.0], (5, 128), p=[0.2, 0.6, 0.2])
+        found = estimate([100 * draws @ (always + one) for one in luck], GAIN)
+        held += found.low <= 0 <= found.high
+        widths.append(found.high - found.low)
+        means.append(found.value)
+    assert 0.93 < held / 400 < 0.995
+    # As wide as Student's of the error that the means really have, and not the double of it.
+    assert np.mean(widths) / (2 * stats.t.ppf(0.975, 4) * np.std(means)) == pytest.approx(0.97, abs=0.12)
 
 
 @pytest.mark.parametrize(
@@ -135,17 +162,26 @@ def test_medians_know_what_is_censored():
     assert estimate([], HALF) is None
 
 
+@given(st.lists(st.floats(-5, 5), min_size=1, max_size=60))
+@settings(max_examples=40)
+def test_an_interval_of_a_mean_is_students(values):
+    found = estimate([np.array([value]) for value in values], GAIN)
+    spread = np.std(values, ddof=1) / math.sqrt(len(values)) if len(values) > 1 else 0.0
+    half = stats.t.ppf(0.975, max(1, len(values) - 1)) * spread
+    assert (found.low, found.high) == pytest.approx((found.value - half, found.value + half), abs=1e-6)
+
+
 @given(st.lists(st.floats(-5, 5), min_size=1, max_size=9))
 @settings(max_examples=40)
-def test_an_interval_has_its_value_and_lies_within_the_values(values):
-    found = estimate([np.array([value]) for value in values], GAIN)
+def test_an_interval_of_a_median_has_its_value_and_lies_within_the_values(values):
+    found = estimate([np.array([value]) for value in values], HALF)
     assert min(values) - 1e-9 <= found.low <= found.value + 1e-9 <= found.high + 2e-9 <= max(values) + 3e-9
 
 
-def test_the_error_of_the_test_videos_widens_it():
+def test_what_test_videos_do_to_all_repetitions_widens_it():
     alone = [np.array([value]) for value in (1.0, 2.0, 1.5, 2.5, 2.0)]
-    moves = np.random.default_rng(1).normal(0, 3, (5, 401))
-    moved = [value + np.append(0, row) for value, row in zip(alone, moves, strict=True)]
+    moves = np.append(0, np.random.default_rng(1).normal(0, 3, 401))  # the same for all repetitions
+    moved = [value + moves for value in alone]
     narrow, wide = estimate(alone, GAIN), estimate(moved, GAIN)
     assert wide.value == narrow.value
     assert wide.high - wide.low > 2 * (narrow.high - narrow.low)
