@@ -35,7 +35,7 @@ class OptimizerSettings(Settings):
     """plateau: the rate falls to a tenth when the training loss rests, as published; cosine: half a cosine to 0; step:
     to a tenth at the milestones."""
     patience: int = Field(default=50, ge=1)
-    """Epochs without a lower training loss before the rate falls (plateau)."""
+    """Epochs without a lower training loss that are waited for; the rate falls after the next one (plateau)."""
     milestones: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = (0.5, 0.75)
     """Shares of the epochs after which the rate falls (step)."""
     warmup_epochs: int = Field(default=0, ge=0)

@@ -37,7 +37,7 @@ def verdict_table(findings: Findings) -> Table:
     note = (
         f"{CONFIDENCE:.0%} intervals decide, of at least {FEWEST} repetitions. A gain does not hold where the interval "
         f"ends below {LEAST_GAIN:g} point; half of the epochs does not hold where it begins above 0.5. The claims are "
-        "judged one by one: of twenty that are false, one may hold by chance."
+        "judged one by one: of forty gains that are none, one may hold by chance."
     )
     return Table("Verdicts", note, rows)
 

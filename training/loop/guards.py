@@ -95,7 +95,7 @@ def signs_of_collapse(
     warnings = []
     spread, least = means.get("embedding_spread"), settings.guards.least_spread
     # An embedding that no term learns stays in the narrow cone that it started in, and harms nothing.
-    learned = not {"contrast", "kd_contrast", *settings.pcl.own_terms}.isdisjoint(means)
+    learned = not {"contrast", "kd_contrast", settings.pcl.learner, *settings.pcl.own_terms}.isdisjoint(means)
     if spread is not None and spread < least and learned:
         warnings.append(
             f"the embeddings collapse: their spread is {spread:.3f} (random directions have 1, warned below "

@@ -37,7 +37,7 @@ class PclSettings(Settings):
     queue_size: int = Field(default=16384, ge=1, le=2**24)
     """Keys that each clip is compared with (queue, moco)."""
     key_momentum: float = Field(default=0.999, ge=0, lt=1)
-    """Share of the old value when the momentum encoder follows the student, each step
+    """Share of the old value when the momentum encoder follows the student, each batch, accumulated ones too
     (queue, moco, byol)."""
     pretext_weight: _Weight = 1.0
     """Weight of the pretext cross-entropy; 0 leaves it out."""
@@ -95,10 +95,10 @@ class KdSettings(Settings):
     warmup_epochs: int = Field(default=0, ge=0)
     """Epochs over which the weights of distillation rise from 0, linearly."""
     fade_epochs: int = Field(default=0, ge=0)
-    """Epochs over which they fall to 0, linearly; from then on the student learns by itself, and the teachers are not
+    """Epochs, from the first one on, over which they fall to 0, linearly (the lower of rise and fall holds); from then on the student learns by itself, and the teachers are not
     asked; 0: they stay."""
     teacher_every: int = Field(default=1, ge=1)
-    """Steps from one question to the teachers to the next; the steps between learn from PCL alone."""
+    """Batches, accumulated ones too, from one question to the teachers to the next; those between learn from PCL alone."""
     self_teacher: bool = False
     """The student's only teacher is itself, as it was when the epoch before ended; in its first epoch it has none. What
     it says is imitated however little it is: least_said is for others."""

@@ -184,6 +184,9 @@ def test_a_collapse_is_warned_of_where_embeddings_are_learned() -> None:
     (spread,) = signs_of_collapse({"embedding_spread": 0.01, "contrast": 2.0}, 5, 12, 32, settings)
     assert "0.010" in spread and "collapse" in spread and "optimizer.lr" in spread
     assert signs_of_collapse({"embedding_spread": 0.01, "pretext": 1.0}, 5, 12, 32, settings) == []
+    for learner in ("moco", "simsiam", "byol", "vicreg", "barlow_twins"):
+        learned = override(settings, [f"pcl.learner={learner}"])
+        assert len(signs_of_collapse({"embedding_spread": 0.01, learner: 1.0}, 5, 12, 32, learned)) == 1
 
 
 def test_agreement_below_chance_is_warned_of_where_that_is_no_accident() -> None:

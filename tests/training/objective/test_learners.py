@@ -85,13 +85,14 @@ def test_moco_tells_the_partner_from_the_keys_of_before() -> None:
     queue = moco.loss.memory_bank.bank.double().clone()
     for step in range(3):
         student, keys = said(10 + step), said(20 + step)
-        losses = []
-        for query, key in ((student.first, keys.third), (student.third, keys.first)):
+        losses, both = [], ((student.first, keys.third), (student.third, keys.first))
+        for query, key in both:
             own = (query.double() * key.double()).sum(1, keepdim=True)
             logits = torch.cat([own, query.double() @ queue.T], dim=1) / 0.2
             losses.append((logits.logsumexp(1) - logits[:, 0]).mean())
-            at = N * (len(losses) - 1)
-            queue[at : at + N] = key.detach().double()
+        queue = torch.cat(
+            [key.detach().double() for _, key in both]
+        )  # after both: no clip's own key is among the others
         assert moco(seen(student, keys)).item() == pytest.approx(sum(losses).item() / 2, rel=1e-5)
     other = term("moco", queue_size=2 * N, nce_temperature=0.2)
     other.load_memory(moco.memory())
