@@ -4,8 +4,8 @@
     PCL+KD  loss = PCL + f (v_p KD_pretext + v_c KD_contrast + v_f KD_feature + v_r KD_relation + v_g KD_grid)
 
 Each term is an object, PCL's in `terms`, those of teachers in `distillation`, other learners' in `learners`, a user's
-in `registry`; f is the lower of a rise from 0 to 1 over the warm-up and of a fall from 1 to 0, both from the first epoch
-on, and 0 in steps that do not ask the teachers.
+in `registry`; f is the lower of a rise from 0 to 1 over the warm-up and of a fall from 1 to 0, both from the first
+epoch on, and 0 in steps that do not ask the teachers.
 
 Sources: PCL, arXiv 2010.15464; Camarena et al., "Boosting Self-supervised Video-based Human Action Recognition Through
 Knowledge Distillation" (PCL loss plus relative entropy between softened softmax outputs of a frozen teacher).

@@ -95,10 +95,11 @@ class KdSettings(Settings):
     warmup_epochs: int = Field(default=0, ge=0)
     """Epochs over which the weights of distillation rise from 0, linearly."""
     fade_epochs: int = Field(default=0, ge=0)
-    """Epochs, from the first one on, over which they fall to 0, linearly (the lower of rise and fall holds); from then on the student learns by itself, and the teachers are not
-    asked; 0: they stay."""
+    """Epochs, from the first one on, over which they fall to 0, linearly (the lower of rise and fall holds); from then
+    on the student learns by itself, and the teachers are not asked; 0: they stay."""
     teacher_every: int = Field(default=1, ge=1)
-    """Batches, accumulated ones too, from one question to the teachers to the next; those between learn from PCL alone."""
+    """Batches, accumulated ones too, from one question to the teachers to the next; those between learn from PCL
+    alone."""
     self_teacher: bool = False
     """The student's only teacher is itself, as it was when the epoch before ended; in its first epoch it has none. What
     it says is imitated however little it is: least_said is for others."""
