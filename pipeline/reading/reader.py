@@ -111,6 +111,7 @@ class FrameReader:
             again, their_heads, why = self._pieces(wanted[wrong], times)
             for place, number in enumerate(wrong.tolist()):
                 pieces[number], heads[number] = again[place], their_heads[place]
+                unreadable.pop(number, None)
                 if place in why:
                     unreadable[number] = why[place]
             wrong = wrong[self._wrong(wanted[wrong], again, times)]
