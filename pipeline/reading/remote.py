@@ -6,10 +6,11 @@
     one request     [------------]                              neighbouring blocks come with one request
 
 All requests of a batch are under way at once; the loader reads several batches ahead, so that the store's latency is
-paid once and not once a video. A request that fails is made again, ever more slowly, until a limit; a shard that the
-store does not have, or that is too short, damages the samples in it and nothing else.
+paid once and not once a video. A request that fails is made again, ever more slowly, until a limit, and what came beside
+it is kept; a shard that the store does not have, or that is too short, damages the samples in it and nothing else.
 """
 
+import asyncio
 import errno
 import logging
 import random
@@ -156,11 +157,14 @@ class RemoteShards:
         """Request ranges, all at once; those that fail are requested again until the limit."""
         found: dict[int, Found] = {}
         began, delay, attempts = time.monotonic(), _FIRST_DELAY_S, 0
+        patience = min(_REQUEST_LIMIT_S, self._limit_s)
         left = [number for number, wanted in enumerate(ranges) if wanted.size > 0]
         found |= {n: self._too_short(wanted) for n, wanted in enumerate(ranges) if wanted.size <= 0}
         while left:
             attempts += 1
-            answers = self._request([ranges[number] for number in left])
+            answers = self._request([ranges[number] for number in left], patience)
+            if any(isinstance(answer, TimeoutError) for answer in answers):
+                patience = min(2 * patience, self._limit_s)
             again: list[int] = []
             last: Exception | None = None
             for number, answer in zip(left, answers, strict=True):
@@ -173,7 +177,9 @@ class RemoteShards:
             if again:
                 url = self._index.shard_url(ranges[again[0]].shard)
                 spent = time.monotonic() - began
-                if spent + delay > self._limit_s:
+                if len(again) < len(left):  # a store that is slow does not fail
+                    began, attempts = time.monotonic(), 0
+                elif spent + delay > self._limit_s:
                     raise InputError(
                         f"{url} could not be read for {spent:.0f} s, {attempts} attempts; the last: {_told(last)}",
                         remedy="check the object store and the network; where it is only slow, raise "
@@ -187,8 +193,8 @@ class RemoteShards:
             left = again
         return [found[number] for number in range(len(ranges))]
 
-    def _request(self, ranges: Sequence[ByteRange]) -> list[Any]:
-        """One attempt at each range: bytes, or the exception that came instead."""
+    def _request(self, ranges: Sequence[ByteRange], limit_s: float) -> list[Any]:
+        """One attempt at each range: bytes, or the exception that came instead; `limit_s` seconds for each."""
         names = [f"{self._root}/{self._index.manifest.shards[wanted.shard].name}" for wanted in ranges]
         starts, ends = [wanted.start for wanted in ranges], [wanted.start + wanted.size for wanted in ranges]
         thread = threading.get_ident()
@@ -197,10 +203,14 @@ class RemoteShards:
             if getattr(self._fs, "async_impl", False):
                 from fsspec.asyn import sync  # type: ignore[import-untyped]
 
-                limit = min(_REQUEST_LIMIT_S, self._limit_s)
-                answers = sync(
-                    self._fs.loop, self._fs._cat_ranges, names, starts, ends, on_error="return", timeout=limit
-                )
+                async def attempt() -> list[Any]:
+                    requests = (
+                        asyncio.wait_for(self._fs._cat_file(name, start=start, end=end), limit_s)
+                        for name, start, end in zip(names, starts, ends, strict=True)
+                    )
+                    return await asyncio.gather(*requests, return_exceptions=True)
+
+                answers = sync(self._fs.loop, attempt)
             else:
                 answers = self._fs.cat_ranges(names, starts, ends, on_error="return")
         except Exception as error:  # what a store raises is its own affair; `_judge` sorts it
