@@ -229,12 +229,21 @@ class RemoteShards:
         url = self._index.shard_url(wanted.shard)
         if isinstance(answer, bytes):
             return answer if len(answer) == wanted.size else self._too_short(wanted)
-        if isinstance(answer, FileNotFoundError):
+        status, code = _said(answer)
+        if isinstance(answer, FileNotFoundError) or status in ("404", "410"):
             return UnreadableBytesError(f"cannot read {url}: no such object")
-        if isinstance(answer, OSError) and answer.errno == errno.EINVAL:  # "range not satisfiable"
+        if status == "416":
             return self._too_short(wanted)
         name = type(answer).__name__
-        if isinstance(answer, PermissionError) or any(refusal in name for refusal in _REFUSALS):
+        if code == "InvalidObjectState":
+            raise InputError(f"{url} is archived ({_told(answer)})", remedy="restore it from its storage class first")
+        if (
+            isinstance(answer, PermissionError)
+            or status in ("401", "403")
+            or (code and answer.errno == errno.EINVAL)  # s3fs, of a request that is wrong in itself
+            or str(answer).startswith("Forbidden")  # gcsfs
+            or any(refusal in name for refusal in _REFUSALS)
+        ):
             raise InputError(f"no access to {url} ({_told(answer)})", remedy="check the credentials and their rights")
         if isinstance(answer, Exception):
             return answer
@@ -259,6 +268,17 @@ def _impatient(root: str) -> tuple[Any, str]:
     return fs, path.rstrip("/")
 
 
+def _said(answer: Any) -> tuple[str, str]:
+    """The HTTP status in an exception and S3's word for it; each client keeps them elsewhere, and some keep none."""
+    response = getattr(getattr(answer, "__cause__", None), "response", None)
+    if isinstance(response, dict):  # s3fs
+        status = response.get("ResponseMetadata", {}).get("HTTPStatusCode", "")
+        return str(status), str(response.get("Error", {}).get("Code", ""))
+    # aiohttp, gcsfs, Azure
+    return str(next(filter(None, (getattr(answer, name, None) for name in ("status", "code", "status_code"))), "")), ""
+
+
 def _told(error: Exception | None) -> str:
+    name = " ".join(filter(None, (type(error).__name__, _said(error)[1])))
     text = str(error).splitlines()[0] if str(error) else ""
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+    return f"{name}: {text}" if text else name
