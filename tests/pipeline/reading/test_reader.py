@@ -126,3 +126,18 @@ def test_a_read_that_gives_less_than_asked_goes_on(shards: Path, monkeypatch: py
         file.truncate(int(index.sample_offset[last]) + 2500)
     with pytest.raises(DamagedSampleError, match="ends before byte"):
         FrameReader(index).read(last, np.arange(4))
+
+
+@pytest.mark.parametrize(("column", "value"), [("frame_length", 2**31 - 1), ("frame_length", -1), ("frame_offset", 2**62)])
+def test_a_damaged_row_of_the_index_takes_no_neighbour_along(shards: Path, column: str, value: int) -> None:
+    """Frames of its own video, and the last ones of the video before it, are read along with it."""
+    for row in (4, 0):
+        index = ShardIndex.open(shards)
+        assert index.sample_shard[0] == index.sample_shard[1]
+        wrong = getattr(index, column).copy()
+        wrong[index.sample_frames[1] + row] = value
+        setattr(index, column, wrong)
+        reader, count = FrameReader(index), index.frame_count(0)
+        found = reader.read_batch(np.array([0, 1]), np.stack([np.arange(count - 3, count), np.arange(row, row + 3)]))
+        assert set(found.damage) == {1}
+        assert len(reader.read(1, np.array([row + 1, row + 2]))) == 2
