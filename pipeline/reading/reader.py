@@ -132,7 +132,9 @@ class FrameReader:
         """Close all shards."""
         self._source.close()
 
-    def _plan(self, rows: NDArray[np.int64]) -> tuple[list[ByteRange], list[bool], NDArray[np.int64], NDArray[np.int64]]:
+    def _plan(
+        self, rows: NDArray[np.int64]
+    ) -> tuple[list[ByteRange], list[bool], NDArray[np.int64], NDArray[np.int64]]:
         """The range reads for ascending frame rows, which of them can be, and where each frame lies: (range, offset).
 
         A frame that cannot be stands alone, so that it takes none of its neighbours along.

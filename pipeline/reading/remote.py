@@ -6,8 +6,8 @@
     one request     [------------]                              neighbouring blocks come with one request
 
 All requests of a batch are under way at once; the loader reads several batches ahead, so that the store's latency is
-paid once and not once a video. A request that fails is made again, ever more slowly, until a limit, and what came beside
-it is kept; a shard that the store does not have, or that is too short, damages the samples in it and nothing else.
+paid once and not once a video. A request that fails is made again, ever more slowly, until a limit, and what came
+beside it is kept; a shard that the store does not have, or that is too short, damages the samples in it alone.
 """
 
 import asyncio
@@ -43,12 +43,22 @@ _Block = tuple[int, int]  # shard, number of the block in it
 
 
 def open_source(index: ShardIndex, settings: LoaderSettings, statistics: LoaderStatistics) -> ShardBytes:
-    """Where the bytes of a shard set come from: its folder, or an object store behind a local cache."""
+    """Where the bytes of a shard set come from: its folder, or an object store behind a local cache.
+
+    Raises:
+        InputError: the cache folder cannot be written, or its `~` leads to nobody's home.
+    """
     if not storage.is_remote(index.root):
         return LocalShards(index)
     cache = None
     if settings.cache_gib > 0:
-        home = settings.cache_dir or storage.cache_folder()
+        try:  # here and not in the settings: a run may go on where the home is another
+            home = settings.cache_dir.expanduser() if settings.cache_dir else storage.cache_folder()
+        except RuntimeError as error:
+            raise InputError(
+                f"no cache folder {settings.cache_dir or '~/.cache/pclkd'} ({error})",
+                remedy="--set loader.cache_dir to a folder without ~, or loader.cache_gib=0",
+            ) from None
         cache = BlockCache(home / "blocks", int(settings.cache_gib * 2**30))
     return RemoteShards(index, cache, settings.storage_limit_s, statistics)
 

@@ -128,7 +128,9 @@ def test_a_read_that_gives_less_than_asked_goes_on(shards: Path, monkeypatch: py
         FrameReader(index).read(last, np.arange(4))
 
 
-@pytest.mark.parametrize(("column", "value"), [("frame_length", 2**31 - 1), ("frame_length", -1), ("frame_offset", 2**62)])
+@pytest.mark.parametrize(
+    ("column", "value"), [("frame_length", 2**31 - 1), ("frame_length", -1), ("frame_offset", 2**62)]
+)
 def test_a_damaged_row_of_the_index_takes_no_neighbour_along(shards: Path, column: str, value: int) -> None:
     """Frames of its own video, and the last ones of the video before it, are read along with it."""
     for row in (4, 0):

@@ -13,6 +13,7 @@ from typing import BinaryIO
 import pytest
 from fsspec.asyn import AsyncFileSystem
 
+from pclkd.pipeline.config import LoaderSettings
 from pclkd.pipeline.reading import remote
 from pclkd.pipeline.reading.remote import RemoteShards
 from pclkd.pipeline.reading.shard_bytes import ByteRange, UnreadableBytesError
@@ -231,3 +232,15 @@ def test_googles_answers_are_understood(synthetic_shards: Path) -> None:
             source.read([ByteRange(number, 0, 512)])
     (found,) = source.read([ByteRange(2, 0, 512)])
     assert isinstance(found, UnreadableBytesError) and "ends before" in str(found)
+
+
+def test_a_tilde_in_the_cache_folder_is_the_home(
+    synthetic_shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    there = copy.copy(ShardIndex.open(synthetic_shards))
+    there.root = "memory://set"
+    remote.open_source(there, LoaderSettings(cache_dir=Path("~/kept")), LoaderStatistics())
+    assert (tmp_path / "kept" / "blocks" / "size").exists()
+    with pytest.raises(InputError, match=r"no cache folder ~nobody-of-that-name/x .*loader\.cache_dir"):
+        remote.open_source(there, LoaderSettings(cache_dir=Path("~nobody-of-that-name/x")), LoaderStatistics())
