@@ -250,7 +250,7 @@ class RemoteShards:
         if (
             isinstance(answer, PermissionError)
             or status in ("401", "403")
-            or (code and answer.errno == errno.EINVAL)  # s3fs, of a request that is wrong in itself
+            or (code and getattr(answer, "errno", None) == errno.EINVAL)  # s3fs, of a request that is wrong in itself
             or str(answer).startswith("Forbidden")  # gcsfs
             or any(refusal in name for refusal in _REFUSALS)
         ):
