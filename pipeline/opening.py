@@ -13,6 +13,7 @@ from pclkd.pipeline.config import ClipConfig, DataSettings, changed
 from pclkd.pipeline.device import own_device
 from pclkd.pipeline.loader.loader import ClipLoader
 from pclkd.pipeline.world import World
+from pclkd.sharding.common.errors import InputError
 from pclkd.sharding.shards.index import ShardIndex
 
 __all__ = ["clip_loader"]
@@ -54,6 +55,11 @@ def clip_loader(
     index = shards if isinstance(shards, ShardIndex) else ShardIndex.open(shards)
     if samples is None:
         if config.part == "all":
+            if config.fraction != 1:
+                raise InputError(
+                    f"fraction={config.fraction} is a share of the train part, and part='all' takes every video",
+                    remedy="leave out one of them",
+                )
             samples = np.arange(len(index))
         elif config.part == "train":
             samples = config.train_samples(index)

@@ -68,6 +68,7 @@ class FrameReader:
         self.index = index
         self._source = source if source is not None else LocalShards(index)
         self._headers = JpegHeaders()
+        self._lengths = np.array([shard.bytes for shard in index.manifest.shards], dtype=np.int64)
 
     def read(self, sample: int, frames: NDArray[np.int64], times: ReadTimes | None = None) -> Jpegs:
         """Read frames of one sample.
@@ -111,6 +112,7 @@ class FrameReader:
             again, their_heads, why = self._pieces(wanted[wrong], times)
             for place, number in enumerate(wrong.tolist()):
                 pieces[number], heads[number] = again[place], their_heads[place]
+                unreadable.pop(number, None)
                 if place in why:
                     unreadable[number] = why[place]
             wrong = wrong[self._wrong(wanted[wrong], again, times)]
@@ -130,40 +132,36 @@ class FrameReader:
         """Close all shards."""
         self._source.close()
 
-    def _plan(self, rows: NDArray[np.int64]) -> tuple[list[ByteRange], NDArray[np.int64], NDArray[np.int64]]:
-        """The range reads for ascending frame rows, and where in them each frame lies: (ranges, offset, length)."""
+    def _plan(
+        self, rows: NDArray[np.int64]
+    ) -> tuple[list[ByteRange], list[bool], NDArray[np.int64], NDArray[np.int64]]:
+        """The range reads for ascending frame rows, which of them can be, and where each frame lies: (range, offset).
+
+        A frame that cannot be stands alone, so that it takes none of its neighbours along.
+        """
         offset = self.index.frame_offset[rows]
         length = self.index.frame_length[rows].astype(np.int64)
-        shard = self.index.sample_shard[np.searchsorted(self.index.sample_frames, rows, side="right") - 1]
+        sample = np.searchsorted(self.index.sample_frames, rows, side="right") - 1
+        shard = self.index.sample_shard[sample]
+        pixels = self.index.sample_height[sample].astype(np.int64) * self.index.sample_width[sample]
+        # A damaged index may tell anything, and memory is set aside for what is read.
+        sound = (length > 0) & (length <= _MOST_A_PIXEL * pixels + _MOST_BESIDE)
+        sound &= (offset >= 0) & (offset <= self._lengths[shard] - length)
         gap = offset[1:] - (offset[:-1] + length[:-1])
-        breaks = np.flatnonzero((gap < 0) | (gap > self._source.gap) | (shard[1:] != shard[:-1])) + 1
+        alone = ~(sound[1:] & sound[:-1])
+        breaks = np.flatnonzero((gap < 0) | (gap > self._source.gap) | (shard[1:] != shard[:-1]) | alone) + 1
         first = np.concatenate([[0], breaks])
         last = np.concatenate([breaks, [len(rows)]]) - 1
         start, end = offset[first], offset[last] + length[last]
         ranges = list(map(ByteRange, shard[first].tolist(), start.tolist(), (end - start).tolist()))
-        return ranges, offset - np.repeat(start, last - first + 1), np.repeat(np.arange(len(first)), last - first + 1)
-
-    def _fits(self, wanted: ByteRange) -> bool:
-        """Whether there is such a range; a damaged index may tell anything."""
-        shards = self.index.manifest.shards
-        if not (0 <= wanted.shard < len(shards) and wanted.start >= 0 and wanted.size > 0):
-            return False
-        return wanted.start + wanted.size <= shards[wanted.shard].bytes
-
-    def _plausible(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Which of these frames are not longer than the worst JPEG of their size: memory is set aside for them."""
-        owner = np.searchsorted(self.index.sample_frames, rows, side="right") - 1
-        pixels = self.index.sample_height[owner].astype(np.int64) * self.index.sample_width[owner]
-        length = self.index.frame_length[rows]
-        return (length > 0) & (length <= _MOST_A_PIXEL * pixels + _MOST_BESIDE)
+        owner = np.repeat(np.arange(len(first)), last - first + 1)
+        return ranges, sound[first].tolist(), owner, offset - start[owner]
 
     def _pieces(self, rows: NDArray[np.int64], times: ReadTimes) -> tuple[Jpegs, list[bytes], dict[int, str]]:
         """The bytes of ascending frame rows and how they begin; where there are none, the reason by place."""
-        ranges, offset, owner = self._plan(rows)
+        ranges, sound, owner, offset = self._plan(rows)
         began = time.perf_counter()
         bounds = np.searchsorted(owner, np.arange(len(ranges) + 1))
-        fine = np.logical_and.reduceat(self._plausible(rows), bounds[:-1]).tolist()
-        sound = [plausible and self._fits(wanted) for wanted, plausible in zip(ranges, fine, strict=True)]
         read = iter(self._source.read([wanted for wanted, fine in zip(ranges, sound, strict=True) if fine]))
         found = [next(read) if fine else _no_such_range() for fine in sound]
         times.read_s += time.perf_counter() - began

@@ -6,10 +6,11 @@
     one request     [------------]                              neighbouring blocks come with one request
 
 All requests of a batch are under way at once; the loader reads several batches ahead, so that the store's latency is
-paid once and not once a video. A request that fails is made again, ever more slowly, until a limit; a shard that the
-store does not have, or that is too short, damages the samples in it and nothing else.
+paid once and not once a video. A request that fails is made again, ever more slowly, until a limit, and what came
+beside it is kept; a shard that the store does not have, or that is too short, damages the samples in it alone.
 """
 
+import asyncio
 import errno
 import logging
 import random
@@ -42,12 +43,22 @@ _Block = tuple[int, int]  # shard, number of the block in it
 
 
 def open_source(index: ShardIndex, settings: LoaderSettings, statistics: LoaderStatistics) -> ShardBytes:
-    """Where the bytes of a shard set come from: its folder, or an object store behind a local cache."""
+    """Where the bytes of a shard set come from: its folder, or an object store behind a local cache.
+
+    Raises:
+        InputError: the cache folder cannot be written, or its `~` leads to nobody's home.
+    """
     if not storage.is_remote(index.root):
         return LocalShards(index)
     cache = None
     if settings.cache_gib > 0:
-        home = settings.cache_dir or storage.cache_folder()
+        try:  # here and not in the settings: a run may go on where the home is another
+            home = settings.cache_dir.expanduser() if settings.cache_dir else storage.cache_folder()
+        except RuntimeError as error:
+            raise InputError(
+                f"no cache folder {settings.cache_dir or '~/.cache/pclkd'} ({error})",
+                remedy="--set loader.cache_dir to a folder without ~, or loader.cache_gib=0",
+            ) from None
         cache = BlockCache(home / "blocks", int(settings.cache_gib * 2**30))
     return RemoteShards(index, cache, settings.storage_limit_s, statistics)
 
@@ -156,11 +167,14 @@ class RemoteShards:
         """Request ranges, all at once; those that fail are requested again until the limit."""
         found: dict[int, Found] = {}
         began, delay, attempts = time.monotonic(), _FIRST_DELAY_S, 0
+        patience = min(_REQUEST_LIMIT_S, self._limit_s)
         left = [number for number, wanted in enumerate(ranges) if wanted.size > 0]
         found |= {n: self._too_short(wanted) for n, wanted in enumerate(ranges) if wanted.size <= 0}
         while left:
             attempts += 1
-            answers = self._request([ranges[number] for number in left])
+            answers = self._request([ranges[number] for number in left], patience)
+            if any(isinstance(answer, TimeoutError) for answer in answers):
+                patience = min(2 * patience, self._limit_s)
             again: list[int] = []
             last: Exception | None = None
             for number, answer in zip(left, answers, strict=True):
@@ -173,7 +187,9 @@ class RemoteShards:
             if again:
                 url = self._index.shard_url(ranges[again[0]].shard)
                 spent = time.monotonic() - began
-                if spent + delay > self._limit_s:
+                if len(again) < len(left):  # a store that is slow does not fail
+                    began, attempts = time.monotonic(), 0
+                elif spent + delay > self._limit_s:
                     raise InputError(
                         f"{url} could not be read for {spent:.0f} s, {attempts} attempts; the last: {_told(last)}",
                         remedy="check the object store and the network; where it is only slow, raise "
@@ -187,8 +203,8 @@ class RemoteShards:
             left = again
         return [found[number] for number in range(len(ranges))]
 
-    def _request(self, ranges: Sequence[ByteRange]) -> list[Any]:
-        """One attempt at each range: bytes, or the exception that came instead."""
+    def _request(self, ranges: Sequence[ByteRange], limit_s: float) -> list[Any]:
+        """One attempt at each range: bytes, or the exception that came instead; `limit_s` seconds for each."""
         names = [f"{self._root}/{self._index.manifest.shards[wanted.shard].name}" for wanted in ranges]
         starts, ends = [wanted.start for wanted in ranges], [wanted.start + wanted.size for wanted in ranges]
         thread = threading.get_ident()
@@ -197,10 +213,14 @@ class RemoteShards:
             if getattr(self._fs, "async_impl", False):
                 from fsspec.asyn import sync  # type: ignore[import-untyped]
 
-                limit = min(_REQUEST_LIMIT_S, self._limit_s)
-                answers = sync(
-                    self._fs.loop, self._fs._cat_ranges, names, starts, ends, on_error="return", timeout=limit
-                )
+                async def attempt() -> list[Any]:
+                    requests = (
+                        asyncio.wait_for(self._fs._cat_file(name, start=start, end=end), limit_s)
+                        for name, start, end in zip(names, starts, ends, strict=True)
+                    )
+                    return await asyncio.gather(*requests, return_exceptions=True)
+
+                answers = sync(self._fs.loop, attempt)
             else:
                 answers = self._fs.cat_ranges(names, starts, ends, on_error="return")
         except Exception as error:  # what a store raises is its own affair; `_judge` sorts it
@@ -219,12 +239,21 @@ class RemoteShards:
         url = self._index.shard_url(wanted.shard)
         if isinstance(answer, bytes):
             return answer if len(answer) == wanted.size else self._too_short(wanted)
-        if isinstance(answer, FileNotFoundError):
+        status, code = _said(answer)
+        if isinstance(answer, FileNotFoundError) or status in ("404", "410"):
             return UnreadableBytesError(f"cannot read {url}: no such object")
-        if isinstance(answer, OSError) and answer.errno == errno.EINVAL:  # "range not satisfiable"
+        if status == "416":
             return self._too_short(wanted)
         name = type(answer).__name__
-        if isinstance(answer, PermissionError) or any(refusal in name for refusal in _REFUSALS):
+        if code == "InvalidObjectState":
+            raise InputError(f"{url} is archived ({_told(answer)})", remedy="restore it from its storage class first")
+        if (
+            isinstance(answer, PermissionError)
+            or status in ("401", "403")
+            or (code and getattr(answer, "errno", None) == errno.EINVAL)  # s3fs, of a request that is wrong in itself
+            or str(answer).startswith("Forbidden")  # gcsfs
+            or any(refusal in name for refusal in _REFUSALS)
+        ):
             raise InputError(f"no access to {url} ({_told(answer)})", remedy="check the credentials and their rights")
         if isinstance(answer, Exception):
             return answer
@@ -249,6 +278,17 @@ def _impatient(root: str) -> tuple[Any, str]:
     return fs, path.rstrip("/")
 
 
+def _said(answer: Any) -> tuple[str, str]:
+    """The HTTP status in an exception and S3's word for it; each client keeps them elsewhere, and some keep none."""
+    response = getattr(getattr(answer, "__cause__", None), "response", None)
+    if isinstance(response, dict):  # s3fs
+        status = response.get("ResponseMetadata", {}).get("HTTPStatusCode", "")
+        return str(status), str(response.get("Error", {}).get("Code", ""))
+    # aiohttp, gcsfs, Azure
+    return str(next(filter(None, (getattr(answer, name, None) for name in ("status", "code", "status_code"))), "")), ""
+
+
 def _told(error: Exception | None) -> str:
+    name = " ".join(filter(None, (type(error).__name__, _said(error)[1])))
     text = str(error).splitlines()[0] if str(error) else ""
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+    return f"{name}: {text}" if text else name

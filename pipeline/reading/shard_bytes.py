@@ -105,7 +105,15 @@ class LocalShards:
         thread = threading.get_ident()
         self._now[thread] = time.monotonic(), shard
         try:
-            data = os.pread(self._shard(shard).descriptor, size, start)
+            try:
+                data = _read_at(self._shard(shard).descriptor, start, size)
+            except OSError as error:
+                if error.errno != errno.ESTALE:
+                    raise
+                # A file server has another file under that name by now, or was restarted; this descriptor stays dead.
+                with self._lock:
+                    self._open.pop(shard, None)
+                data = _read_at(self._shard(shard).descriptor, start, size)
         except OSError as error:
             return UnreadableBytesError(f"cannot read {self._index.shard_url(shard)}: {error.strerror}")
         finally:
@@ -146,3 +154,11 @@ class LocalShards:
                             remedy="raise the limit on open files (ulimit -n), or close what else is open",
                         ) from None
                     self._open.popitem(last=False)
+
+
+def _read_at(descriptor: int, start: int, size: int) -> bytes:
+    """Read a stretch, fewer bytes only where the file ends: one call may give fewer than it was asked for."""
+    data = os.pread(descriptor, size, start)
+    while len(data) < size and (more := os.pread(descriptor, size - len(data), start + len(data))):
+        data += more
+    return data

@@ -82,6 +82,8 @@ def test_a_wrong_setting_is_told_with_the_nearest(synthetic_shards: Path) -> Non
         clip_loader(synthetic_shards, recipe="tuples")
     with pytest.raises(InputError, match=r"part='validation'"):
         clip_loader(synthetic_shards, part="validation")
+    with pytest.raises(InputError, match=r"fraction=0\.5 is a share of the train part, and part='all'.*leave out one"):
+        clip_loader(synthetic_shards, part="all", fraction=0.5)
 
 
 def test_torchrun_is_heard(synthetic_shards: Path, monkeypatch: pytest.MonkeyPatch) -> None:

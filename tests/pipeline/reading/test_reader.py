@@ -1,4 +1,6 @@
 import contextlib
+import errno
+import os
 import shutil
 import tarfile
 from pathlib import Path
@@ -91,3 +93,53 @@ def test_open_files_are_bounded_and_closed(shards: Path) -> None:
     assert len(open_shards(shards)) == 2
     reader.close()
     assert not open_shards(shards)
+
+
+def test_a_descriptor_that_went_stale_is_opened_again(shards: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As NFS has it when its server put another file in the place; a file system that is gone stays told."""
+    index, pread = ShardIndex.open(shards), os.pread
+    reader, path = FrameReader(index), Path(index.shard_url(0))
+    before = [bytes(jpeg) for jpeg in reader.read(0, np.arange(4))]
+    replaced = path.stat().st_ino
+    Path(shutil.copy(path, shards / "new")).replace(path)
+
+    def read(descriptor: int, size: int, offset: int) -> bytes:
+        if os.fstat(descriptor).st_ino == replaced:
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+        return pread(descriptor, size, offset)
+
+    monkeypatch.setattr(os, "pread", read)
+    assert [bytes(jpeg) for jpeg in reader.read(0, np.arange(4))] == before
+    replaced = path.stat().st_ino
+    with pytest.raises(DamagedSampleError, match="Stale file handle"):
+        reader.read(0, np.arange(4))
+
+
+def test_a_read_that_gives_less_than_asked_goes_on(shards: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As file systems in user space do, and Linux beyond 2 GiB."""
+    index, pread = ShardIndex.open(shards), os.pread
+    expected = [bytes(jpeg) for jpeg in FrameReader(index).read(0, np.arange(8))]
+    monkeypatch.setattr(os, "pread", lambda descriptor, size, offset: pread(descriptor, min(size, 1000), offset))
+    assert [bytes(jpeg) for jpeg in FrameReader(index).read(0, np.arange(8))] == expected
+    last = len(index) - 1
+    with Path(index.shard_url(int(index.sample_shard[last]))).open("r+b") as file:
+        file.truncate(int(index.sample_offset[last]) + 2500)
+    with pytest.raises(DamagedSampleError, match="ends before byte"):
+        FrameReader(index).read(last, np.arange(4))
+
+
+@pytest.mark.parametrize(
+    ("column", "value"), [("frame_length", 2**31 - 1), ("frame_length", -1), ("frame_offset", 2**62)]
+)
+def test_a_damaged_row_of_the_index_takes_no_neighbour_along(shards: Path, column: str, value: int) -> None:
+    """Frames of its own video, and the last ones of the video before it, are read along with it."""
+    for row in (4, 0):
+        index = ShardIndex.open(shards)
+        assert index.sample_shard[0] == index.sample_shard[1]
+        wrong = getattr(index, column).copy()
+        wrong[index.sample_frames[1] + row] = value
+        setattr(index, column, wrong)
+        reader, count = FrameReader(index), index.frame_count(0)
+        found = reader.read_batch(np.array([0, 1]), np.stack([np.arange(count - 3, count), np.arange(row, row + 3)]))
+        assert set(found.damage) == {1}
+        assert len(reader.read(1, np.array([row + 1, row + 2]))) == 2

@@ -215,10 +215,14 @@ def test_two_processes_share_a_cache(shards: str, tmp_path: Path) -> None:
     assert again.statistics.bytes_fetched == 0
 
 
-def test_a_kept_block_that_goes_bad_is_fetched_again(shards: str, synthetic_shards: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("length", [0, 1000, None])
+def test_a_kept_block_that_goes_bad_is_fetched_again(
+    shards: str, synthetic_shards: Path, tmp_path: Path, length: int | None
+) -> None:
+    """Short after a power cut, or of the right length with wrong bytes."""
     batches(loader(shards))
     for block in (tmp_path / "cache").glob("blocks/??/*"):
-        block.write_bytes(bytes(block.stat().st_size))
+        block.write_bytes(block.read_bytes()[:length] if length is not None else bytes(block.stat().st_size))
     again = loader(shards)
     assert_same(batches(again), batches(loader(synthetic_shards)))
     assert again.statistics.quarantined == 0 and again.statistics.bytes_fetched > 0
