@@ -212,6 +212,12 @@ USES: dict[str, str] = {
     "train-kd visualize run --data shards --teacher nowhere": "no teacher at nowhere - give a run folder",
     "train-kd doctor --out file": "file cannot be a folder: file is a file - give another folder",
     "train-kd doctor --only all": "--only all: no such check - take some of: gpus, versions,",
+    "train-kd evaluate run --data shards --protocol linear --clips 100000": "100000 is not in the range 1<=x<=1000",
+    "train-kd controls --data shards --out out --clips 1001": "'--clips': 1001 is not in the range 1<=x<=1000",
+    "train-kd predict run file --clips 1001": "'--clips': 1001 is not in the range 1<=x<=1000",
+    "train-kd embed run file -o out.npz --clips 1000000000000": "1000000000000 is not in the range 1<=x<=1000",
+    "train-kd search run query.avi --index i.npz --clips 1001": "'--clips': 1001 is not in the range 1<=x<=1000",
+    "train-kd visualize run --data shards --clips 1001": "'--clips': 1001 is not in the range 1<=x<=1000",
     # --- bench-throughput
     "bench-throughput lod": "No such command 'lod'. Did you mean 'load'?",
     "bench-throughput load": "Missing option '--data'",

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from pclkd.training.models.options import CLIPS
 from pclkd.training.runs.run_folder import CONTROLS, PROTOCOLS, Measured
 
 __all__ = ["controls", "evaluate"]
@@ -29,7 +30,7 @@ __all__ = ["controls", "evaluate"]
     multiple=True,
     help="Official split; again for the mean of several.",
 )
-@click.option("--clips", type=click.IntRange(min=1), default=10, show_default=True, help="Clips a video.")
+@click.option("--clips", type=CLIPS, default=10, show_default=True, help="Clips a video.")
 @click.option("--epochs", default=150, show_default=True, help="Of fine-tuning.")
 @click.option("--lr", default=1e-3, show_default=True, help="Of fine-tuning.")
 @click.option("--batch-size", default=8, show_default=True, help="Of fine-tuning.")
@@ -68,7 +69,7 @@ def evaluate(
 @click.option("--preset", default="pcl", show_default=True, help="As for the runs: it decides the clips.")
 @click.option("--set", "assignments", multiple=True, metavar="NAME=VALUE", help="Change any setting.")
 @click.option("--only", type=click.Choice(CONTROLS), multiple=True, help="This one alone; again for more.")
-@click.option("--clips", type=click.IntRange(min=1), default=10, show_default=True, help="Clips a video.")
+@click.option("--clips", type=CLIPS, default=10, show_default=True, help="Clips a video.")
 @click.option("--epochs", default=30, show_default=True, help="Of training with the labels.")
 @click.option("--lr", default=0.03, show_default=True, help="Of training with the labels.")
 @click.option("--batch-size", default=16, show_default=True, help="Of training with the labels.")

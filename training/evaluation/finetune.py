@@ -44,7 +44,7 @@ class FinetuneSettings(Settings):
     """Learning rate at the start; half a cosine to 0."""
     batch_size: int = Field(default=8, ge=1)
     """Videos a step."""
-    clips: int = Field(default=10, ge=1)
+    clips: int = Field(default=10, ge=1, le=1000)
     """Test clips a video."""
 
 

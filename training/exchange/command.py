@@ -7,9 +7,11 @@ from pathlib import Path
 
 import click
 
+from pclkd.training.models.options import CLIPS
+
 __all__ = ["DamagedVideos", "embed", "export", "predict", "videos_of"]
 
-_CLIPS = click.option("--clips", type=click.IntRange(min=1), default=10, show_default=True, help="Clips a video.")
+_CLIPS = click.option("--clips", type=CLIPS, default=10, show_default=True, help="Clips a video.")
 _VIDEOS = click.argument("videos", nargs=-1, required=True)
 
 

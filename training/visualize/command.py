@@ -5,6 +5,8 @@ from pathlib import Path
 
 import click
 
+from pclkd.training.models.options import CLIPS
+
 __all__ = ["search", "visualize"]
 
 _PARTS = ("retrieval", "embedding", "confusion", "attention", "similarity", "collapse")
@@ -22,7 +24,7 @@ _PARTS = ("retrieval", "embedding", "confusion", "attention", "similarity", "col
     multiple=True,
     help="Compare with this network; by default those that taught RUN.",
 )
-@click.option("--clips", type=click.IntRange(min=1), default=10, show_default=True, help="Clips a video.")
+@click.option("--clips", type=CLIPS, default=10, show_default=True, help="Clips a video.")
 def visualize(
     run: Path, data: Path, out: Path | None, parts: tuple[str, ...], teachers: tuple[Path, ...], clips: int
 ) -> None:
@@ -43,7 +45,7 @@ def visualize(
 @click.argument("query", type=click.Path(path_type=Path))
 @click.option("--index", type=click.Path(path_type=Path), required=True, help="Features that train-kd embed wrote.")
 @click.option("--nearest", type=click.IntRange(min=1), default=10, show_default=True, help="Videos to find.")
-@click.option("--clips", type=click.IntRange(min=1), default=10, show_default=True, help="Clips of the query.")
+@click.option("--clips", type=CLIPS, default=10, show_default=True, help="Clips of the query.")
 @click.option(
     "--out", type=click.Path(path_type=Path), default=Path("search.html"), show_default=True, help="The page."
 )
