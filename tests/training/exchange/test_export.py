@@ -3,6 +3,7 @@ import re
 import shutil
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -61,6 +62,17 @@ def test_the_card_says_what_to_feed(exported: Path, run: Path) -> None:
     names = [name for name, _ in load_backbone(run).named_parameters()]
     assert card["backbone"]["parameters"] == sum(weights[name].numel() for name in names)
     assert card["metrics"].keys() >= {"val/pretext_top1_pct", "val/linear_top1_pct", "val/retrieval_r1_pct"}
+
+
+def test_a_checkout_that_is_not_installed_exports_too(run: Path, tmp_path: Path, monkeypatch) -> None:
+    def not_installed(name: str) -> str:
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "version", not_installed)
+    done = cli("export", run, tmp_path / "out")
+    assert done.exit_code == 0, done.output
+    assert json.loads((tmp_path / "out" / "config.json").read_text())["pclkd"] is None
+    assert "pclkd of a checkout, torch" in (tmp_path / "out" / "README.md").read_text()
 
 
 def test_onnx_takes_any_number_of_clips(exported: Path) -> None:
