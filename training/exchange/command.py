@@ -50,18 +50,19 @@ def export(run: Path, out: Path, onnx: bool, program: bool, data: Path | None) -
 
     The folder is ready for the Hugging Face hub (hf upload USER/NAME OUT); load_backbone reads it from there, too.
     """
-    from pclkd.training.exchange.export import export_backbone, export_onnx, export_program
+    from pclkd.training.exchange.export import Trained, export_backbone, export_onnx, export_program
 
     if onnx and data is None:
         raise click.UsageError("Missing option '--data': --onnx is checked on real clips.")
-    card = export_backbone(run, out)
+    trained = Trained.of(run)
+    card = export_backbone(trained, out)
     size = card["backbone"]
     click.echo(f"{size['name']} x{size['width']:g}, {size['parameters']:,} parameters, in {out}")
     if onnx and data is not None:
-        difference = export_onnx(run, out, data)
+        difference = export_onnx(trained, out, data)
         click.echo(f"ONNX: its features differ from PyTorch's by {difference:.1e} of the largest")
     if program:
-        difference = export_program(run, out)
+        difference = export_program(trained, out)
         click.echo(f"torch.export: its features differ from PyTorch's by {difference:.1e} of the largest")
 
 

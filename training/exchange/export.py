@@ -8,8 +8,9 @@ OUT/backbone.pt2         where asked for: torch.export, for AOTInductor and Exec
 """
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -24,10 +25,11 @@ from pclkd.sharding.shards.index import ShardIndex
 from pclkd.training.exchange.model_card import describe_backbone, model_card
 from pclkd.training.exchange.onnx_backbone import OnnxBackbone, check_onnx, write_onnx
 from pclkd.training.exchange.trained_backbone import CARD_NAME, WEIGHTS_NAME
-from pclkd.training.runs.checkpoint import load_checkpoint, load_model
+from pclkd.training.models.base import Backbone
+from pclkd.training.runs.checkpoint import Checkpoint, load_checkpoint, load_model
 from pclkd.training.settings import RunSettings
 
-__all__ = ["ONNX_TOLERANCE", "export_backbone", "export_onnx", "export_program", "prepared_clips"]
+__all__ = ["ONNX_TOLERANCE", "Trained", "export_backbone", "export_onnx", "export_program", "prepared_clips"]
 
 _ONNX_NAME, _PROGRAM_NAME = "backbone.onnx", "backbone.pt2"
 ONNX_TOLERANCE = 1e-4
@@ -35,46 +37,68 @@ ONNX_TOLERANCE = 1e-4
 largest feature."""
 
 
-def export_backbone(run: Path, out: Path) -> dict[str, Any]:
-    """Write the backbone of a run and its card.
+@dataclass(frozen=True)
+class Trained:
+    """What is exported.
+
+    Attributes:
+        run: a run folder or a checkpoint.
+        checkpoint: of it.
+        backbone: in eval mode.
+    """
+
+    run: Path
+    checkpoint: Checkpoint
+    backbone: Backbone
+
+    @classmethod
+    def of(cls, run: Path) -> Self:
+        """Read a run.
+
+        Raises:
+            InputError: no readable checkpoint.
+        """
+        checkpoint = load_checkpoint(run)
+        return cls(run, checkpoint, load_model(checkpoint, run).base_network.eval())
+
+
+def export_backbone(trained: Trained, out: Path) -> dict[str, Any]:
+    """Write a backbone and its card.
 
     Args:
-        run: a run folder or a checkpoint.
+        trained: what to write.
         out: folder to write; made where it does not exist.
 
     Returns:
         The card.
 
     Raises:
-        InputError: no readable checkpoint, or `out` is not a folder.
+        InputError: `out` is not a folder.
     """
     from safetensors.torch import save
 
-    checkpoint = load_checkpoint(run)
-    backbone = load_model(checkpoint, run).base_network
     _make_folder(out)
-    state = {key: value.contiguous() for key, value in backbone.state_dict().items()}
+    state = {key: value.contiguous() for key, value in trained.backbone.state_dict().items()}
     with atomic_write(out / WEIGHTS_NAME) as file:
         file.write(save(state, metadata={"format": "pt"}))
-    card = describe_backbone(run, checkpoint, backbone)
+    card = describe_backbone(trained.run, trained.checkpoint, trained.backbone)
     write_text(out / "README.md", model_card(card))
     write_text(out / CARD_NAME, json.dumps(card, indent=2) + "\n")  # last: a folder with a card is whole
     return card
 
 
-def export_program(run: Path, out: Path) -> float:
+def export_program(trained: Trained, out: Path) -> float:
     """Write the backbone as a `torch.export` program, [N, 3, T, H, W] -> [N, F] with any N, and compare it on noise.
 
     Returns:
         The largest difference, relative to the largest feature.
 
     Raises:
-        InputError: no readable checkpoint, or the difference passes ONNX_TOLERANCE (the file is removed then).
+        InputError: the difference passes ONNX_TOLERANCE (the file is removed then).
     """
-    checkpoint = load_checkpoint(run)
-    backbone = load_model(checkpoint, run).base_network.eval()
-    side = checkpoint.settings.loader.crop
-    clips = torch.randn(3, 3, checkpoint.settings.tuples.clip_frames, side, side)
+    backbone, settings = trained.backbone, trained.checkpoint.settings
+    side = settings.loader.crop
+    clips = torch.randn(3, 3, settings.tuples.clip_frames, side, side)
     _make_folder(out)
     path = out / _PROGRAM_NAME
     with torch.no_grad():
@@ -98,11 +122,11 @@ def _difference(found: NDArray[np.float32], expected: NDArray[np.float32], path:
     return difference
 
 
-def export_onnx(run: Path, out: Path, data: Path) -> float:
+def export_onnx(trained: Trained, out: Path, data: Path) -> float:
     """Write the backbone as ONNX, [N, 3, T, H, W] -> [N, F] with any N, and compare it on real clips.
 
     Args:
-        run: a run folder or a checkpoint.
+        trained: what to write.
         out: folder to write.
         data: shard set whose first test clips are compared.
 
@@ -113,11 +137,10 @@ def export_onnx(run: Path, out: Path, data: Path) -> float:
         InputError: packages are missing, or the difference passes ONNX_TOLERANCE (the file is removed then).
     """
     check_onnx()
-    checkpoint = load_checkpoint(run)
-    backbone = load_model(checkpoint, run).base_network.eval()
+    backbone, settings = trained.backbone, trained.checkpoint.settings
     index = ShardIndex.open(data)
-    samples = index.split_samples(checkpoint.settings.split, "test")[:2]
-    clips = prepared_clips(index, checkpoint.settings, samples, 4 // len(samples))
+    samples = index.split_samples(settings.split, "test")[:2]
+    clips = prepared_clips(index, settings, samples, 4 // len(samples))
     _make_folder(out)
     path = out / _ONNX_NAME
     write_onnx(backbone, clips, path)

@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from pclkd.sharding.common.errors import InputError
 from pclkd.training import load_backbone, load_clip_form
 from pclkd.training.cli import main
+from pclkd.training.exchange import export
 
 TINY = [
     "--preset=demo", "--set=backbone.width=0.125", "--set=loader.crop=32", "--set=loader.batch_size=4",
@@ -51,6 +52,13 @@ def test_the_folder_gives_the_features_of_the_run(run: Path, exported: Path) -> 
     clips = torch.randn(2, 3, 8, 32, 32)
     with torch.no_grad():
         assert torch.equal(load_backbone(exported)(clips), load_backbone(run)(clips))
+
+
+def test_all_forms_come_of_one_reading(run: Path, synthetic_shards: Path, tmp_path: Path, monkeypatch) -> None:
+    read, load = [], export.load_checkpoint
+    monkeypatch.setattr(export, "load_checkpoint", lambda path: (read.append(path), load(path))[1])
+    done = cli("export", run, tmp_path / "out", "--onnx", "--torch-export", "--data", synthetic_shards)
+    assert done.exit_code == 0 and read == [run], done.output
 
 
 def test_the_card_says_what_to_feed(exported: Path, run: Path) -> None:
