@@ -189,7 +189,7 @@ USES: dict[str, str] = {
     "train-kd controls --data shards --out file --preset=demo": "Not a directory (file/control-motion) - a file stands",
     "train-kd controls --data shards --out out --only nothing": "'nothing' is not one of 'motion', 'untrained',",
     "train-kd export run": "Missing argument 'OUT'",
-    "train-kd export run file": "file is not a folder - give another place for the export",
+    "train-kd export run file": "file cannot be a folder: file is a file - give another folder",
     "train-kd export run out --onnx": "Missing option '--data': --onnx is checked on real clips",
     "train-kd models --width 100": "'--width': 100.0 is not in the range 0<x<=4",
     "train-kd models --width nan": "backbone width nan is not a positive number - 1.0 is",
@@ -218,6 +218,7 @@ USES: dict[str, str] = {
     "train-kd embed run file -o out.npz --clips 1000000000000": "1000000000000 is not in the range 1<=x<=1000",
     "train-kd search run query.avi --index i.npz --clips 1001": "'--clips': 1001 is not in the range 1<=x<=1000",
     "train-kd visualize run --data shards --clips 1001": "'--clips': 1001 is not in the range 1<=x<=1000",
+    "train-kd export run s3://bucket/x": "s3://bucket/x is a URL, and results are written to a local folder - give one",
     # --- bench-throughput
     "bench-throughput lod": "No such command 'lod'. Did you mean 'load'?",
     "bench-throughput load": "Missing option '--data'",

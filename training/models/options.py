@@ -1,8 +1,29 @@
-"""What several commands ask for."""
+"""What several commands ask for: how many clips, and places that can be written to."""
+
+import re
+from pathlib import Path
 
 import click
 
-__all__ = ["CLIPS"]
+from pclkd.sharding.common.errors import InputError
+from pclkd.sharding.common.files import check_place
+
+__all__ = ["CLIPS", "check_folder"]
 
 CLIPS = click.IntRange(1, 1000)
 """Clips a video, as `evaluation.clips` bounds them: those of one video must fit into a batch."""
+_URL = re.compile(r"[a-z][a-z0-9+.-]+:/")  # a path has lost the second slash
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse, before the work, a place where no folder can be: a file stands there or above it, or it is a URL.
+
+    Raises:
+        InputError: either.
+    """
+    if _URL.match(str(folder)):
+        raise InputError(
+            f"{str(folder).replace(':/', '://', 1)} is a URL, and results are written to a local folder",
+            remedy="give one, and copy it from there",
+        )
+    check_place(folder)

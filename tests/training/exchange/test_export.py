@@ -172,10 +172,37 @@ def test_damaged_exports_are_told(exported: Path, tmp_path: Path) -> None:
             load_backbone(other)
 
 
+@pytest.mark.parametrize("name", ["README.md", "config.json", "model.safetensors", "backbone.onnx"])
+def test_files_of_something_else_are_not_overwritten(name: str, run: Path, tmp_path: Path) -> None:
+    (tmp_path / name).write_text("{}")
+    done = cli("export", run, tmp_path)
+    assert done.exit_code == 2 and f"{tmp_path} holds a {name} that no export wrote - " in done.output
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {name: "{}"}
+
+
+def test_a_second_export_leaves_nothing_of_the_first(exported: Path, run: Path, tmp_path: Path) -> None:
+    out = Path(shutil.copytree(exported, tmp_path / "out"))
+    (out / "LICENSE").write_text("ours")
+    (out / "config.json").unlink()  # as if the first had been ended before its last file
+    done = cli("export", run, out)
+    assert done.exit_code == 0, done.output
+    assert {path.name for path in out.iterdir()} == {"README.md", "model.safetensors", "config.json", "LICENSE"}
+
+
+@pytest.mark.parametrize("form", ["onnx", "torch-export"])
+def test_a_form_that_differs_is_not_there(form: str, run: Path, synthetic_shards: Path, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(export, "ONNX_TOLERANCE", -1.0)
+    data = ("--data", synthetic_shards) if form == "onnx" else ()
+    done = cli("export", run, tmp_path / "out", f"--{form}", *data)
+    assert done.exit_code == 2 and "no such file was written" in done.output, done.output
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert names == {"README.md", "model.safetensors", "config.json"}
+
+
 def test_wrong_calls_are_told_in_a_line(run: Path, tmp_path: Path) -> None:
     assert cli("export", tmp_path / "none", tmp_path / "out").exit_code == 2
     (tmp_path / "file").touch()
     done = cli("export", run, tmp_path / "file")
-    assert done.exit_code == 2 and "is not a folder" in done.output
+    assert done.exit_code == 2 and "cannot be a folder" in done.output
     done = cli("export", run, tmp_path / "out", "--onnx")
     assert done.exit_code == 2 and "--data" in done.output
