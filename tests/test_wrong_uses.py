@@ -218,6 +218,8 @@ USES: dict[str, str] = {
     "train-kd embed run file -o out.npz --clips 1000000000000": "1000000000000 is not in the range 1<=x<=1000",
     "train-kd search run query.avi --index i.npz --clips 1001": "'--clips': 1001 is not in the range 1<=x<=1000",
     "train-kd visualize run --data shards --clips 1001": "'--clips': 1001 is not in the range 1<=x<=1000",
+    "train-kd export run out --data shards": "Option '--data' without '--onnx': nothing else is checked",
+    "train-kd visualize run --data shards --part retrieval --teacher run": "'--teacher' without a part that compares",
     "train-kd export run s3://bucket/x": "s3://bucket/x is a URL, and results are written to a local folder - give one",
     # --- bench-throughput
     "bench-throughput lod": "No such command 'lod'. Did you mean 'load'?",

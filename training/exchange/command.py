@@ -54,6 +54,8 @@ def export(run: Path, out: Path, onnx: bool, program: bool, data: Path | None) -
 
     if onnx and data is None:
         raise click.UsageError("Missing option '--data': --onnx is checked on real clips.")
+    if data is not None and not onnx:
+        raise click.UsageError("Option '--data' without '--onnx': nothing else is checked on real clips.")
     trained = Trained.of(run)
     card = export_backbone(trained, out)
     size = card["backbone"]

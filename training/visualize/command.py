@@ -10,6 +10,7 @@ from pclkd.training.models.options import CLIPS
 __all__ = ["search", "visualize"]
 
 _PARTS = ("retrieval", "embedding", "confusion", "attention", "similarity", "collapse")
+_COMPARING = ("similarity", "collapse")  # with teachers
 
 
 @click.command()
@@ -32,6 +33,8 @@ def visualize(
 
     Nearest videos, all videos in a plane, confusion, attention (Grad-CAM), likeness to its teacher (CKA), collapse.
     """
+    if teachers and parts and not set(_COMPARING) & set(parts):
+        raise click.UsageError(f"Option '--teacher' without a part that compares: --part {' or '.join(_COMPARING)}.")
     from pclkd.training.compute.neighbours import choose_waiting
 
     choose_waiting()
