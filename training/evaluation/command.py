@@ -44,7 +44,11 @@ def evaluate(
     lr: float,
     batch_size: int,
 ) -> None:
-    """Measure a trained network on the test videos; writes RUN/eval-PROTOCOL.json."""
+    """Measure a trained network on the test videos; writes RUN/eval-PROTOCOL.json.
+
+    finetune keeps its network, too, in RUN/finetuned.safetensors, for train-kd predict. RUN may be a checkpoint: what
+    RUN/best.pt gives is eval-PROTOCOL-best.json and the folder finetuned-best.
+    """
     from pclkd.training.compute.neighbours import choose_waiting
 
     choose_waiting()  # before torch is loaded

@@ -16,7 +16,12 @@ _COMPARING = ("similarity", "collapse")  # with teachers
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("--data", type=click.Path(path_type=Path), required=True, help="Shard set whose test videos are shown.")
-@click.option("--out", type=click.Path(path_type=Path), default=None, help="Folder to write; by default RUN/learned.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default=None,
+    help="Folder; by default RUN/learned, or RUN/learned-best of RUN/best.pt.",
+)
 @click.option("--part", "parts", type=click.Choice(_PARTS), multiple=True, help="This part alone; again for more.")
 @click.option(
     "--teacher",

@@ -14,6 +14,7 @@ from typing import Any
 from pclkd.sharding.common.errors import InputError
 from pclkd.sharding.common.files import write_text
 from pclkd.sharding.common.pictures import write_png
+from pclkd.training.evaluation.evaluate import of_checkpoint
 from pclkd.training.runs.run_folder import LEARNED_PAGE
 from pclkd.training.visualize.answers import attention, confusion
 from pclkd.training.visualize.drawing import write_picture
@@ -49,7 +50,7 @@ def visualize_run(
     Args:
         run: run folder or checkpoint.
         data: the shard set.
-        out: folder to write to; by default `learned` in the run's folder.
+        out: folder to write to; by default `learned` in the run's folder, of its best.pt `learned-best`.
         parts: some of retrieval, embedding, confusion, attention, similarity, collapse; by default all.
         clips: clips a video whose features are averaged.
         teachers: networks to compare with; by default those that taught the run.
@@ -65,7 +66,7 @@ def visualize_run(
         found = {name: make(of) for name, make in _MAKERS.items() if not parts or name in parts}
     finally:
         of.close()
-    page = out / LEARNED_PAGE.name if out else of.folder / LEARNED_PAGE
+    page = (out or of.folder / f"{LEARNED_PAGE.parent}{of_checkpoint(run)}") / LEARNED_PAGE.name
     try:
         page.parent.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):

@@ -220,6 +220,16 @@ def test_a_run_without_a_teacher_says_so_and_takes_one(runs: Path, synthetic_sha
     assert refused.exit_code == 2 and f"no teacher at {tmp_path / 'gone'}" in refused.output
 
 
+def test_what_another_checkpoint_has_learned_is_not_the_runs(runs: Path, synthetic_shards: Path) -> None:
+    run = runs / "student"
+    before = (run / "learned").exists()
+    done = cli("visualize", run / "epoch-0001.pt", "--data", synthetic_shards, "--clips=1", "--part=collapse")
+    assert done.exit_code == 0 and str(run / "learned-epoch-0001") in done.output, done.output
+    (page,) = (run / "learned-epoch-0001").glob("*.html")
+    assert "after 1 epochs (epoch-0001.pt)" in page.read_text()
+    assert (run / "learned").exists() == before
+
+
 def test_a_teacher_is_found_beside_a_run_that_was_moved(runs: Path, synthetic_shards: Path, tmp_path: Path) -> None:
     moved = Path(shutil.copytree(runs / "student", tmp_path / "student"))
     told = json.loads((moved / "settings.json").read_text())
