@@ -8,7 +8,7 @@ import click
 from pclkd.sharding.common.errors import InputError
 from pclkd.sharding.common.files import check_place
 
-__all__ = ["CLIPS", "check_folder"]
+__all__ = ["CLIPS", "check_file", "check_folder"]
 
 CLIPS = click.IntRange(1, 1000)
 """Clips a video, as `evaluation.clips` bounds them: those of one video must fit into a batch."""
@@ -21,9 +21,25 @@ def check_folder(folder: Path) -> None:
     Raises:
         InputError: either.
     """
-    if _URL.match(str(folder)):
+    _refuse_url(folder)
+    check_place(folder)
+
+
+def check_file(file: Path) -> None:
+    """Refuse, before the work, a place where no file can be: a folder is there, no folder can be above, or it is a URL.
+
+    Raises:
+        InputError: one of these.
+    """
+    _refuse_url(file)
+    check_place(file.parent)
+    if file.is_dir():
+        raise InputError(f"{file} is a folder", remedy="give the name of a file")
+
+
+def _refuse_url(path: Path) -> None:
+    if _URL.match(str(path)):
         raise InputError(
-            f"{str(folder).replace(':/', '://', 1)} is a URL, and results are written to a local folder",
+            f"{str(path).replace(':/', '://', 1)} is a URL, and results are written to a local folder",
             remedy="give one, and copy it from there",
         )
-    check_place(folder)

@@ -11,10 +11,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from pclkd.sharding.common.errors import InputError
 from pclkd.sharding.common.files import write_text
 from pclkd.sharding.common.pictures import write_png
 from pclkd.training.evaluation.evaluate import of_checkpoint
+from pclkd.training.models.options import check_folder
 from pclkd.training.runs.run_folder import LEARNED_PAGE
 from pclkd.training.visualize.answers import attention, confusion
 from pclkd.training.visualize.drawing import write_picture
@@ -62,15 +62,13 @@ def visualize_run(
         InputError: no such run or teacher, data that does not fit, or a folder that cannot be written to.
     """
     of = Material(run, data, clips, teachers)
+    page = (out or of.folder / f"{LEARNED_PAGE.parent}{of_checkpoint(run)}") / LEARNED_PAGE.name
     try:
+        check_folder(page.parent)
         found = {name: make(of) for name, make in _MAKERS.items() if not parts or name in parts}
     finally:
         of.close()
-    page = (out or of.folder / f"{LEARNED_PAGE.parent}{of_checkpoint(run)}") / LEARNED_PAGE.name
-    try:
-        page.parent.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError):
-        raise InputError(f"cannot write to {page.parent}: it is no folder", remedy="give another --out") from None
+    page.parent.mkdir(parents=True, exist_ok=True)
     for name, part in found.items():
         if part.drawings:
             write_picture(page.with_name(f"{name}.png"), part.drawings)

@@ -157,7 +157,7 @@ def test_captions_name_the_class(index):
         (["--data", "{shards}", "--set", "loader.crp=48"], "loader.crop"),
         (["--data", "{shards}"], "loader.crop 112 does not fit"),
         (["--data", "{shards}", "--set", "split=9"], "no split 9"),
-        (["--data", "{shards}", "--out", "{file}", *SMALL], "no folder"),
+        (["--data", "{shards}", "--out", "{file}", *SMALL], "cannot be a folder"),
     ],
 )
 def test_wrong_input_ends_in_one_line(index, tmp_path, arguments, told):
