@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from pclkd.sharding.common.errors import visible
 from pclkd.training.models.options import CLIPS
 from pclkd.training.runs.run_folder import CONTROLS, PROTOCOLS, Measured
 
@@ -62,7 +63,7 @@ def evaluate(
     for result in evaluate_run(run, data, protocols, splits=splits, clips=clips, finetuning=how, step=tell):
         click.echo(json.dumps(result, indent=2))
         if seen := result.get("test_videos_seen"):
-            told = f"warning: {result['protocol']}: {run} was trained, without labels, on {seen} of these test videos"
+            told = f"warning: {result['protocol']}: {visible(str(run))} was trained, without labels, on {seen} of these test videos"
             click.echo(f"{told}; only the split that it was trained for holds none", err=True)
 
 

@@ -1,12 +1,14 @@
 """train-kd export, predict and embed, as the command line gives them."""
 
 import json
+import os
 import sys
 from collections.abc import Iterable
 from pathlib import Path
 
 import click
 
+from pclkd.sharding.common.errors import visible
 from pclkd.training.models.options import CLIPS
 
 __all__ = ["DamagedVideos", "embed", "export", "predict", "videos_of"]
@@ -24,6 +26,7 @@ class DamagedVideos:
     def __call__(self, video: str, why: str) -> None:
         """Tell of one."""
         self.count += 1
+        video = visible(video)
         click.echo(f"left out: {why if video in why else f'{video}: {why}'}", err=True)
 
     def leave(self) -> None:
@@ -36,7 +39,7 @@ def videos_of(words: tuple[str, ...]) -> Iterable[str]:
     """The files that the words of a command mean."""
     from pclkd.training.exchange.many_videos import name_videos
 
-    return name_videos(words, sys.stdin)
+    return name_videos(words, map(os.fsdecode, sys.stdin.buffer))  # names need not be UTF-8
 
 
 @click.command()
@@ -59,7 +62,7 @@ def export(run: Path, out: Path, onnx: bool, program: bool, data: Path | None) -
     trained = Trained.of(run)
     card = export_backbone(trained, out)
     size = card["backbone"]
-    click.echo(f"{size['name']} x{size['width']:g}, {size['parameters']:,} parameters, in {out}")
+    click.echo(f"{size['name']} x{size['width']:g}, {size['parameters']:,} parameters, in {visible(str(out))}")
     if onnx and data is not None:
         difference = export_onnx(trained, out, data)
         click.echo(f"ONNX: its features differ from PyTorch's by {difference:.1e} of the largest")
@@ -97,7 +100,8 @@ def embed(run: Path, videos: tuple[str, ...], clips: int, out: Path) -> None:
     """Write the features that the network of RUN gives of VIDEOS: for train-kd search, or for tools of yours.
 
     RUN is a run, an exported folder, or a file of weights; VIDEOS are files, folders, globs, or - for names on standard
-    input. What cannot be decoded is told and left out; the exit code is then 3.
+    input. What cannot be decoded is told and left out; the exit code is then 3, and nothing is written where nothing is
+    left.
     """
     _choose_waiting()
     from pclkd.training.exchange.features import check_feature_file, embed_videos, write_features
@@ -105,8 +109,13 @@ def embed(run: Path, videos: tuple[str, ...], clips: int, out: Path) -> None:
     check_feature_file(out)
     damaged = DamagedVideos()
     found = embed_videos(run, videos_of(videos), clips=clips, damaged=damaged)
+    if not found.videos:  # an index that is there is worth more than an empty one
+        click.echo(f"no features, so nothing was written to {visible(str(out))}", err=True)
+        raise click.exceptions.Exit(3)
     write_features(out, found)
-    click.echo(f"{len(found.videos)} videos, features [{', '.join(map(str, found.features.shape))}], in {out}")
+    click.echo(
+        f"{len(found.videos)} videos, features [{', '.join(map(str, found.features.shape))}], in {visible(str(out))}"
+    )
     damaged.leave()
 
 

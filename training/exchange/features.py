@@ -106,7 +106,8 @@ def write_features(path: Path, found: FeatureFile) -> None:
         from pyarrow import parquet
 
         rows = pyarrow.FixedSizeListArray.from_arrays(found.features.ravel(), found.features.shape[1])
-        table = pyarrow.table({"video": pyarrow.array(found.videos, pyarrow.string()), "features": rows})
+        names = [name.encode(errors="backslashreplace").decode() for name in found.videos]  # Parquet's are UTF-8
+        table = pyarrow.table({"video": pyarrow.array(names, pyarrow.string()), "features": rows})
         parquet.write_table(table.replace_schema_metadata({"network": found.network}), buffer)
     write_bytes(path, buffer.getvalue())
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from pclkd.sharding.common.errors import visible
 from pclkd.training.models.options import CLIPS
 
 __all__ = ["search", "visualize"]
@@ -45,7 +46,8 @@ def visualize(
     choose_waiting()
     from pclkd.training.visualize.visualize import visualize_run
 
-    click.echo(f"wrote {visualize_run(run, data, out, parts=parts, clips=clips, teachers=teachers)}")
+    page = visualize_run(run, data, out, parts=parts, clips=clips, teachers=teachers)
+    click.echo(f"wrote {visible(str(page))}")
 
 
 @click.command()
@@ -73,5 +75,5 @@ def search(run: Path, query: Path, index: Path, nearest: int, clips: int, out: P
         click.echo(json.dumps(found))
         return
     for row in found["nearest"]:
-        click.echo(f"{row['cosine']:.4f}  {row['video']}")
-    click.echo(f"wrote {out}")
+        click.echo(f"{row['cosine']:.4f}  {visible(row['video'])}")
+    click.echo(f"wrote {visible(str(out))}")

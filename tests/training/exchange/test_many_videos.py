@@ -1,6 +1,7 @@
 """What train-kd predict, embed and search do with video files as users name them, damaged ones among them."""
 
 import json
+import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -27,7 +28,7 @@ TINY = ["--preset=demo", "--set=backbone.width=0.125", "--set=loader.batch_size=
 FORM = {"frames": 8, "crop": 32, "modality": "residual", "size": (64, 86)}
 
 
-def cli(*arguments: object, lines: str = "") -> Result:
+def cli(*arguments: object, lines: str | bytes = "") -> Result:
     return CliRunner().invoke(main, [str(argument) for argument in arguments], input=lines)
 
 
@@ -173,6 +174,30 @@ def test_search_finds_the_nearest_and_shows_them(run: Path, clips_folder: Path, 
     two = cli("search", run, clips_folder / "b.avi", *options, "--nearest", 2).output.splitlines()
     assert [line.split()[0] for line in two[:2]] == [f"{row['cosine']:.4f}" for row in found[:2]]
     assert two[2] == f"wrote {page}"
+
+
+def test_an_index_is_not_replaced_by_an_empty_one(run: Path, clips_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "i.npz").write_text("an index")
+    for words, lines in ((clips_folder / "more" / "broken.avi", ""), ("-", "\n")):
+        done = cli("embed", run, words, "-o", tmp_path / "i.npz", "--clips", 1, lines=lines)
+        assert done.exit_code == 3 and "no features, so nothing was written" in done.stderr
+    assert (tmp_path / "i.npz").read_text() == "an index"
+
+
+def test_names_need_not_be_utf8(run: Path, clips_folder: Path, tmp_path: Path) -> None:
+    odd, gone = (tmp_path / os.fsdecode(name) for name in (b"caf\xe9.avi", b"gone\xff.avi"))
+    shutil.copy(clips_folder / "a.avi", odd)
+    words = (clips_folder / "b.avi", "-", "--clips", 1)
+    lines = os.fsencode(odd) + b"\n" + os.fsencode(gone) + b"\n"
+    for name in ("i.npz", "i.parquet"):
+        done = cli("embed", run, *words, "-o", tmp_path / name, lines=lines)
+        assert done.exit_code == 3 and "2 videos" in done.stdout, done.output
+        assert "gone\\udcff.avi" in done.stderr and done.stderr.count("\n") == 1
+    assert read_features(tmp_path / "i.npz").videos[1] == str(odd)
+    assert read_features(tmp_path / "i.parquet").videos[1] == str(tmp_path / "caf\\udce9.avi")
+    page = ("--out", tmp_path / "page.html", "--clips", 1)
+    done = cli("search", run, clips_folder / "b.avi", "--index", tmp_path / "i.npz", *page)
+    assert done.exit_code == 0 and "caf\\udce9.avi" in done.stdout, done.output
 
 
 def test_wrong_calls_are_told_in_a_line(run: Path, clips_folder: Path, tmp_path: Path, synthetic_shards: Path) -> None:
