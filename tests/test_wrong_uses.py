@@ -2,7 +2,7 @@
 
 In the folder where they are typed: `shards` (a set of 16 videos, frames of 64x86, 12 of them in the train part), `run`
 (trained on it), `videos` and `lists` (what it was packed from), `file`, `junk.pt`, `table.csv`, and the folders
-`empty` and `d.npz`.
+`empty`, `d.npz` and `exported`.
 """
 
 import os
@@ -222,6 +222,7 @@ USES: dict[str, str] = {
     "train-kd controls --data shards --out out --backbone nope --only untrained": "unknown backbone 'nope'; known",
     "train-kd controls --data shards --out out --preset demo --only supervised --batch-size 99": "batch size 99 - ",
     "train-kd controls --data shards --out s3://b/x": "s3://b/x is a URL, and results are written to a local folder - ",
+    "train-kd predict exported videos": "exported is an exported backbone, which names no actions - give the run",
     "train-kd embed run videos -o none/f.npz": "no folder none for f.npz - make it first",
     "train-kd embed run videos -o d.npz": "d.npz is a folder - give the name of a file",
     "train-kd embed run videos -o file/f.npz": "file cannot be a folder: file is a file - give another folder",
@@ -272,6 +273,8 @@ def folder(synthetic_shards: Path, synthetic_videos: Any, tmp_path_factory: pyte
         (place / name).symlink_to(real)
     (place / "empty").mkdir()
     (place / "d.npz").mkdir()
+    (place / "exported").mkdir()
+    (place / "exported" / "config.json").write_text("{}")
     (place / "file").write_text("no folder\n")
     (place / "junk.pt").write_bytes(b"no tensors")
     (place / "table.csv").write_text("path,label\nnope.avi,1\n")

@@ -63,8 +63,9 @@ def evaluate(
     for result in evaluate_run(run, data, protocols, splits=splits, clips=clips, finetuning=how, step=tell):
         click.echo(json.dumps(result, indent=2))
         if seen := result.get("test_videos_seen"):
-            told = f"warning: {result['protocol']}: {visible(str(run))} was trained, without labels, on {seen} of these test videos"
-            click.echo(f"{told}; only the split that it was trained for holds none", err=True)
+            told = f"{visible(str(run))} was trained, without labels, on {seen} of these test videos"
+            note = "only the split that it was trained for holds none"
+            click.echo(f"warning: {result['protocol']}: {told}; {note}", err=True)
 
 
 @click.command()

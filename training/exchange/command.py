@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from pclkd.sharding.common.errors import visible
-from pclkd.training.models.options import CLIPS
+from pclkd.training.models.options import CLIPS, KEY
 
 __all__ = ["DamagedVideos", "embed", "export", "predict", "videos_of"]
 
@@ -96,7 +96,8 @@ def predict(run: Path, videos: tuple[str, ...], clips: int, top: int) -> None:
 @_VIDEOS
 @_CLIPS
 @click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="FILE.npz, or FILE.parquet.")
-def embed(run: Path, videos: tuple[str, ...], clips: int, out: Path) -> None:
+@KEY
+def embed(run: Path, videos: tuple[str, ...], clips: int, out: Path, key: str) -> None:
     """Write the features that the network of RUN gives of VIDEOS: for train-kd search, or for tools of yours.
 
     RUN is a run, an exported folder, or a file of weights; VIDEOS are files, folders, globs, or - for names on standard
@@ -108,7 +109,7 @@ def embed(run: Path, videos: tuple[str, ...], clips: int, out: Path) -> None:
 
     check_feature_file(out)
     damaged = DamagedVideos()
-    found = embed_videos(run, videos_of(videos), clips=clips, damaged=damaged)
+    found = embed_videos(run, videos_of(videos), key=key, clips=clips, damaged=damaged)
     if not found.videos:  # an index that is there is worth more than an empty one
         click.echo(f"no features, so nothing was written to {visible(str(out))}", err=True)
         raise click.exceptions.Exit(3)

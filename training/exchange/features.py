@@ -46,19 +46,20 @@ class FeatureFile:
 
 
 @torch.inference_mode()
-def embed_videos(path: Path, videos: Iterable[str], *, clips: int = 10, damaged: Damaged) -> FeatureFile:
+def embed_videos(path: Path, videos: Iterable[str], *, key: str = "", clips: int = 10, damaged: Damaged) -> FeatureFile:
     """Features of videos: of each the mean over its clips.
 
     Args:
         path: of the network, as `load_backbone` takes it.
         videos: files.
+        key: which network of several at that path, as `load_backbone` takes it.
         clips: evenly spaced clips a video.
         damaged: called with each file that cannot be decoded, and why.
 
     Raises:
         InputError: no such network.
     """
-    backbone, form = load_backbone(path), load_clip_form(path)
+    backbone, form = load_backbone(path, key), load_clip_form(path)
     network, device = _identity(backbone), choose_device()
     backbone = placed(backbone, device)
     names, features = [], []

@@ -1,4 +1,4 @@
-"""What several commands ask for: how many clips, and places that can be written to."""
+"""What several commands ask for: how many clips, which network of a file, and places that can be written to."""
 
 import re
 from pathlib import Path
@@ -8,10 +8,11 @@ import click
 from pclkd.sharding.common.errors import InputError
 from pclkd.sharding.common.files import check_place
 
-__all__ = ["CLIPS", "check_file", "check_folder"]
+__all__ = ["CLIPS", "KEY", "check_file", "check_folder"]
 
 CLIPS = click.IntRange(1, 1000)
 """Clips a video, as `evaluation.clips` bounds them: those of one video must fit into a batch."""
+KEY = click.option("--key", default="", metavar="PREFIX", help="Which network of several in a file of weights.")
 _URL = re.compile(r"[a-z][a-z0-9+.-]+:/")  # a path has lost the second slash
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from pclkd.sharding.common.errors import visible
-from pclkd.training.models.options import CLIPS
+from pclkd.training.models.options import CLIPS, KEY
 
 __all__ = ["search", "visualize"]
 
@@ -31,22 +31,29 @@ _COMPARING = ("similarity", "collapse")  # with teachers
     multiple=True,
     help="Compare with this network; by default those that taught RUN.",
 )
+@click.option("--teacher-key", default="", metavar="PREFIX", help="Which network of several in a teacher's file.")
 @click.option("--clips", type=CLIPS, default=10, show_default=True, help="Clips a video.")
 def visualize(
-    run: Path, data: Path, out: Path | None, parts: tuple[str, ...], teachers: tuple[Path, ...], clips: int
+    run: Path,
+    data: Path,
+    out: Path | None,
+    parts: tuple[str, ...],
+    teachers: tuple[Path, ...],
+    teacher_key: str,
+    clips: int,
 ) -> None:
     """Show what the network of RUN has learned: one page, with its pictures and numbers beside it.
 
     Nearest videos, all videos in a plane, confusion, attention (Grad-CAM), likeness to its teacher (CKA), collapse.
     """
-    if teachers and parts and not set(_COMPARING) & set(parts):
+    if (teachers or teacher_key) and parts and not set(_COMPARING) & set(parts):
         raise click.UsageError(f"Option '--teacher' without a part that compares: --part {' or '.join(_COMPARING)}.")
     from pclkd.training.compute.neighbours import choose_waiting
 
     choose_waiting()
     from pclkd.training.visualize.visualize import visualize_run
 
-    page = visualize_run(run, data, out, parts=parts, clips=clips, teachers=teachers)
+    page = visualize_run(run, data, out, parts=parts, clips=clips, teachers=teachers, teacher_key=teacher_key)
     click.echo(f"wrote {visible(str(page))}")
 
 
@@ -60,7 +67,8 @@ def visualize(
     "--out", type=click.Path(path_type=Path), default=Path("search.html"), show_default=True, help="The page."
 )
 @click.option("--json", "as_json", is_flag=True, help="Figures as JSON.")
-def search(run: Path, query: Path, index: Path, nearest: int, clips: int, out: Path, as_json: bool) -> None:
+@KEY
+def search(run: Path, query: Path, index: Path, nearest: int, clips: int, out: Path, as_json: bool, key: str) -> None:
     """Find the videos of an index that are most like the video QUERY; a page shows them as film strips.
 
     RUN is the network that gave the index.
@@ -70,7 +78,7 @@ def search(run: Path, query: Path, index: Path, nearest: int, clips: int, out: P
     choose_waiting()
     from pclkd.training.visualize.search import search_videos
 
-    found = search_videos(run, query, index, out, nearest=nearest, clips=clips)
+    found = search_videos(run, query, index, out, key=key, nearest=nearest, clips=clips)
     if as_json:
         click.echo(json.dumps(found))
         return

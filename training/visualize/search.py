@@ -27,7 +27,7 @@ _FRAMES, _SIDE = 4, 64
 
 
 def search_videos(
-    network: Path, query: Path, index: Path, page: Path, *, nearest: int = 10, clips: int = 10
+    network: Path, query: Path, index: Path, page: Path, *, key: str = "", nearest: int = 10, clips: int = 10
 ) -> dict[str, Any]:
     """Find the videos of an index whose features have the largest cosine with the query's; the query itself is none.
 
@@ -36,6 +36,7 @@ def search_videos(
         query: a video file.
         index: features that train-kd embed wrote.
         page: to write.
+        key: which network of several in a file, as `load_backbone` takes it.
         nearest: how many to find, at most.
         clips: evenly spaced clips of the query.
 
@@ -50,7 +51,7 @@ def search_videos(
         raise InputError(f"{page} is no page", remedy="end its name in .html")
     check_file(page)
     stored = read_features(index)
-    asked = embed_videos(network, [str(query)], clips=clips, damaged=_refuse)
+    asked = embed_videos(network, [str(query)], key=key, clips=clips, damaged=_refuse)
     if stored.network != asked.network:
         raise InputError(
             f"{index} was written with another network than {network}",

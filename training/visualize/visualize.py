@@ -44,6 +44,7 @@ def visualize_run(
     parts: Sequence[str] = (),
     clips: int = 10,
     teachers: tuple[Path, ...] = (),
+    teacher_key: str = "",
 ) -> Path:
     """Show what the network of a run makes of the test videos of its split.
 
@@ -54,6 +55,7 @@ def visualize_run(
         parts: some of retrieval, embedding, confusion, attention, similarity, collapse; by default all.
         clips: clips a video whose features are averaged.
         teachers: networks to compare with; by default those that taught the run.
+        teacher_key: which network of several in their files, as `load_backbone` takes it.
 
     Returns:
         The page.
@@ -61,7 +63,7 @@ def visualize_run(
     Raises:
         InputError: no such run or teacher, data that does not fit, or a folder that cannot be written to.
     """
-    of = Material(run, data, clips, teachers)
+    of = Material(run, data, clips, teachers, teacher_key)
     page = (out or of.folder / f"{LEARNED_PAGE.parent}{of_checkpoint(run)}") / LEARNED_PAGE.name
     try:
         check_folder(page.parent)

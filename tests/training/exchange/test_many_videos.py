@@ -19,6 +19,7 @@ from pclkd.training import load_backbone, video_clips
 from pclkd.training.cli import main
 from pclkd.training.exchange.features import read_features
 from pclkd.training.exchange.many_videos import clips_of, name_videos
+from pclkd.training.models.registry import build_backbone
 from pclkd.training.runs.clip_form import ClipForm
 from pclkd.training.runs.fine_tuned import load_fine_tuned
 
@@ -198,6 +199,24 @@ def test_names_need_not_be_utf8(run: Path, clips_folder: Path, tmp_path: Path) -
     page = ("--out", tmp_path / "page.html", "--clips", 1)
     done = cli("search", run, clips_folder / "b.avi", "--index", tmp_path / "i.npz", *page)
     assert done.exit_code == 0 and "caf\\udce9.avi" in done.stdout, done.output
+
+
+def test_the_key_says_which_network_of_a_file(
+    run: Path, clips_folder: Path, synthetic_shards: Path, tmp_path: Path
+) -> None:
+    one, other = (build_backbone("r3d").state_dict() for _ in range(2))
+    torch.save({"student": one, "teacher": other}, tmp_path / "two.pt")
+    video, index = clips_folder / "a.avi", tmp_path / "i.npz"
+    embed = ("embed", tmp_path / "two.pt", video, clips_folder / "b.avi", "-o", index, "--clips", 1)
+    unsaid = cli(*embed)
+    assert unsaid.exit_code == 2 and "holds 2 networks: student, teacher - say which with --key, " in unsaid.stderr
+    assert cli(*embed, "--key=teacher").exit_code == 0
+    search = ("search", tmp_path / "two.pt", video, "--index", index, "--out", tmp_path / "page.html", "--clips", 1)
+    assert cli(*search, "--key=teacher").exit_code == 0
+    assert "was written with another network" in cli(*search, "--key=student").stderr
+    learned = ("visualize", run, "--data", synthetic_shards, "--out", tmp_path / "learned", "--clips", 1)
+    compared = (*learned, "--part=similarity", "--teacher", tmp_path / "two.pt")
+    assert cli(*compared).exit_code == 2 and cli(*compared, "--teacher-key=teacher").exit_code == 0
 
 
 def test_wrong_calls_are_told_in_a_line(run: Path, clips_folder: Path, tmp_path: Path, synthetic_shards: Path) -> None:
