@@ -23,7 +23,13 @@ _COMPARING = ("similarity", "collapse")  # with teachers
     default=None,
     help="Folder; by default RUN/learned, or RUN/learned-best of RUN/best.pt.",
 )
-@click.option("--part", "parts", type=click.Choice(_PARTS), multiple=True, help="This part alone; again for more.")
+@click.option(
+    "--part",
+    "parts",
+    type=click.Choice(_PARTS),
+    multiple=True,
+    help="This part alone, on a page PART.html; again for more.",
+)
 @click.option(
     "--teacher",
     "teachers",
@@ -42,7 +48,7 @@ def visualize(
     teacher_key: str,
     clips: int,
 ) -> None:
-    """Show what the network of RUN has learned: one page, with its pictures and numbers beside it.
+    """Show what the network of RUN has learned: one page, index.html, with its pictures and numbers beside it.
 
     Nearest videos, all videos in a plane, confusion, attention (Grad-CAM), likeness to its teacher (CKA), collapse.
     """

@@ -1,6 +1,7 @@
 """What a run's network has learned, as one page, pictures and numbers.
 
 RUN/learned/index.html       everything, in one file: mail it, open it, print it
+RUN/learned/<parts>.html     the same of some parts alone, such as retrieval-collapse.html
 RUN/learned/<part>.png       each part as a picture
 RUN/learned/<part>.json      its numbers, unrounded
 """
@@ -52,7 +53,8 @@ def visualize_run(
         run: run folder or checkpoint.
         data: the shard set.
         out: folder to write to; by default `learned` in the run's folder, of its best.pt `learned-best`.
-        parts: some of retrieval, embedding, confusion, attention, similarity, collapse; by default all.
+        parts: some of retrieval, embedding, confusion, attention, similarity, collapse; by default all, on the page
+            index.html; a page of some is named by them.
         clips: clips a video whose features are averaged.
         teachers: networks to compare with; by default those that taught the run.
         teacher_key: which network of several in their files, as `load_backbone` takes it.
@@ -64,10 +66,13 @@ def visualize_run(
         InputError: no such run or teacher, data that does not fit, or a folder that cannot be written to.
     """
     of = Material(run, data, clips, teachers, teacher_key)
-    page = (out or of.folder / f"{LEARNED_PAGE.parent}{of_checkpoint(run)}") / LEARNED_PAGE.name
+    chosen = [name for name in _MAKERS if not parts or name in parts]
+    # A page of some parts must not take the place of the whole one.
+    name = LEARNED_PAGE.name if len(chosen) == len(_MAKERS) else f"{'-'.join(chosen)}{LEARNED_PAGE.suffix}"
+    page = (out or of.folder / f"{LEARNED_PAGE.parent}{of_checkpoint(run)}") / name
     try:
         check_folder(page.parent)
-        found = {name: make(of) for name, make in _MAKERS.items() if not parts or name in parts}
+        found = {name: _MAKERS[name](of) for name in chosen}
     finally:
         of.close()
     page.parent.mkdir(parents=True, exist_ok=True)
