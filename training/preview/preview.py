@@ -72,6 +72,7 @@ def choose_samples(
     """
     candidates = train[np.unique(np.linspace(0, len(train) - 1, min(_CANDIDATES, len(train))).astype(np.int64))]
     plan = _plan(index, candidates, recipe, crop)
+    samples = min(samples, len(candidates))
     if plan.pretext is None:
         return candidates[np.unique(np.linspace(0, len(candidates) - 1, samples).astype(np.int64))], samples
     labels = plan.pretext.label
