@@ -1,7 +1,8 @@
 """What a newcomer gets wrong: each use ends in one line that names the value, the place and the remedy.
 
 In the folder where they are typed: `shards` (a set of 16 videos, frames of 64x86, 12 of them in the train part), `run`
-(trained on it), `videos` and `lists` (what it was packed from), `file`, `junk.pt`, `table.csv`, and `empty`, a folder.
+(trained on it), `videos` and `lists` (what it was packed from), `file`, `junk.pt`, `table.csv`, and the folders
+`empty`, `d.npz` and `exported`.
 """
 
 import os
@@ -186,15 +187,15 @@ USES: dict[str, str] = {
     "train-kd evaluate run --data shards --protocol finetune --lr -1": "lr = -1.0: input should be greater than 0 - it",
     "train-kd evaluate run --data shards --protocol finetune --lr 1e9": "lr = 1000000000.0: input should be less than",
     "train-kd evaluate run --data shards --protocol finetune --batch-size 99": "x batch size 99 - lower the batch size",
-    "train-kd controls --data shards --out file --preset=demo": "Not a directory (file/control-motion) - a file stands",
+    "train-kd controls --data shards --out file --preset=demo": "file cannot be a folder: file is a file - give",
     "train-kd controls --data shards --out out --only nothing": "'nothing' is not one of 'motion', 'untrained',",
     "train-kd export run": "Missing argument 'OUT'",
-    "train-kd export run file": "file is not a folder - give another place for the export",
+    "train-kd export run file": "file cannot be a folder: file is a file - give another folder",
     "train-kd export run out --onnx": "Missing option '--data': --onnx is checked on real clips",
     "train-kd models --width 100": "'--width': 100.0 is not in the range 0<x<=4",
     "train-kd models --width nan": "backbone width nan is not a positive number - 1.0 is",
     "train-kd models --crop 8": "'--crop': 8 is not in the range x>=16",
-    "train-kd preview --data shards --out file --preset=demo": "cannot write to file: it is no folder - give another",
+    "train-kd preview --data shards --out file --preset=demo": "file cannot be a folder: file is a file - give",
     "train-kd report nowhere": "no folder nowhere - give a run folder",
     "train-kd report shards": "shards holds no run: neither it nor a folder in it has a settings.json - give",
     "train-kd demo --out file": "File exists (file) - a file stands where a folder is to be; choose another folder",
@@ -212,6 +213,29 @@ USES: dict[str, str] = {
     "train-kd visualize run --data shards --teacher nowhere": "no teacher at nowhere - give a run folder",
     "train-kd doctor --out file": "file cannot be a folder: file is a file - give another folder",
     "train-kd doctor --only all": "--only all: no such check - take some of: gpus, versions,",
+    "train-kd evaluate run --data shards --protocol linear --clips 100000": "100000 is not in the range 1<=x<=1000",
+    "train-kd controls --data shards --out out --clips 1001": "'--clips': 1001 is not in the range 1<=x<=1000",
+    "train-kd predict run file --clips 1001": "'--clips': 1001 is not in the range 1<=x<=1000",
+    "train-kd embed run file -o out.npz --clips 1000000000000": "1000000000000 is not in the range 1<=x<=1000",
+    "train-kd search run query.avi --index i.npz --clips 1001": "'--clips': 1001 is not in the range 1<=x<=1000",
+    "train-kd visualize run --data shards --clips 1001": "'--clips': 1001 is not in the range 1<=x<=1000",
+    "train-kd controls --data shards --out out --backbone nope --only untrained": "unknown backbone 'nope'; known",
+    "train-kd controls --data shards --out out --preset demo --only supervised --batch-size 99": "batch size 99 - ",
+    "train-kd controls --data shards --out s3://b/x": "s3://b/x is a URL, and results are written to a local folder - ",
+    "train-kd predict exported videos": "exported is an exported backbone, which names no actions - give the run",
+    "train-kd embed run videos -o none/f.npz": "no folder none for f.npz - make it first",
+    "train-kd embed run videos -o d.npz": "d.npz is a folder - give the name of a file",
+    "train-kd embed run videos -o file/f.npz": "file cannot be a folder: file is a file - give another folder",
+    "train-kd embed run videos -o s3://b/f.npz": "s3://b/f.npz is a URL, and results are written to a local folder - ",
+    "train-kd search run query.avi --index i.npz --out run/last.pt": "run/last.pt is no page - end its name in .html",
+    "train-kd search run query.avi --index i.npz --out file/x.html": "file cannot be a folder: file is a file - give",
+    "train-kd search run query.avi --index i.npz --out s3://x.html": "s3://x.html is a URL, and results are written to",
+    "train-kd visualize run --data shards --out file": "file cannot be a folder: file is a file - give another folder",
+    "train-kd visualize run --data shards --out s3://b/x": "s3://b/x is a URL, and results are written to a local",
+    "train-kd preview --data shards --out s3://b/x --preset=demo": "s3://b/x is a URL, and results are written to",
+    "train-kd export run out --data shards": "Option '--data' without '--onnx': nothing else is checked",
+    "train-kd visualize run --data shards --part retrieval --teacher run": "'--teacher' without a part that compares",
+    "train-kd export run s3://bucket/x": "s3://bucket/x is a URL, and results are written to a local folder - give one",
     # --- bench-throughput
     "bench-throughput lod": "No such command 'lod'. Did you mean 'load'?",
     "bench-throughput load": "Missing option '--data'",
@@ -248,6 +272,9 @@ def folder(synthetic_shards: Path, synthetic_videos: Any, tmp_path_factory: pyte
     ):
         (place / name).symlink_to(real)
     (place / "empty").mkdir()
+    (place / "d.npz").mkdir()
+    (place / "exported").mkdir()
+    (place / "exported" / "config.json").write_text("{}")
     (place / "file").write_text("no folder\n")
     (place / "junk.pt").write_bytes(b"no tensors")
     (place / "table.csv").write_text("path,label\nnope.avi,1\n")

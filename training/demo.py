@@ -73,7 +73,7 @@ def run_demo(
     if (videos is None) != (splits is None):
         raise InputError(
             "the demo needs the videos and their lists, and got only one of them",
-            remedy="give both UCF101=.../UCF-101 and SPLITS=.../ucfTrainTestlist, or neither",
+            remedy="give both, --videos .../UCF-101 --splits .../ucfTrainTestlist (make: UCF101=, SPLITS=), or neither",
         )
     began = time.monotonic()
     out.mkdir(parents=True, exist_ok=True)
@@ -132,7 +132,7 @@ def _refuse_empty_parts(index: ShardIndex, split: int) -> None:
     counts = index.manifest.splits.get(str(split))
     if counts is not None and not (counts.train and counts.test):
         others = [number for number, count in index.manifest.splits.items() if count.train and count.test]
-        another = f", or take SPLIT={' or '.join(others)}" if others else ""
+        another = f", or take --split {' or '.join(others)} (make: SPLIT=)" if others else ""
         raise InputError(
             f"split {split} has {counts.train} training and {counts.test} test videos in {index.root}, and the demo "
             "needs both",

@@ -6,6 +6,8 @@ from typing import Any
 
 import click
 
+from pclkd.sharding.common.errors import visible
+from pclkd.training.models.options import CLIPS
 from pclkd.training.runs.run_folder import CONTROLS, PROTOCOLS, Measured
 
 __all__ = ["controls", "evaluate"]
@@ -29,7 +31,7 @@ __all__ = ["controls", "evaluate"]
     multiple=True,
     help="Official split; again for the mean of several.",
 )
-@click.option("--clips", type=click.IntRange(min=1), default=10, show_default=True, help="Clips a video.")
+@click.option("--clips", type=CLIPS, default=10, show_default=True, help="Clips a video.")
 @click.option("--epochs", default=150, show_default=True, help="Of fine-tuning.")
 @click.option("--lr", default=1e-3, show_default=True, help="Of fine-tuning.")
 @click.option("--batch-size", default=8, show_default=True, help="Of fine-tuning.")
@@ -43,7 +45,11 @@ def evaluate(
     lr: float,
     batch_size: int,
 ) -> None:
-    """Measure a trained network on the test videos; writes RUN/eval-PROTOCOL.json."""
+    """Measure a trained network on the test videos; writes RUN/eval-PROTOCOL.json.
+
+    finetune keeps its network, too, in RUN/finetuned.safetensors, for train-kd predict. RUN may be a checkpoint: what
+    RUN/best.pt gives is eval-PROTOCOL-best.json and the folder finetuned-best.
+    """
     from pclkd.training.compute.neighbours import choose_waiting
 
     choose_waiting()  # before torch is loaded
@@ -57,8 +63,9 @@ def evaluate(
     for result in evaluate_run(run, data, protocols, splits=splits, clips=clips, finetuning=how, step=tell):
         click.echo(json.dumps(result, indent=2))
         if seen := result.get("test_videos_seen"):
-            told = f"warning: {result['protocol']}: {run} was trained, without labels, on {seen} of these test videos"
-            click.echo(f"{told}; only the split that it was trained for holds none", err=True)
+            told = f"{visible(str(run))} was trained, without labels, on {seen} of these test videos"
+            note = "only the split that it was trained for holds none"
+            click.echo(f"warning: {result['protocol']}: {told}; {note}", err=True)
 
 
 @click.command()
@@ -68,7 +75,7 @@ def evaluate(
 @click.option("--preset", default="pcl", show_default=True, help="As for the runs: it decides the clips.")
 @click.option("--set", "assignments", multiple=True, metavar="NAME=VALUE", help="Change any setting.")
 @click.option("--only", type=click.Choice(CONTROLS), multiple=True, help="This one alone; again for more.")
-@click.option("--clips", type=click.IntRange(min=1), default=10, show_default=True, help="Clips a video.")
+@click.option("--clips", type=CLIPS, default=10, show_default=True, help="Clips a video.")
 @click.option("--epochs", default=30, show_default=True, help="Of training with the labels.")
 @click.option("--lr", default=0.03, show_default=True, help="Of training with the labels.")
 @click.option("--batch-size", default=16, show_default=True, help="Of training with the labels.")

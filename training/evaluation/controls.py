@@ -25,6 +25,7 @@ from pclkd.training.evaluation.evaluator import Describer, Evaluator, VideoFeatu
 from pclkd.training.evaluation.finetune import FinetuneSettings, finetune
 from pclkd.training.evaluation.motion_features import MotionFeatures
 from pclkd.training.models.memory_layout import placed
+from pclkd.training.models.options import check_folder
 from pclkd.training.runs.checkpoint import build_model
 from pclkd.training.runs.environment import describe_environment
 from pclkd.training.runs.run_folder import (
@@ -80,13 +81,20 @@ def measure_controls(
     """
     index = ShardIndex.open(data)
     index.require_labels("measuring controls")
+    check_folder(out)
     for control in only:
         name = "control-motion" if control == "motion" else f"control-{control}-{settings.backbone.name}"
         folder = out / name
         protocols = (*_PROTOCOLS, "finetune") if control == "supervised" else _PROTOCOLS
-        _claim(folder, _describe(control, index, settings, how))
-        if not all(evaluation_path(folder, protocol).exists() for protocol in protocols):
-            for protocol, found in _measure(control, index, settings, how, step, folder).items():
+        told = _describe(control, index, settings, how)
+        there = [evaluation_path(folder, protocol).exists() for protocol in protocols]
+        if any(there):
+            _refuse_other_settings(folder, told)
+        if not all(there):
+            measured = _measure(control, index, settings, how, step, folder)
+            if not any(there):  # only now: an attempt that was refused leaves nothing that the next one would meet
+                _claim(folder, told)
+            for protocol, found in measured.items():
                 asked = {"split": settings.split, "clips": how.clips}
                 if protocol == "finetune":
                     asked |= {"finetune_epochs": how.epochs}
@@ -108,12 +116,12 @@ def _describe(control: Control, index: ShardIndex, settings: RunSettings, how: F
 
 
 def _claim(folder: Path, told: dict[str, Any]) -> None:
-    """Make the folder of a control, or see that the one there is of these settings."""
-    if not (folder / SETTINGS_NAME).exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        write_text(folder / ENVIRONMENT_NAME, json.dumps(describe_environment(), indent=2) + "\n")
-        write_text(folder / SETTINGS_NAME, json.dumps(told, indent=2) + "\n")
-        return
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(folder / ENVIRONMENT_NAME, json.dumps(describe_environment(), indent=2) + "\n")
+    write_text(folder / SETTINGS_NAME, json.dumps(told, indent=2) + "\n")
+
+
+def _refuse_other_settings(folder: Path, told: dict[str, Any]) -> None:
     there = read_run(folder).settings
     for key in sorted({*told, *there}):
         if told.get(key) != there.get(key):

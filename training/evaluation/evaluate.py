@@ -17,10 +17,15 @@ from pclkd.training.evaluation.finetune import FinetuneSettings, finetune
 from pclkd.training.models.memory_layout import placed
 from pclkd.training.models.pcl_model import PclModel
 from pclkd.training.runs import run_folder
-from pclkd.training.runs.checkpoint import Checkpoint, load_checkpoint, load_model
+from pclkd.training.runs.checkpoint import CHECKPOINT_NAME, Checkpoint, load_checkpoint, load_model
 from pclkd.training.runs.teachers import count_seen
 
-__all__ = ["evaluate_run", "write_evaluation"]
+__all__ = ["evaluate_run", "of_checkpoint", "write_evaluation"]
+
+
+def of_checkpoint(run: Path) -> str:
+    """What the names of a checkpoint's results end in: "-best" of best.pt; nothing of a run, which is its last.pt."""
+    return "" if run.is_dir() or run.name == CHECKPOINT_NAME else f"-{run.stem}"
 
 
 def evaluate_run(
@@ -37,10 +42,12 @@ def evaluate_run(
 
     Features of the videos are computed once for all protocols.
 
-    Fine-tuning keeps its network, of several splits the first one's, in `RUN/finetuned.safetensors`.
+    Fine-tuning keeps its network, of several splits the first one's, in `RUN/finetuned.safetensors`. What
+    another checkpoint than last.pt gives is not the run's: figures of `RUN/best.pt` go to
+    `RUN/eval-<protocol>-best.json`, which names it, its fine-tuned network to the folder `RUN/finetuned-best`.
 
     Args:
-        run: a run folder.
+        run: a run folder or a checkpoint.
         data: the shard set to measure on; it need not be the one trained on.
         protocols: of `PROTOCOLS` in training/runs/run_folder.py.
         splits: official splits; the run's own if empty. With several, the figures are their means (`mean_over_splits`)
@@ -65,11 +72,12 @@ def evaluate_run(
         if protocol != "pretext":
             index.require_labels(f"the protocol {protocol}")
     how = change(finetuning or FinetuneSettings(), {"clips": clips})
-    folder = run if run.is_dir() else run.parent
+    folder, suffix = run if run.is_dir() else run.parent, of_checkpoint(run)
+    keep = folder / f"finetuned{suffix}" if suffix else folder
     with ExitStack() as stack:
         measuring = [
             stack.enter_context(
-                _OnSplit(checkpoint, run, index, number, how, step, folder if number == chosen[0] else None)
+                _OnSplit(checkpoint, run, index, number, how, step, keep if number == chosen[0] else None)
             )
             for number in chosen
         ]
@@ -82,15 +90,20 @@ def evaluate_run(
             asked |= {"passes": settings.evaluation.pretext_passes} if protocol == "pretext" else {"clips": clips}
             if protocol == "finetune":
                 asked |= {"finetune_epochs": how.epochs}
-            yield write_evaluation(folder, protocol, index, {**figures, **asked, "epoch": checkpoint.epoch})
+            asked |= {"checkpoint": run.name} if suffix else {}
+            yield write_evaluation(folder, protocol, index, {**figures, **asked, "epoch": checkpoint.epoch}, suffix)
 
 
 def write_evaluation(
-    folder: Path, protocol: run_folder.Protocol, index: ShardIndex, found: dict[str, Any]
+    folder: Path, protocol: run_folder.Protocol, index: ShardIndex, found: dict[str, Any], suffix: str = ""
 ) -> dict[str, Any]:
-    """Write what a protocol found on a shard set to `folder/eval-<protocol>.json`, and return what stands there."""
+    """Write what a protocol found on a shard set to `folder/eval-<protocol>.json`, and return what stands there.
+
+    With a `suffix` (`of_checkpoint`) it goes to `folder/eval-<protocol><suffix>.json`, which is not the run's.
+    """
     result = {**found, "protocol": protocol, "data_fingerprint": index.fingerprint}
-    write_text(run_folder.evaluation_path(folder, protocol), json.dumps(result, indent=2) + "\n")
+    path = run_folder.evaluation_path(folder, protocol)
+    write_text(path.with_stem(f"{path.stem}{suffix}"), json.dumps(result, indent=2) + "\n")
     return result
 
 

@@ -44,7 +44,7 @@ class FinetuneSettings(Settings):
     """Learning rate at the start; half a cosine to 0."""
     batch_size: int = Field(default=8, ge=1)
     """Videos a step."""
-    clips: int = Field(default=10, ge=1)
+    clips: int = Field(default=10, ge=1, le=1000)
     """Test clips a video."""
 
 
@@ -77,7 +77,7 @@ def finetune(
         settings: of the fine-tuning.
         device: where to compute.
         step: called after each epoch with its number and mean loss.
-        keep: folder that gets the fine-tuned network, for `load_fine_tuned`.
+        keep: folder that gets the fine-tuned network, for `load_fine_tuned`; made where it does not exist.
 
     Returns:
         See `accuracy_figures`.
@@ -108,6 +108,7 @@ def finetune(
         run = change(run, loader.calibrate().path.changes)  # the test clips come as these did
     if keep is not None:
         form = ClipForm.of(run, index.manifest.settings)
+        keep.mkdir(parents=True, exist_ok=True)
         save_fine_tuned(keep, network, FineTuned(backbone=run.backbone, clips=form, classes=index.classes))
     return _measure(network, index, run, settings.clips, device, precision)
 

@@ -1,15 +1,19 @@
 """train-kd export, predict and embed, as the command line gives them."""
 
 import json
+import os
 import sys
 from collections.abc import Iterable
 from pathlib import Path
 
 import click
 
+from pclkd.sharding.common.errors import visible
+from pclkd.training.models.options import CLIPS, KEY
+
 __all__ = ["DamagedVideos", "embed", "export", "predict", "videos_of"]
 
-_CLIPS = click.option("--clips", type=click.IntRange(min=1), default=10, show_default=True, help="Clips a video.")
+_CLIPS = click.option("--clips", type=CLIPS, default=10, show_default=True, help="Clips a video.")
 _VIDEOS = click.argument("videos", nargs=-1, required=True)
 
 
@@ -22,6 +26,7 @@ class DamagedVideos:
     def __call__(self, video: str, why: str) -> None:
         """Tell of one."""
         self.count += 1
+        video = visible(video)
         click.echo(f"left out: {why if video in why else f'{video}: {why}'}", err=True)
 
     def leave(self) -> None:
@@ -34,7 +39,7 @@ def videos_of(words: tuple[str, ...]) -> Iterable[str]:
     """The files that the words of a command mean."""
     from pclkd.training.exchange.many_videos import name_videos
 
-    return name_videos(words, sys.stdin)
+    return name_videos(words, map(os.fsdecode, sys.stdin.buffer))  # names need not be UTF-8
 
 
 @click.command()
@@ -48,18 +53,21 @@ def export(run: Path, out: Path, onnx: bool, program: bool, data: Path | None) -
 
     The folder is ready for the Hugging Face hub (hf upload USER/NAME OUT); load_backbone reads it from there, too.
     """
-    from pclkd.training.exchange.export import export_backbone, export_onnx, export_program
+    from pclkd.training.exchange.export import Trained, export_backbone, export_onnx, export_program
 
     if onnx and data is None:
         raise click.UsageError("Missing option '--data': --onnx is checked on real clips.")
-    card = export_backbone(run, out)
+    if data is not None and not onnx:
+        raise click.UsageError("Option '--data' without '--onnx': nothing else is checked on real clips.")
+    trained = Trained.of(run)
+    card = export_backbone(trained, out)
     size = card["backbone"]
-    click.echo(f"{size['name']} x{size['width']:g}, {size['parameters']:,} parameters, in {out}")
+    click.echo(f"{size['name']} x{size['width']:g}, {size['parameters']:,} parameters, in {visible(str(out))}")
     if onnx and data is not None:
-        difference = export_onnx(run, out, data)
+        difference = export_onnx(trained, out, data)
         click.echo(f"ONNX: its features differ from PyTorch's by {difference:.1e} of the largest")
     if program:
-        difference = export_program(run, out)
+        difference = export_program(trained, out)
         click.echo(f"torch.export: its features differ from PyTorch's by {difference:.1e} of the largest")
 
 
@@ -88,20 +96,27 @@ def predict(run: Path, videos: tuple[str, ...], clips: int, top: int) -> None:
 @_VIDEOS
 @_CLIPS
 @click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="FILE.npz, or FILE.parquet.")
-def embed(run: Path, videos: tuple[str, ...], clips: int, out: Path) -> None:
+@KEY
+def embed(run: Path, videos: tuple[str, ...], clips: int, out: Path, key: str) -> None:
     """Write the features that the network of RUN gives of VIDEOS: for train-kd search, or for tools of yours.
 
     RUN is a run, an exported folder, or a file of weights; VIDEOS are files, folders, globs, or - for names on standard
-    input. What cannot be decoded is told and left out; the exit code is then 3.
+    input. What cannot be decoded is told and left out; the exit code is then 3, and nothing is written where nothing is
+    left.
     """
     _choose_waiting()
     from pclkd.training.exchange.features import check_feature_file, embed_videos, write_features
 
     check_feature_file(out)
     damaged = DamagedVideos()
-    found = embed_videos(run, videos_of(videos), clips=clips, damaged=damaged)
+    found = embed_videos(run, videos_of(videos), key=key, clips=clips, damaged=damaged)
+    if not found.videos:  # an index that is there is worth more than an empty one
+        click.echo(f"no features, so nothing was written to {visible(str(out))}", err=True)
+        raise click.exceptions.Exit(3)
     write_features(out, found)
-    click.echo(f"{len(found.videos)} videos, features [{', '.join(map(str, found.features.shape))}], in {out}")
+    click.echo(
+        f"{len(found.videos)} videos, features [{', '.join(map(str, found.features.shape))}], in {visible(str(out))}"
+    )
     damaged.leave()
 
 

@@ -22,6 +22,7 @@ from pclkd.training.exchange.many_videos import Damaged, clips_of
 from pclkd.training.exchange.trained_backbone import load_backbone, load_clip_form
 from pclkd.training.models.base import Backbone
 from pclkd.training.models.memory_layout import placed
+from pclkd.training.models.options import check_file
 
 __all__ = ["FeatureFile", "check_feature_file", "embed_videos", "read_features", "write_features"]
 
@@ -45,19 +46,20 @@ class FeatureFile:
 
 
 @torch.inference_mode()
-def embed_videos(path: Path, videos: Iterable[str], *, clips: int = 10, damaged: Damaged) -> FeatureFile:
+def embed_videos(path: Path, videos: Iterable[str], *, key: str = "", clips: int = 10, damaged: Damaged) -> FeatureFile:
     """Features of videos: of each the mean over its clips.
 
     Args:
         path: of the network, as `load_backbone` takes it.
         videos: files.
+        key: which network of several at that path, as `load_backbone` takes it.
         clips: evenly spaced clips a video.
         damaged: called with each file that cannot be decoded, and why.
 
     Raises:
         InputError: no such network.
     """
-    backbone, form = load_backbone(path), load_clip_form(path)
+    backbone, form = load_backbone(path, key), load_clip_form(path)
     network, device = _identity(backbone), choose_device()
     backbone = placed(backbone, device)
     names, features = [], []
@@ -69,11 +71,18 @@ def embed_videos(path: Path, videos: Iterable[str], *, clips: int = 10, damaged:
 
 
 def check_feature_file(path: Path) -> None:
-    """Refuse a name of neither format, and .parquet where pyarrow is missing.
+    """Refuse a file that could not be written: a name of neither format, no folder for it, pyarrow missing.
 
     Raises:
-        InputError: either.
+        InputError: one of these.
     """
+    _check_format(path)
+    check_file(path)
+    if not path.parent.is_dir():
+        raise InputError(f"no folder {path.parent} for {path.name}", remedy="make it first")
+
+
+def _check_format(path: Path) -> None:
     if path.suffix not in (_NPZ, _PARQUET):
         raise InputError(f"{path} is neither {_NPZ} nor {_PARQUET}", remedy="end the name of the file in one of them")
     if path.suffix == _PARQUET:
@@ -98,7 +107,8 @@ def write_features(path: Path, found: FeatureFile) -> None:
         from pyarrow import parquet
 
         rows = pyarrow.FixedSizeListArray.from_arrays(found.features.ravel(), found.features.shape[1])
-        table = pyarrow.table({"video": pyarrow.array(found.videos, pyarrow.string()), "features": rows})
+        names = [name.encode(errors="backslashreplace").decode() for name in found.videos]  # Parquet's are UTF-8
+        table = pyarrow.table({"video": pyarrow.array(names, pyarrow.string()), "features": rows})
         parquet.write_table(table.replace_schema_metadata({"network": found.network}), buffer)
     write_bytes(path, buffer.getvalue())
 
@@ -109,7 +119,7 @@ def read_features(path: Path) -> FeatureFile:
     Raises:
         InputError: no such file, or it is none of these.
     """
-    check_feature_file(path)
+    _check_format(path)
     if not path.is_file():
         raise InputError(f"no features at {path}", remedy=_EMBED)
     try:

@@ -2,7 +2,6 @@
 
 import json
 import math
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from pclkd.training.exchange.trained_backbone import CARD_FORMAT, CARD_NAME, WEI
 from pclkd.training.models.base import Backbone
 from pclkd.training.runs.checkpoint import Checkpoint
 from pclkd.training.runs.clip_form import ClipForm
+from pclkd.training.runs.environment import describe_environment
 from pclkd.training.runs.run_folder import Measured, read_run
 
 __all__ = ["describe_backbone", "model_card"]
@@ -50,7 +50,7 @@ def describe_backbone(run: Path, checkpoint: Checkpoint, backbone: Backbone) -> 
             "data_fingerprint": checkpoint.fingerprint,
         },
         "metrics": _metrics(run),
-        "pclkd": metadata.version("pclkd"),
+        "pclkd": describe_environment()["pclkd"],  # None: a checkout that is not installed
         "torch": torch.__version__,
     }
 
@@ -91,6 +91,7 @@ def model_card(config: dict[str, Any]) -> str:
         result = {"task": {"type": "video-classification"}, "dataset": data, "metrics": measured}
         front["model-index"] = [{"name": name, "results": [result]}]
     said = ", ".join(f"{key}={value!r}" for key, value in clips.items())
+    version = config["pclkd"] or "of a checkout"
     return f"""---
 {json.dumps(front, indent=1)}
 ---
@@ -120,5 +121,5 @@ and deviation {config["input"]["std"]}. Weights: `{WEIGHTS_NAME}`; everything el
 
 {table}
 
-The data set's fingerprint is `{training["data_fingerprint"]}`; pclkd {config["pclkd"]}, torch {config["torch"]}.
+The data set's fingerprint is `{training["data_fingerprint"]}`; pclkd {version}, torch {config["torch"]}.
 """

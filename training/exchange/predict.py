@@ -6,10 +6,12 @@ from typing import Any
 
 import torch
 
+from pclkd.sharding.common.errors import InputError
 from pclkd.training.compute.distributed import choose_device
 from pclkd.training.exchange.many_videos import Damaged, clips_of
+from pclkd.training.exchange.trained_backbone import CARD_NAME
 from pclkd.training.models.memory_layout import placed
-from pclkd.training.runs.fine_tuned import load_fine_tuned
+from pclkd.training.runs.fine_tuned import FINE_TUNED_NAME, load_fine_tuned
 
 __all__ = ["predict_videos"]
 
@@ -33,8 +35,10 @@ def predict_videos(
         video: its file; top: class and probability, the first one first; clips: the same of each clip, in their order.
 
     Raises:
-        InputError: the run has no fine-tuned network.
+        InputError: the run has no fine-tuned network, or is none but an export.
     """
+    if (run / CARD_NAME).exists() and not (run / FINE_TUNED_NAME).exists():
+        raise InputError(f"{run} is an exported backbone, which names no actions", remedy="give the run, fine-tuned")
     network, notes = load_fine_tuned(run)
     device = choose_device()
     network = placed(network, device)

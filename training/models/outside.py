@@ -137,7 +137,8 @@ def _choose(path: Path, state: State, key: str) -> tuple[str, str]:
         names = ", ".join(printable(prefix).rstrip(".") or "no prefix" for _, prefix in fitting)
         what = f"holds no network under {key}; there are" if not chosen else f"holds {len(chosen)} networks"
         raise InputError(
-            f"{path} {what}: {names}", remedy=f"say which with --teacher-key, such as {fitting[0][1].rstrip('.')}"
+            f"{path} {what}: {names}",
+            remedy=f"say which with --key, of a teacher with --teacher-key, such as {fitting[0][1].rstrip('.')}",
         )
     if not complaints:
         raise InputError(

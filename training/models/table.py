@@ -17,6 +17,7 @@ from pclkd.training.models.registry import build_backbone
 __all__ = ["BackboneFigures", "measure_backbone", "show_figures"]
 
 _TURNS = 3
+_LARGEST_BATCH = 2**16
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class BackboneFigures:
     Attributes:
         name: of the backbone.
         parameters: how many numbers it learns.
+        frames: of the clip: as asked for, or the fewest that it takes.
         gmacs: 10^9 multiply-adds for a clip.
         feature_dim: length of a feature vector.
         clips_per_s: forward passes a second on this machine, median of three turns; None where not measured.
@@ -33,6 +35,7 @@ class BackboneFigures:
 
     name: str
     parameters: int
+    frames: int
     gmacs: float
     feature_dim: int
     clips_per_s: float | None
@@ -52,9 +55,11 @@ def measure_backbone(
         timed: whether to time at all.
 
     Raises:
-        InputError: unknown backbone or width, or clips too small for it.
+        InputError: unknown backbone or width, clips too small for it, or a batch that does not fit into memory.
     """
     frames, side = clip
+    if batch > _LARGEST_BATCH:
+        raise InputError(f"a batch of {batch} clips", remedy=f"take --batch-size {_LARGEST_BATCH} or less")
     with torch.device("meta"):  # counting needs shapes alone
         shadow = build_backbone(name, width).eval()
         one = torch.empty(1, 3, max(frames, shadow.least_frames), side, side)
@@ -68,6 +73,7 @@ def measure_backbone(
     return BackboneFigures(
         name=name,
         parameters=sum(parameter.numel() for parameter in shadow.parameters()),
+        frames=one.shape[2],
         gmacs=counter.get_total_flops() / 2e9,
         feature_dim=shadow.feature_dim,
         clips_per_s=_speed(name, width, (batch, *one.shape[1:]), device) if timed else None,
@@ -75,11 +81,14 @@ def measure_backbone(
 
 
 def show_figures(figures: Sequence[BackboneFigures]) -> str:
-    """The table as text; columns that nobody measured are left out."""
+    """The table as text; columns that nobody measured are left out, and frames where all have as many."""
     timed = any(row.clips_per_s is not None for row in figures)
-    head = ["backbone", "parameters", "GMACs/clip", "features"] + (["clips/s"] if timed else [])
+    differ = len({row.frames for row in figures}) > 1
+    head = ["backbone", "parameters", *(["frames"] if differ else []), "GMACs/clip", "features"]
+    head += ["clips/s"] if timed else []
     rows = [
-        [row.name, f"{row.parameters:,}", f"{row.gmacs:.2f}", str(row.feature_dim)]
+        [row.name, f"{row.parameters:,}", *([str(row.frames)] if differ else [])]
+        + [f"{row.gmacs:.2f}", str(row.feature_dim)]
         + ([f"{row.clips_per_s:.3g}"] if row.clips_per_s is not None else [])
         for row in figures
     ]
@@ -89,8 +98,13 @@ def show_figures(figures: Sequence[BackboneFigures]) -> str:
 def _speed(name: str, width: float, shape: tuple[int, ...], device: torch.device) -> float:
     precision = Precision("auto", device)
     network = placed(build_backbone(name, width).eval(), device)
-    clips = torch.randn(shape, device=device)
-    clips = clips.contiguous(memory_format=layout_of(network))
+    try:
+        clips = torch.randn(shape, device=device).contiguous(memory_format=layout_of(network))
+    except RuntimeError:
+        raise InputError(
+            f"{shape[0]} clips of {' x '.join(map(str, shape[1:]))} do not fit into memory",
+            remedy="take a smaller --batch-size",
+        ) from None
     rates = []
     with torch.inference_mode(), precision.autocast():
         for turn in range(_TURNS + 1):

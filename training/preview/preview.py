@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from pclkd.pipeline.clips.recipe import ClipPlan, TupleRecipe
-from pclkd.sharding.common.errors import InputError
 from pclkd.sharding.common.pictures import write_gif, write_png
 from pclkd.sharding.shards.index import ShardIndex
 from pclkd.sharding.shards.samples import read_frames, read_notes
+from pclkd.training.models.options import check_folder
 from pclkd.training.preview.loaded import load_clips, residual_levels, rgb_levels
 from pclkd.training.preview.sheets import Frame, ShownTuple, draw_moving, draw_overview, draw_sheet, shown_views
 from pclkd.training.settings import RunSettings
@@ -37,17 +37,15 @@ def write_previews(data: str | Path, out: Path, settings: RunSettings, *, sample
         compare: whether the stored frames stand beside the augmented ones.
 
     Raises:
-        InputError: a shard set that cannot be read, or settings that do not fit it.
+        InputError: a shard set that cannot be read, settings that do not fit it, or a folder that cannot be.
     """
+    check_folder(out)
     index = ShardIndex.open(data)
     recipe = settings.tuple_recipe()
     train = settings.train_samples(index)
     ids, shown_classes = choose_samples(index, train, recipe, settings.loader.crop, samples)
     tuples = list(_tuples(index, ids, settings, compare=compare))
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError):
-        raise InputError(f"cannot write to {out}: it is no folder", remedy="give another --out") from None
+    out.mkdir(parents=True, exist_ok=True)
     written = [out / "overview.png"]
     write_png(written[0], draw_overview(tuples[:shown_classes], compare=compare))
     for own in tuples[:samples]:
@@ -74,6 +72,7 @@ def choose_samples(
     """
     candidates = train[np.unique(np.linspace(0, len(train) - 1, min(_CANDIDATES, len(train))).astype(np.int64))]
     plan = _plan(index, candidates, recipe, crop)
+    samples = min(samples, len(candidates))
     if plan.pretext is None:
         return candidates[np.unique(np.linspace(0, len(candidates) - 1, samples).astype(np.int64))], samples
     labels = plan.pretext.label

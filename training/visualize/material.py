@@ -37,6 +37,7 @@ class Material:
         data: the shard set.
         clips: clips a video whose features are averaged.
         teachers: networks to compare with; by default those that taught the run.
+        teacher_key: which network of several in their files, as `load_backbone` takes it.
 
     Attributes:
         samples: [N] the test videos, as the shard set numbers them.
@@ -48,7 +49,9 @@ class Material:
             teacher.
     """
 
-    def __init__(self, run: Path, data: Path, clips: int, teachers: tuple[Path, ...] = ()) -> None:
+    def __init__(
+        self, run: Path, data: Path, clips: int, teachers: tuple[Path, ...] = (), teacher_key: str = ""
+    ) -> None:
         self.run, self.folder, self.clips = run, run if run.is_dir() else run.parent, clips
         self.checkpoint = load_checkpoint(run)
         self.device = choose_device()
@@ -67,7 +70,7 @@ class Material:
         self.evaluator = Evaluator(self.index, self.settings, self.device, clips)
         found = [(teacher, self._found(teacher)) for teacher in teachers or self._own_teachers()]
         self.missing = [teacher for teacher, path in found if path is None]
-        self._teachers = [path for _, path in found if path is not None]
+        self._teachers, self._teacher_key = [path for _, path in found if path is not None], teacher_key
         if teachers and self.missing:
             raise InputError(f"no teacher at {self.missing[0]}", remedy="give a run folder, or a file of weights")
 
@@ -109,7 +112,7 @@ class Material:
         """What every layer of each teacher says, by its name."""
         found: dict[str, Layers] = {}
         for path in self._teachers:
-            backbone = placed(load_backbone(path), self.device, self.settings.layout)
+            backbone = placed(load_backbone(path, self._teacher_key), self.device, self.settings.layout)
             found[str(path) if path.name in found else path.name] = self._describe(backbone)[0]
         return found
 

@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from pclkd.sharding.common.errors import visible
 from pclkd.training.findings.page import html_document
 from pclkd.training.visualize.material import Material
 from pclkd.training.visualize.part import Part
@@ -18,7 +19,8 @@ def render_learned(of: Material, parts: Sequence[Part]) -> str:
     """The page of some parts."""
     settings = of.settings
     lead = (
-        f"{settings.backbone.name} x{settings.backbone.width:g} after {of.checkpoint.epoch} epochs · "
+        f"{settings.backbone.name} x{settings.backbone.width:g} after {of.checkpoint.epoch} epochs"
+        f"{'' if of.run.is_dir() else f' ({visible(of.run.name)})'} · "
         f"{len(of.samples)} test videos of split {settings.split}, {len(of.classes)} classes · "
         f"{settings.loader.modality} clips of {settings.tuples.clip_frames} x {settings.loader.crop} x "
         f"{settings.loader.crop}"

@@ -15,6 +15,7 @@ from pclkd.training.exchange.features import FeatureFile, embed_videos, read_fea
 from pclkd.training.exchange.many_videos import clips_of
 from pclkd.training.exchange.trained_backbone import load_clip_form
 from pclkd.training.findings.page import html_document
+from pclkd.training.models.options import check_file
 from pclkd.training.preview.loaded import rgb_levels
 from pclkd.training.runs.clip_form import ClipForm
 from pclkd.training.visualize.page import STYLE
@@ -26,7 +27,7 @@ _FRAMES, _SIDE = 4, 64
 
 
 def search_videos(
-    network: Path, query: Path, index: Path, page: Path, *, nearest: int = 10, clips: int = 10
+    network: Path, query: Path, index: Path, page: Path, *, key: str = "", nearest: int = 10, clips: int = 10
 ) -> dict[str, Any]:
     """Find the videos of an index whose features have the largest cosine with the query's; the query itself is none.
 
@@ -35,6 +36,7 @@ def search_videos(
         query: a video file.
         index: features that train-kd embed wrote.
         page: to write.
+        key: which network of several in a file, as `load_backbone` takes it.
         nearest: how many to find, at most.
         clips: evenly spaced clips of the query.
 
@@ -42,11 +44,14 @@ def search_videos(
         query: its path; nearest: video and cosine of each, the most alike first.
 
     Raises:
-        InputError: no such network or index, an index of another network or without videos, or a query that is no
-            video.
+        InputError: no such network or index, an index of another network or without videos, a query that is no
+            video, or a page that cannot be written.
     """
+    if page.suffix not in (".html", ".htm"):  # it might be a file that is wanted
+        raise InputError(f"{page} is no page", remedy="end its name in .html")
+    check_file(page)
     stored = read_features(index)
-    asked = embed_videos(network, [str(query)], clips=clips, damaged=_refuse)
+    asked = embed_videos(network, [str(query)], key=key, clips=clips, damaged=_refuse)
     if stored.network != asked.network:
         raise InputError(
             f"{index} was written with another network than {network}",
@@ -56,11 +61,8 @@ def search_videos(
     if not places:
         raise InputError(f"{index} holds no video beside the query", remedy="embed more videos")
     found = _nearest(stored, asked, places, nearest)
-    try:
-        page.parent.mkdir(parents=True, exist_ok=True)
-        write_text(page, _render(found, asked.videos[0], index, len(places), load_clip_form(network)))
-    except (FileExistsError, NotADirectoryError, IsADirectoryError):
-        raise InputError(f"cannot write the page {page}", remedy="give another --out") from None
+    page.parent.mkdir(parents=True, exist_ok=True)
+    write_text(page, _render(found, asked.videos[0], index, len(places), load_clip_form(network)))
     return {"query": asked.videos[0], "nearest": [{"video": video, "cosine": cosine} for video, cosine in found]}
 
 

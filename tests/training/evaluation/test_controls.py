@@ -91,6 +91,17 @@ def test_other_settings_are_refused(
     assert re.search(told, done.stderr), done.stderr
 
 
+def test_a_failed_attempt_does_not_bind_the_next(synthetic_shards: Path, tmp_path: Path) -> None:
+    (tmp_path / NAMES[1]).mkdir()
+    (tmp_path / NAMES[1] / "settings.json").write_text('{"control": "untrained", "seed": 9}')  # ended before a figure
+    done = controls(synthetic_shards, tmp_path, "--only=supervised", "--batch-size=100000")
+    assert done.exit_code == 2 and not (tmp_path / NAMES[2]).exists()
+    for name, only in ((NAMES[2], "supervised"), (NAMES[1], "untrained")):
+        done = controls(synthetic_shards, tmp_path, f"--only={only}", "--epochs=1", "--clips=1")
+        assert done.exit_code == 0, done.output
+        assert json.loads((tmp_path / name / "settings.json").read_text())["seed"] == 3
+
+
 def test_what_decides_nothing_is_not_compared(measured: tuple[Path, Result], synthetic_shards: Path) -> None:
     done = controls(synthetic_shards, measured[0], "--set=pcl.negatives=16", "--only=untrained")
     assert done.exit_code == 0, done.output

@@ -8,6 +8,8 @@ from click.testing import CliRunner, Result
 from pclkd.sharding.shards.index import ShardIndex
 from pclkd.training.cli import main
 from pclkd.training.evaluation.finetune import accuracy_figures
+from pclkd.training.runs.fine_tuned import load_fine_tuned
+from pclkd.training.runs.run_folder import read_run
 
 TINY = [
     "--preset=demo", "--set=backbone.width=0.125", "--set=loader.crop=64", "--set=loader.batch_size=4",
@@ -59,6 +61,25 @@ def test_fine_tuning_learns_and_tells_class_by_class(run: Path, synthetic_shards
     assert sum(map(sum, found["confusion"])) == found["test_videos"]
     right = sum(row[label] for label, row in enumerate(found["confusion"]))
     assert found["finetune_top1_pct"] == pytest.approx(100 * right / found["test_videos"])
+
+
+def test_what_another_checkpoint_gives_is_not_the_runs(run: Path, synthetic_shards: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    for name in ("last.pt", "settings.json", "metrics.jsonl"):
+        (folder / name).write_bytes((run / name).read_bytes())
+    (folder / "best.pt").write_bytes((run / "last.pt").read_bytes())
+    before = {path.name for path in folder.iterdir()}
+    common = ("--data", synthetic_shards, "--protocol", "knn", "--protocol", "finetune", "--epochs", 1, "--clips", 1)
+    done = cli("evaluate", folder / "best.pt", *common)
+    assert done.exit_code == 0, done.output
+    new = {path.name for path in folder.iterdir()} - before
+    assert new == {"eval-knn-best.json", "eval-finetune-best.json", "finetuned-best"}
+    assert json.loads((folder / "eval-knn-best.json").read_text())["checkpoint"] == "best.pt"
+    assert read_run(folder).evals == {}
+    assert len(load_fine_tuned(folder / "finetuned-best")[1].classes) == 4
+    assert cli("evaluate", folder / "last.pt", *common[:4]).exit_code == 0
+    assert "checkpoint" not in read_run(folder).evals["knn"]
 
 
 def test_several_splits_give_each_and_the_mean(run: Path, synthetic_shards: Path) -> None:

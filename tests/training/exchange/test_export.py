@@ -3,6 +3,7 @@ import re
 import shutil
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from pclkd.sharding.common.errors import InputError
 from pclkd.training import load_backbone, load_clip_form
 from pclkd.training.cli import main
+from pclkd.training.exchange import export
 
 TINY = [
     "--preset=demo", "--set=backbone.width=0.125", "--set=loader.crop=32", "--set=loader.batch_size=4",
@@ -52,6 +54,13 @@ def test_the_folder_gives_the_features_of_the_run(run: Path, exported: Path) -> 
         assert torch.equal(load_backbone(exported)(clips), load_backbone(run)(clips))
 
 
+def test_all_forms_come_of_one_reading(run: Path, synthetic_shards: Path, tmp_path: Path, monkeypatch) -> None:
+    read, load = [], export.load_checkpoint
+    monkeypatch.setattr(export, "load_checkpoint", lambda path: (read.append(path), load(path))[1])
+    done = cli("export", run, tmp_path / "out", "--onnx", "--torch-export", "--data", synthetic_shards)
+    assert done.exit_code == 0 and read == [run], done.output
+
+
 def test_the_card_says_what_to_feed(exported: Path, run: Path) -> None:
     card = json.loads((exported / "config.json").read_text())
     assert card["input"]["shape"] == ["N", 3, 8, 32, 32] and card["input"]["modality"] == "residual"
@@ -61,6 +70,17 @@ def test_the_card_says_what_to_feed(exported: Path, run: Path) -> None:
     names = [name for name, _ in load_backbone(run).named_parameters()]
     assert card["backbone"]["parameters"] == sum(weights[name].numel() for name in names)
     assert card["metrics"].keys() >= {"val/pretext_top1_pct", "val/linear_top1_pct", "val/retrieval_r1_pct"}
+
+
+def test_a_checkout_that_is_not_installed_exports_too(run: Path, tmp_path: Path, monkeypatch) -> None:
+    def not_installed(name: str) -> str:
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "version", not_installed)
+    done = cli("export", run, tmp_path / "out")
+    assert done.exit_code == 0, done.output
+    assert json.loads((tmp_path / "out" / "config.json").read_text())["pclkd"] is None
+    assert "pclkd of a checkout, torch" in (tmp_path / "out" / "README.md").read_text()
 
 
 def test_onnx_takes_any_number_of_clips(exported: Path) -> None:
@@ -152,10 +172,37 @@ def test_damaged_exports_are_told(exported: Path, tmp_path: Path) -> None:
             load_backbone(other)
 
 
+@pytest.mark.parametrize("name", ["README.md", "config.json", "model.safetensors", "backbone.onnx"])
+def test_files_of_something_else_are_not_overwritten(name: str, run: Path, tmp_path: Path) -> None:
+    (tmp_path / name).write_text("{}")
+    done = cli("export", run, tmp_path)
+    assert done.exit_code == 2 and f"{tmp_path} holds a {name} that no export wrote - " in done.output
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {name: "{}"}
+
+
+def test_a_second_export_leaves_nothing_of_the_first(exported: Path, run: Path, tmp_path: Path) -> None:
+    out = Path(shutil.copytree(exported, tmp_path / "out"))
+    (out / "LICENSE").write_text("ours")
+    (out / "config.json").unlink()  # as if the first had been ended before its last file
+    done = cli("export", run, out)
+    assert done.exit_code == 0, done.output
+    assert {path.name for path in out.iterdir()} == {"README.md", "model.safetensors", "config.json", "LICENSE"}
+
+
+@pytest.mark.parametrize("form", ["onnx", "torch-export"])
+def test_a_form_that_differs_is_not_there(form: str, run: Path, synthetic_shards: Path, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(export, "ONNX_TOLERANCE", -1.0)
+    data = ("--data", synthetic_shards) if form == "onnx" else ()
+    done = cli("export", run, tmp_path / "out", f"--{form}", *data)
+    assert done.exit_code == 2 and "no such file was written" in done.output, done.output
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert names == {"README.md", "model.safetensors", "config.json"}
+
+
 def test_wrong_calls_are_told_in_a_line(run: Path, tmp_path: Path) -> None:
     assert cli("export", tmp_path / "none", tmp_path / "out").exit_code == 2
     (tmp_path / "file").touch()
     done = cli("export", run, tmp_path / "file")
-    assert done.exit_code == 2 and "is not a folder" in done.output
+    assert done.exit_code == 2 and "cannot be a folder" in done.output
     done = cli("export", run, tmp_path / "out", "--onnx")
     assert done.exit_code == 2 and "--data" in done.output

@@ -1,6 +1,7 @@
 """What train-kd predict, embed and search do with video files as users name them, damaged ones among them."""
 
 import json
+import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from pclkd.training import load_backbone, video_clips
 from pclkd.training.cli import main
 from pclkd.training.exchange.features import read_features
 from pclkd.training.exchange.many_videos import clips_of, name_videos
+from pclkd.training.models.registry import build_backbone
 from pclkd.training.runs.clip_form import ClipForm
 from pclkd.training.runs.fine_tuned import load_fine_tuned
 
@@ -27,7 +29,7 @@ TINY = ["--preset=demo", "--set=backbone.width=0.125", "--set=loader.batch_size=
 FORM = {"frames": 8, "crop": 32, "modality": "residual", "size": (64, 86)}
 
 
-def cli(*arguments: object, lines: str = "") -> Result:
+def cli(*arguments: object, lines: str | bytes = "") -> Result:
     return CliRunner().invoke(main, [str(argument) for argument in arguments], input=lines)
 
 
@@ -173,6 +175,48 @@ def test_search_finds_the_nearest_and_shows_them(run: Path, clips_folder: Path, 
     two = cli("search", run, clips_folder / "b.avi", *options, "--nearest", 2).output.splitlines()
     assert [line.split()[0] for line in two[:2]] == [f"{row['cosine']:.4f}" for row in found[:2]]
     assert two[2] == f"wrote {page}"
+
+
+def test_an_index_is_not_replaced_by_an_empty_one(run: Path, clips_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "i.npz").write_text("an index")
+    for words, lines in ((clips_folder / "more" / "broken.avi", ""), ("-", "\n")):
+        done = cli("embed", run, words, "-o", tmp_path / "i.npz", "--clips", 1, lines=lines)
+        assert done.exit_code == 3 and "no features, so nothing was written" in done.stderr
+    assert (tmp_path / "i.npz").read_text() == "an index"
+
+
+def test_names_need_not_be_utf8(run: Path, clips_folder: Path, tmp_path: Path) -> None:
+    odd, gone = (tmp_path / os.fsdecode(name) for name in (b"caf\xe9.avi", b"gone\xff.avi"))
+    shutil.copy(clips_folder / "a.avi", odd)
+    words = (clips_folder / "b.avi", "-", "--clips", 1)
+    lines = os.fsencode(odd) + b"\n" + os.fsencode(gone) + b"\n"
+    for name in ("i.npz", "i.parquet"):
+        done = cli("embed", run, *words, "-o", tmp_path / name, lines=lines)
+        assert done.exit_code == 3 and "2 videos" in done.stdout, done.output
+        assert "gone\\udcff.avi" in done.stderr and done.stderr.count("\n") == 1
+    assert read_features(tmp_path / "i.npz").videos[1] == str(odd)
+    assert read_features(tmp_path / "i.parquet").videos[1] == str(tmp_path / "caf\\udce9.avi")
+    page = ("--out", tmp_path / "page.html", "--clips", 1)
+    done = cli("search", run, clips_folder / "b.avi", "--index", tmp_path / "i.npz", *page)
+    assert done.exit_code == 0 and "caf\\udce9.avi" in done.stdout, done.output
+
+
+def test_the_key_says_which_network_of_a_file(
+    run: Path, clips_folder: Path, synthetic_shards: Path, tmp_path: Path
+) -> None:
+    one, other = (build_backbone("r3d").state_dict() for _ in range(2))
+    torch.save({"student": one, "teacher": other}, tmp_path / "two.pt")
+    video, index = clips_folder / "a.avi", tmp_path / "i.npz"
+    embed = ("embed", tmp_path / "two.pt", video, clips_folder / "b.avi", "-o", index, "--clips", 1)
+    unsaid = cli(*embed)
+    assert unsaid.exit_code == 2 and "holds 2 networks: student, teacher - say which with --key, " in unsaid.stderr
+    assert cli(*embed, "--key=teacher").exit_code == 0
+    search = ("search", tmp_path / "two.pt", video, "--index", index, "--out", tmp_path / "page.html", "--clips", 1)
+    assert cli(*search, "--key=teacher").exit_code == 0
+    assert "was written with another network" in cli(*search, "--key=student").stderr
+    learned = ("visualize", run, "--data", synthetic_shards, "--out", tmp_path / "learned", "--clips", 1)
+    compared = (*learned, "--part=similarity", "--teacher", tmp_path / "two.pt")
+    assert cli(*compared).exit_code == 2 and cli(*compared, "--teacher-key=teacher").exit_code == 0
 
 
 def test_wrong_calls_are_told_in_a_line(run: Path, clips_folder: Path, tmp_path: Path, synthetic_shards: Path) -> None:

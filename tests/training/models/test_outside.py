@@ -163,7 +163,8 @@ def test_of_several_networks_the_key_says_which(first: str, second: str, tmp_pat
     nested = {first[:-1]: one, second[:-1]: other}  # mappings in each other and dots in keys are the same
     path = saved(tmp_path, {**below(first, one), **below(second, other)} if "encoder" in first else nested)
     with pytest.raises(
-        InputError, match=rf"holds 2 networks: {first[:-1]}, {second[:-1]}.*--teacher-key, such as {first[:-1]}$"
+        InputError,
+        match=rf"holds 2 networks: {first[:-1]}, {second[:-1]} - .* with --key, .*--teacher-key, such as {first[:-1]}$",
     ):
         read_outside_model(path)
     with pytest.raises(InputError, match="holds no network under encoder"):

@@ -38,6 +38,7 @@ def test_the_table_lists_registered_networks_with_figures_counted_by_hand(own_mo
     assert rows["tiny"] == {
         "name": "tiny",
         "parameters": 16 * 27,
+        "frames": 8,
         "gmacs": pytest.approx(16 * 27 * 8 * 1024 / 1e9),
         "feature_dim": 16,
         "clips_per_s": None,
@@ -55,7 +56,22 @@ def test_speed_is_measured_and_narrow_tables_leave_torchvision_out() -> None:
     assert (code, "too small" in text) == (2, True)
     code, text = run("models", "--no-speed")
     assert "14,361,792" in text
-    assert "clips/s" not in text
+    assert "clips/s" not in text and "frames" not in text
+
+
+def test_frames_are_told_where_a_network_takes_more_than_were_asked_for() -> None:
+    code, text = run("models", "--no-speed", "--frames", "1", "--crop", "32")
+    assert code == 0, text
+    head, *rows = (line.split() for line in text.partition("\n\n")[0].splitlines())
+    frames = {row[0]: row[head.index("frames")] for row in rows}
+    assert {name for name, count in frames.items() if count == "8"} == {"c3d", "s3d"}
+    assert set(frames.values()) == {"1", "8"}
+
+
+@pytest.mark.parametrize(("batch", "crop"), [(10**9, 16), (2**16, 10**4)])
+def test_a_batch_that_cannot_be_is_told_in_a_line(batch: int, crop: int) -> None:
+    code, text = run("models", "--batch-size", str(batch), "--crop", str(crop), "--width", "0.125")
+    assert code == 2 and text.startswith("error: ") and "--batch-size" in text and text.count("\n") == 1, text
 
 
 @pytest.mark.parametrize(

@@ -64,6 +64,13 @@ def test_a_few_samples_show_all_five_classes(index):
     assert more[:5].tolist() == ids.tolist()
 
 
+@pytest.mark.parametrize("task", [{}, {"pretext": None}])
+def test_more_samples_than_there_are_give_all(index, task):
+    train = index.split_samples(1, "train")
+    ids, classes = choose_samples(index, train, TupleRecipe(0, TUPLES, **task), 48, 10**12)
+    assert sorted(ids.tolist()) == sorted(train.tolist()) and classes == (5 if not task else len(train))
+
+
 def test_pictures_show_what_the_loader_delivers(index, tmp_path):
     """Without augmentation and task the middle band is the window of the stored frames, the lowest its residual."""
     arguments = ["--data", index.root, "--out", tmp_path, "--samples", 1, "--compare", *SMALL, *PLAIN]
@@ -157,7 +164,7 @@ def test_captions_name_the_class(index):
         (["--data", "{shards}", "--set", "loader.crp=48"], "loader.crop"),
         (["--data", "{shards}"], "loader.crop 112 does not fit"),
         (["--data", "{shards}", "--set", "split=9"], "no split 9"),
-        (["--data", "{shards}", "--out", "{file}", *SMALL], "no folder"),
+        (["--data", "{shards}", "--out", "{file}", *SMALL], "cannot be a folder"),
     ],
 )
 def test_wrong_input_ends_in_one_line(index, tmp_path, arguments, told):

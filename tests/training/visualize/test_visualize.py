@@ -211,13 +211,31 @@ def test_attention_adds_up_over_clips_and_times(learned: Path) -> None:
 def test_a_run_without_a_teacher_says_so_and_takes_one(runs: Path, synthetic_shards: Path, tmp_path: Path) -> None:
     common = ["visualize", runs / "teacher", "--data", synthetic_shards, "--clips=1", "--part=similarity"]
     assert cli(*common, "--out", tmp_path / "alone").exit_code == 0
-    assert "The run had no teacher" in (tmp_path / "alone" / "index.html").read_text()
-    assert sorted(path.name for path in (tmp_path / "alone").iterdir()) == ["index.html", "similarity.json"]
+    assert "The run had no teacher" in (tmp_path / "alone" / "similarity.html").read_text()
+    assert sorted(path.name for path in (tmp_path / "alone").iterdir()) == ["similarity.html", "similarity.json"]
     assert cli(*common, "--out", tmp_path / "with", "--teacher", runs / "student").exit_code == 0
     found = numbers(tmp_path / "with", "similarity")["student"]
     assert np.array(found["cka"]).shape == (4, 5)
     refused = CliRunner().invoke(main, [*map(str, common), "--teacher", str(tmp_path / "gone")])
     assert refused.exit_code == 2 and f"no teacher at {tmp_path / 'gone'}" in refused.output
+
+
+def test_a_page_of_some_parts_leaves_the_whole_one(runs: Path, synthetic_shards: Path, tmp_path: Path) -> None:
+    (tmp_path / "index.html").write_text("all parts")
+    some = ("--part=collapse", "--part=retrieval", "--clips=1", "--out", tmp_path)
+    done = cli("visualize", runs / "teacher", "--data", synthetic_shards, *some)
+    assert done.exit_code == 0 and f"wrote {tmp_path / 'retrieval-collapse.html'}" in done.output, done.output
+    assert (tmp_path / "index.html").read_text() == "all parts"
+
+
+def test_what_another_checkpoint_has_learned_is_not_the_runs(runs: Path, synthetic_shards: Path) -> None:
+    run = runs / "student"
+    before = (run / "learned").exists()
+    done = cli("visualize", run / "epoch-0001.pt", "--data", synthetic_shards, "--clips=1", "--part=collapse")
+    assert done.exit_code == 0 and str(run / "learned-epoch-0001") in done.output, done.output
+    (page,) = (run / "learned-epoch-0001").glob("*.html")
+    assert "after 1 epochs (epoch-0001.pt)" in page.read_text()
+    assert (run / "learned").exists() == before
 
 
 def test_a_teacher_is_found_beside_a_run_that_was_moved(runs: Path, synthetic_shards: Path, tmp_path: Path) -> None:
@@ -226,7 +244,7 @@ def test_a_teacher_is_found_beside_a_run_that_was_moved(runs: Path, synthetic_sh
     (moved / "settings.json").write_text(json.dumps({**told, "teachers": [str(tmp_path / "elsewhere" / "teacher")]}))
     common = ["visualize", moved, "--data", synthetic_shards, "--clips=1", "--part=similarity"]
     assert cli(*common).exit_code == 0
-    assert "is not there any more" in (moved / "learned" / "index.html").read_text()
+    assert "is not there any more" in (moved / "learned" / "similarity.html").read_text()
     shutil.copytree(runs / "teacher", tmp_path / "teacher")
     assert cli(*common).exit_code == 0
     assert "teacher" in numbers(moved / "learned", "similarity")
