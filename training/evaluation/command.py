@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from pclkd.sharding.common.errors import visible
-from pclkd.training.models.options import CLIPS
+from pclkd.training.options import CLIPS
 from pclkd.training.runs.run_folder import CONTROLS, PROTOCOLS, Measured
 
 __all__ = ["controls", "evaluate"]

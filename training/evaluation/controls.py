@@ -25,7 +25,7 @@ from pclkd.training.evaluation.evaluator import Describer, Evaluator, VideoFeatu
 from pclkd.training.evaluation.finetune import FinetuneSettings, finetune
 from pclkd.training.evaluation.motion_features import MotionFeatures
 from pclkd.training.models.memory_layout import placed
-from pclkd.training.models.options import check_folder
+from pclkd.training.options import check_folder
 from pclkd.training.runs.checkpoint import build_model
 from pclkd.training.runs.environment import describe_environment
 from pclkd.training.runs.run_folder import (

@@ -27,7 +27,7 @@ from pclkd.training.exchange.model_card import describe_backbone, model_card
 from pclkd.training.exchange.onnx_backbone import OnnxBackbone, check_onnx, write_onnx
 from pclkd.training.exchange.trained_backbone import CARD_NAME, WEIGHTS_NAME
 from pclkd.training.models.base import Backbone
-from pclkd.training.models.options import check_folder
+from pclkd.training.options import check_folder
 from pclkd.training.runs.checkpoint import Checkpoint, load_checkpoint, load_model
 from pclkd.training.settings import RunSettings
 

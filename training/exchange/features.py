@@ -22,7 +22,7 @@ from pclkd.training.exchange.many_videos import Damaged, clips_of
 from pclkd.training.exchange.trained_backbone import load_backbone, load_clip_form
 from pclkd.training.models.base import Backbone
 from pclkd.training.models.memory_layout import placed
-from pclkd.training.models.options import check_file
+from pclkd.training.options import check_file
 
 __all__ = ["FeatureFile", "check_feature_file", "embed_videos", "read_features", "write_features"]
 

@@ -11,7 +11,7 @@ from pclkd.pipeline.clips.recipe import ClipPlan, TupleRecipe
 from pclkd.sharding.common.pictures import write_gif, write_png
 from pclkd.sharding.shards.index import ShardIndex
 from pclkd.sharding.shards.samples import read_frames, read_notes
-from pclkd.training.models.options import check_folder
+from pclkd.training.options import check_folder
 from pclkd.training.preview.loaded import load_clips, residual_levels, rgb_levels
 from pclkd.training.preview.sheets import Frame, ShownTuple, draw_moving, draw_overview, draw_sheet, shown_views
 from pclkd.training.settings import RunSettings

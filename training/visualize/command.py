@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from pclkd.sharding.common.errors import visible
-from pclkd.training.models.options import CLIPS, KEY
+from pclkd.training.options import CLIPS, KEY
 
 __all__ = ["search", "visualize"]
 

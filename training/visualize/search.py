@@ -15,7 +15,7 @@ from pclkd.training.exchange.features import FeatureFile, embed_videos, read_fea
 from pclkd.training.exchange.many_videos import clips_of
 from pclkd.training.exchange.trained_backbone import load_clip_form
 from pclkd.training.findings.page import html_document
-from pclkd.training.models.options import check_file
+from pclkd.training.options import check_file
 from pclkd.training.preview.loaded import rgb_levels
 from pclkd.training.runs.clip_form import ClipForm
 from pclkd.training.visualize.page import STYLE

@@ -15,7 +15,7 @@ from typing import Any
 from pclkd.sharding.common.files import write_text
 from pclkd.sharding.common.pictures import write_png
 from pclkd.training.evaluation.evaluate import of_checkpoint
-from pclkd.training.models.options import check_folder
+from pclkd.training.options import check_folder
 from pclkd.training.runs.run_folder import LEARNED_PAGE
 from pclkd.training.visualize.answers import attention, confusion
 from pclkd.training.visualize.drawing import write_picture
