@@ -8,17 +8,45 @@ from contextlib import suppress
 from pathlib import Path
 
 from pclkd.sharding.common import storage
+from pclkd.sharding.common.errors import InputError
+from pclkd.sharding.packing.journal import PLAN_NAME
 from pclkd.sharding.packing.task import SCRATCH_PREFIX, WORK_FOLDER
+from pclkd.sharding.shards.columns import COLUMNS, EXTRA_COLUMNS
 from pclkd.sharding.shards.manifest import MANIFEST_NAME
 
-__all__ = ["any_record", "clear_unfinished", "clear_work", "prepare", "remove_all", "remove_shards", "set_aside"]
+__all__ = [
+    "any_record",
+    "clear_unfinished",
+    "clear_work",
+    "prepare",
+    "refuse_foreign",
+    "remove_all",
+    "remove_shards",
+    "set_aside",
+]
 
-# Names that only this program gives.
+# Names that this program gives. webdataset gives the first too: see `refuse_foreign`.
 _SHARD = re.compile(r"shard-\d{6}\.(tar|idx)(\.part)?")
-_COLUMN = re.compile(r"[a-z0-9_]+\.npy(\.part)?")
+_COLUMN = re.compile(rf"({'|'.join((*COLUMNS, *EXTRA_COLUMNS))})\.npy(\.part)?")
 _RECORD = re.compile(r"shard-\d{6}\.json")
 _WORK = re.compile(r"(plan|shard-\d{6})\.json(\..*part)?|shard-\d{6}\.tar\..+\.part|shard-\d{6}\.tar\.old")
 _UNFINISHED = (".part", ".old")
+
+
+def refuse_foreign(out: str) -> None:
+    """Refuse an output whose shards are another's: with neither manifest nor plan they are not ours to replace.
+
+    Raises:
+        InputError: there are some.
+    """
+    if any(storage.exists(storage.join(out, *name)) for name in ((MANIFEST_NAME,), (WORK_FOLDER, PLAN_NAME))):
+        return
+    if found := sorted(name for name in storage.sizes(out) if _SHARD.fullmatch(name)):
+        raise InputError(
+            f"{out} holds {len(found)} files that are named as shards, and neither {MANIFEST_NAME} nor a plan tells that "
+            f"they are of a set that was packed here; the first is {found[0]}",
+            remedy="give another place, or remove them",
+        )
 
 
 def prepare(out: str, names: Collection[str] | None = None) -> None:

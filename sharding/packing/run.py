@@ -15,7 +15,15 @@ from pclkd.sharding.packing.deal import PackPart, deal_videos
 from pclkd.sharding.packing.engines import Engine
 from pclkd.sharding.packing.jobs import CheckShard, MakeShard
 from pclkd.sharding.packing.journal import Plan, agree_on_plan, write_plan, write_record
-from pclkd.sharding.packing.output import any_record, clear_unfinished, clear_work, prepare, remove_all, set_aside
+from pclkd.sharding.packing.output import (
+    any_record,
+    clear_unfinished,
+    clear_work,
+    prepare,
+    refuse_foreign,
+    remove_all,
+    set_aside,
+)
 from pclkd.sharding.packing.reuse import listed_shards
 from pclkd.sharding.packing.stored import StoredVideo, stored_videos
 from pclkd.sharding.packing.task import Opener, ShardResult, ShardTask
@@ -86,9 +94,10 @@ class PackRun:
             overwrite: whether a finished set may be replaced.
 
         Raises:
-            InputError: a finished set is there that is another or damaged, and `overwrite` is not said; or no video
-                can be decoded.
+            InputError: a finished set is there that is another or damaged, and `overwrite` is not said; shards that are
+                not ours; or no video can be decoded.
         """
+        refuse_foreign(self.out)
         found: list[ShardResult | None] = [None] * len(self.tasks)
         index = None
         if storage.exists(storage.join(self.out, MANIFEST_NAME)):
@@ -120,8 +129,9 @@ class PackRun:
         """Make the shards of one part, beside other runs that make the others.
 
         Raises:
-            InputError: a finished set is there, or parts of another one.
+            InputError: a finished set is there, parts of another one, or shards that are not ours.
         """
+        refuse_foreign(self.out)
         if storage.exists(storage.join(self.out, MANIFEST_NAME)):
             raise InputError(
                 f"{self.out} holds a finished shard set already",

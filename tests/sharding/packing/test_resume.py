@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pclkd.sharding import InputError, ShardIndex, pack_videos, plan_packing
+from pclkd.sharding import InputError, PackPart, ShardIndex, pack_part, pack_videos, plan_packing
 from pclkd.sharding.packing.pack import PackReport
 
 SMALL = {"height": 32, "width": 43, "quality": 50, "max_frames": 8}
@@ -230,3 +230,23 @@ def test_shards_that_are_left_over_go_and_foreign_files_stay(videos: Path, lists
     assert len(list(out.glob("*.tar"))) == len(list(out.glob("*.idx"))) == 1
     assert (out / "mine.txt").read_text() == "keep me"
     assert not (out / ".pack").exists()
+
+
+@pytest.mark.parametrize("part", [None, PackPart(1, 2)])
+def test_shards_that_are_not_ours_are_refused_and_stay(videos: Path, lists: Path, tmp_path: Path, part) -> None:
+    out = tmp_path / "out"
+    (out / "index").mkdir(parents=True)
+    for name in ("shard-000000.tar", "shard-000099.tar", "index/embeddings.npy"):
+        (out / name).write_bytes(b"of another program")
+    before = contents(out)
+    plan = plan_packing(videos, lists, **SMALL)
+    with pytest.raises(InputError, match=r"holds 2 files that are named as shards.*shard-000000\.tar - give another"):
+        pack_part(plan, out, part, workers=1) if part else pack_videos(plan, out, workers=1)
+    assert contents(out) == before
+    for path in out.glob("*.tar"):
+        path.unlink()
+    for path in videos.glob("*/*.avi"):
+        path.write_bytes(b"")
+    with pytest.raises(InputError, match="none of the 16 videos"):
+        pack(videos, lists, out)
+    assert contents(out) == {"index/embeddings.npy": b"of another program"}
