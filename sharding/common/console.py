@@ -148,6 +148,7 @@ def text_columns(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
+_AWAY = "bring the file system back and give the command again"
 # Conditions of the machine that the user can mend, with the remedy for each.
 _MENDABLE = {
     errno.ENOSPC: "free some space or choose another folder; nothing unfinished was left under a final name",
@@ -160,6 +161,10 @@ _MENDABLE = {
     errno.ENOTDIR: "a file stands where a folder is to be; choose another folder",
     errno.EISDIR: "a folder stands where a file is to be; choose another name",
     errno.ENOENT: "it went away meanwhile, or cannot be made there; choose another place",
+    errno.ESTALE: _AWAY,
+    errno.ENOTCONN: _AWAY,
+    errno.ETIMEDOUT: _AWAY,
+    errno.EHOSTDOWN: _AWAY,
     errno.ENAMETOOLONG: "give a shorter path",
     errno.ELOOP: "give a path whose links do not lead in a circle",
 }

@@ -207,6 +207,22 @@ def test_an_interrupted_change_of_a_finished_set_goes_on(videos: Path, lists: Pa
     assert contents(out) == contents(tmp_path / "whole")
 
 
+def test_videos_that_go_away_stop_the_run_and_its_shards_are_kept(videos: Path, lists: Path, tmp_path: Path) -> None:
+    out, away = tmp_path / "out", videos.with_name("away")
+
+    def step(_name: str, _failed: bool = False, /) -> None:
+        if videos.exists() and list(out.glob("*.tar")):
+            videos.rename(away)
+
+    with pytest.raises(InputError, match=r"UCF-101/.*\.avi went away while it was packed - bring it back"):
+        pack(videos, lists, out, step=step)
+    away.rename(videos)
+    report = pack(videos, lists, out)
+    assert (report.kept >= 1, report.kept + report.made, report.quarantined) == (True, 4, ())
+    pack(videos, lists, tmp_path / "whole")
+    assert contents(out) == contents(tmp_path / "whole")
+
+
 # Packs with --overwrite, with a limit on file sizes, and is killed at the first video behind so many new shards.
 REPLACE = """
 import os, resource, signal, sys
