@@ -193,6 +193,6 @@ class CleanGroup(click.Group):
 
 
 def _tell(message: str) -> None:
-    # In a job of several processes all of them meet the same mistake; one tells.
-    if os.environ.get("RANK", "0") == "0":
-        click.echo(message, err=True)
+    # In a job of several processes each tells: a disk or a GPU may be missing to one of them alone.
+    rank = os.environ.get("RANK", "0")
+    click.echo(message if rank == "0" else f"rank {visible(rank)}: {message}", err=True)

@@ -1,4 +1,5 @@
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -148,6 +149,13 @@ def test_bad_input_is_one_line_and_exit_code_2(synthetic_videos, synthetic_shard
         refused(run(command, tmp_path / "empty"), "no finished shard set", "pack")
         refused(run(command, tmp_path / "nowhere"), "nowhere")
     assert not out.exists()
+
+
+def test_every_process_of_a_job_tells_what_it_meets(tmp_path: Path) -> None:
+    for rank, told in (("0", "error: no folder"), ("3", "rank 3: error: no folder")):
+        done = run_program("pack", tmp_path / "nowhere", tmp_path / "out", env={**os.environ, "RANK": rank})
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+        assert done.stderr.startswith(told)
 
 
 def test_wrong_size_is_a_usage_error() -> None:
