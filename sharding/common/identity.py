@@ -16,8 +16,8 @@ _VERSIONS = ("ETag", "etag", "md5Hash", "mtime", "LastModified", "last_modified"
 def identify(paths: Iterable[str]) -> list[str]:
     """Return for each path or URL its size and version (ETag or time of the last change).
 
-    An empty string stands for what is neither a regular file nor a folder of some, whose URL ends in "/". Behind URLs a
-    folder is listed once.
+    An empty string stands for what is neither a regular file nor a folder of some, whose URL ends in "/", and for what
+    a web server gives. Behind other URLs a folder is listed once.
 
     Raises:
         InputError: a store cannot be reached or refuses.
@@ -27,6 +27,9 @@ def identify(paths: Iterable[str]) -> list[str]:
     for path in paths:
         if not storage.is_remote(path):
             found.append(_local(path))
+            continue
+        if path.startswith(("http://", "https://")):  # no web server lists versions, and many list nothing
+            found.append("")
             continue
         folder, _, name = path.rpartition("/")
         if folder not in listings:

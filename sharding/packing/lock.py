@@ -120,8 +120,8 @@ def _refusal(out: str, other: dict[str, Any], age: float) -> InputError:
 
 def _renew(own: str, about: dict[str, Any], over: threading.Event, lost: threading.Event) -> None:
     while not over.wait(_RENEWED_SECONDS):
-        # A store may be away for a moment; the packing itself will tell if it stays away.
-        with suppress(InputError, OSError):
+        # A store may be away for a moment, whatever its client raises; the packing will tell if it stays away.
+        with suppress(Exception):
             if not storage.exists(own):
                 lost.set()
                 return

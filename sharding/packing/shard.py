@@ -221,6 +221,8 @@ def _source(url: str, tick: Callable[[], None]) -> Iterator[Path]:
             storage.fetch(url, target, tick)
         except FileNotFoundError:
             raise UnreadableVideoError("is not there any more") from None
+        except storage.RefusedError as error:
+            raise UnreadableVideoError(f"cannot be fetched ({error.answer})") from None
         yield target
 
 

@@ -188,3 +188,23 @@ def test_a_lock_is_renewed_and_its_loss_is_told(
         storage.remove(f"{out}/.pack/{name}")
         with pytest.raises(InputError, match=r"the lock of .* was lost"):
             check()
+
+
+def test_a_lock_is_renewed_whatever_a_stores_client_raised_before(monkeypatch: pytest.MonkeyPatch, until) -> None:
+    monkeypatch.setattr(lock, "_RENEWED_SECONDS", 0.05)
+    out, exists = f"memory://{uuid.uuid4().hex}", storage.exists
+    failures: list[str] = []
+
+    def away(url: str) -> bool:
+        if len(failures) < 2:
+            failures.append(url)
+            raise RuntimeError("503, told by a client that has errors of its own")
+        return exists(url)
+
+    with locked(out) as check:
+        (name,) = storage.sizes(f"{out}/.pack")
+        first = storage.modified(f"{out}/.pack/{name}")
+        monkeypatch.setattr(storage, "exists", away)
+        until(lambda: storage.modified(f"{out}/.pack/{name}") != first)
+        assert len(failures) == 2
+        check()
