@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pclkd.sharding.common import storage
 from pclkd.sharding.common.errors import InputError
+from pclkd.sharding.common.shard_names import SHARD_FILE
 from pclkd.sharding.packing.journal import PLAN_NAME
 from pclkd.sharding.packing.task import SCRATCH_PREFIX, WORK_FOLDER
 from pclkd.sharding.shards.columns import COLUMNS, EXTRA_COLUMNS
@@ -27,8 +28,7 @@ __all__ = [
     "set_aside",
 ]
 
-# Names that this program gives. webdataset gives the first too: see `refuse_foreign`.
-_SHARD = re.compile(r"shard-\d{6}\.(tar|idx)(\.part)?")
+# Names that this program gives. webdataset gives that of shards too: see `refuse_foreign`.
 _COLUMN = re.compile(rf"({'|'.join((*COLUMNS, *EXTRA_COLUMNS))})\.npy(\.part)?")
 _RECORD = re.compile(r"shard-\d{6}\.json")
 _WORK = re.compile(r"(plan|shard-\d{6})\.json(\..*part)?|shard-\d{6}\.tar\..+\.part")
@@ -43,7 +43,7 @@ def refuse_foreign(out: str) -> None:
     """
     if any(storage.exists(storage.join(out, *name)) for name in ((MANIFEST_NAME,), (WORK_FOLDER, PLAN_NAME))):
         return
-    if found := sorted(name for name in storage.sizes(out) if _SHARD.fullmatch(name)):
+    if found := sorted(name for name in storage.sizes(out) if SHARD_FILE.fullmatch(name)):
         raise InputError(
             f"{out} holds {len(found)} files that are named as shards, and neither {MANIFEST_NAME} nor a plan tells that "
             f"they are of a set that was packed here; the first is {found[0]}",
@@ -64,7 +64,7 @@ def clear_unfinished(out: str, names: Collection[str] | None = None) -> None:
     stems = None if names is None else {Path(name).stem for name in names}
     for folder in (out, storage.join(out, "index"), storage.join(out, WORK_FOLDER)):
         for name in storage.sizes(folder):
-            ours = name.endswith(".part") and any(known.fullmatch(name) for known in (_SHARD, _COLUMN, _WORK))
+            ours = name.endswith(".part") and any(known.fullmatch(name) for known in (SHARD_FILE, _COLUMN, _WORK))
             if ours and (stems is None or name.partition(".")[0] in stems):
                 storage.remove(storage.join(folder, name))
     if stems is None:
@@ -84,7 +84,7 @@ def remove_shards(out: str, but: Collection[str]) -> None:
     """Take away shards and their indexes, but for those of the tars named in `but`."""
     stems = {Path(name).stem for name in but}
     for name in storage.sizes(out):
-        if _SHARD.fullmatch(name) and name.partition(".")[0] not in stems:
+        if SHARD_FILE.fullmatch(name) and name.partition(".")[0] not in stems:
             storage.remove(storage.join(out, name))
 
 
@@ -126,7 +126,7 @@ def _put_back(out: str) -> bool:
 
 def _set_files(root: str) -> list[str]:
     """Return the files of a set that can be moved, but for its manifest."""
-    shards = [] if storage.is_remote(root) else [name for name in storage.sizes(root) if _SHARD.fullmatch(name)]
+    shards = [] if storage.is_remote(root) else [name for name in storage.sizes(root) if SHARD_FILE.fullmatch(name)]
     columns = [name for name in storage.sizes(storage.join(root, "index")) if _COLUMN.fullmatch(name)]
     return [*shards, *(f"index/{name}" for name in columns)]
 
@@ -146,7 +146,7 @@ def clear_work(out: str, run: str) -> None:
     old = replaced_set(out)
     storage.remove(storage.join(old, MANIFEST_NAME))
     _remove_matching(storage.join(old, "index"), _COLUMN)
-    _remove_matching(old, _SHARD)
+    _remove_matching(old, SHARD_FILE)
     _remove_matching(storage.join(out, WORK_FOLDER), _WORK)
     _remove_scratch(Path(tempfile.gettempdir()) / f"{SCRATCH_PREFIX}{run}")
 
