@@ -237,7 +237,7 @@ def write_bytes(url: str | Path, data: bytes) -> None:
     if not is_remote(url):
         atomic.write_bytes(local_path(url), data)
         return
-    with tempfile.NamedTemporaryFile() as file:
+    with atomic.told_in(tempfile.gettempdir()), tempfile.NamedTemporaryFile() as file:
         file.write(data)
         file.flush()
         put(Path(file.name), url)
@@ -271,7 +271,7 @@ def fetch(url: str | Path, target: Path, tick: Callable[[], None] = lambda: None
     handle, name = tempfile.mkstemp(prefix=".fetch-", dir=target.parent)
     os.close(handle)
     try:
-        with _told(url):
+        with atomic.told_in(target.parent), _told(url):
             fs, path = filesystem(url)
             fs.get_file(path, name, callback=_ticking(tick))
         Path(name).replace(target)

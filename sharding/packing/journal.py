@@ -140,7 +140,8 @@ def agree_on_plan(out: str, plan: Plan, run: str) -> None:
             what = "settings" if there.settings != plan.settings else "videos or lists"
             raise InputError(
                 f"{out} is being packed from other {what} than these",
-                remedy=f"let every part see the same videos and lists, with the same options; to begin anew, remove {out}",
+                remedy="let every part see the same videos and lists, with the same options; to begin anew, remove "
+                f"{out}",
             )
         return
     write_plan(out, plan, run)

@@ -1,8 +1,6 @@
 """The files of a shard set in its output folder: which are ours, and taking them away. What is not ours stays."""
 
-import os
 import re
-import tempfile
 from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
@@ -11,7 +9,7 @@ from pclkd.sharding.common import storage
 from pclkd.sharding.common.errors import InputError
 from pclkd.sharding.common.shard_names import SHARD_FILE
 from pclkd.sharding.packing.journal import PLAN_NAME
-from pclkd.sharding.packing.task import SCRATCH_PREFIX, WORK_FOLDER
+from pclkd.sharding.packing.task import WORK_FOLDER
 from pclkd.sharding.shards.columns import COLUMNS, EXTRA_COLUMNS
 from pclkd.sharding.shards.manifest import MANIFEST_NAME
 
@@ -45,8 +43,8 @@ def refuse_foreign(out: str) -> None:
         return
     if found := sorted(name for name in storage.sizes(out) if SHARD_FILE.fullmatch(name)):
         raise InputError(
-            f"{out} holds {len(found)} files that are named as shards, and neither {MANIFEST_NAME} nor a plan tells that "
-            f"they are of a set that was packed here; the first is {found[0]}",
+            f"{out} holds {len(found)} files that are named as shards, and neither {MANIFEST_NAME} nor a plan tells "
+            f"that they were packed here; the first is {found[0]}",
             remedy="give another place, or remove them",
         )
 
@@ -69,9 +67,6 @@ def clear_unfinished(out: str, names: Collection[str] | None = None) -> None:
                 storage.remove(storage.join(folder, name))
     if stems is None:
         storage.remove(storage.join(out, f"{MANIFEST_NAME}.part"))
-    for scratch in Path(tempfile.gettempdir()).glob(f"{SCRATCH_PREFIX}*"):
-        if not _lives(scratch.name.removeprefix(SCRATCH_PREFIX).partition("-")[0]):
-            _remove_scratch(scratch)
 
 
 def recorded_shards(out: str) -> set[str]:
@@ -141,23 +136,22 @@ def _move(name: str, source: str, target: str) -> None:
     storage.remove(url)
 
 
-def clear_work(out: str, run: str) -> None:
+def clear_work(out: str) -> None:
     """Take away plan, records, unfinished files and the set that was replaced."""
     old = replaced_set(out)
     storage.remove(storage.join(old, MANIFEST_NAME))
     _remove_matching(storage.join(old, "index"), _COLUMN)
     _remove_matching(old, SHARD_FILE)
     _remove_matching(storage.join(out, WORK_FOLDER), _WORK)
-    _remove_scratch(Path(tempfile.gettempdir()) / f"{SCRATCH_PREFIX}{run}")
 
 
-def remove_all(out: str, run: str) -> None:
+def remove_all(out: str) -> None:
     """Take away everything of an unfinished set; a finished one that it was to replace comes back."""
     if not _put_back(out):
         storage.remove(storage.join(out, MANIFEST_NAME))  # first: no reader may take the rest for a whole set
         remove_shards(out, ())
         _remove_matching(storage.join(out, "index"), _COLUMN)
-    clear_work(out, run)
+    clear_work(out)
 
 
 def _remove_matching(folder: str, ours: re.Pattern[str]) -> None:
@@ -167,21 +161,3 @@ def _remove_matching(folder: str, ours: re.Pattern[str]) -> None:
     if not storage.is_remote(folder):
         with suppress(OSError):
             storage.local_path(folder).rmdir()
-
-
-def _remove_scratch(folder: Path) -> None:
-    if folder.is_dir():
-        for part in folder.glob("shard-*.part"):
-            part.unlink(missing_ok=True)
-        with suppress(OSError):
-            folder.rmdir()
-
-
-def _lives(pid: str) -> bool:
-    try:
-        os.kill(int(pid), 0)
-    except ProcessLookupError:
-        return False
-    except (ValueError, PermissionError):
-        return True
-    return True

@@ -110,7 +110,7 @@ class PackRun:
                 found = self._check(index, engine, step, overwrite)
                 if not overwrite:
                     return self._complete(index, [result for result in found if result is not None])
-            clear_work(self.out, self.run)  # of a run that was killed before its first step or behind its last one
+            clear_work(self.out)  # of a run that was killed before its first step or behind its last one
         elif is_replacing(self.out):
             set_aside(self.out)
         self._began = True
@@ -129,7 +129,7 @@ class PackRun:
         results = [result if result is not None else next(made) for result in found]
         whole = [result for result in results if result is not None]
         check()
-        return assemble(self.out, self.dataset, self.settings, whole, self.run, self._left_out), whole, False
+        return assemble(self.out, self.dataset, self.settings, whole, self._left_out), whole, False
 
     def make_part(self, part: PackPart, engine: Engine, step: Step) -> list[ShardResult]:
         """Make the shards of one part, beside other runs that make the others.
@@ -161,13 +161,13 @@ class PackRun:
         if not self._began:
             return
         if self._part is None and storage.exists(storage.join(self.out, MANIFEST_NAME)):
-            clear_work(self.out, self.run)  # nothing of the finished set that is there was touched
+            clear_work(self.out)  # nothing of the finished set that is there was touched
             return
         made = recorded_shards(self.out) - self._kept
         if self._part is not None or made or (is_replacing(self.out) and not self._can_go_back):
             clear_unfinished(self.out, self._part)
         else:
-            remove_all(self.out, self.run)
+            remove_all(self.out)
 
     def _replaced(self) -> dict[str, StoredVideo]:
         """Return the videos of a set that is being replaced, where they were stored as they are to be now."""
@@ -237,7 +237,7 @@ class PackRun:
                 f"{self.out} holds a finished shard set already, with other lists or other files beside the videos",
                 remedy="give another folder or say --overwrite: the shards are kept",
             )
-        clear_work(self.out, self.run)
+        clear_work(self.out)
         return manifest, results, True
 
 

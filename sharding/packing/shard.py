@@ -66,6 +66,11 @@ def make_shard(
         OSError: the tar cannot be written.
     """
     task.scratch.mkdir(parents=True, exist_ok=True)
+    with atomic.told_in(task.scratch):
+        return _made(task, so_far, tell, stored or {})
+
+
+def _made(task: ShardTask, so_far: Sequence[Outcome], tell: Tell, stored: Mapping[str, StoredVideo]) -> ShardResult:
     outcomes = list(so_far)
     taken_over = 0
     sums: dict[str, str] = {}
@@ -74,7 +79,7 @@ def make_shard(
         cutter = stack.enter_context(closing(SpanCutter(task, _source, _hash_source)))
         for position in range(len(outcomes), len(task.videos)):
             tell(("begin", position))
-            found = (stored or {}).get(task.videos[position].key)
+            found = stored.get(task.videos[position].key)
             taken = take_over(task, position, tar, found, _ticker(tell), sums) if found else None
             outcomes.append(taken or _pack_video(task, position, tar, tell, cutter))
             taken_over += taken is not None

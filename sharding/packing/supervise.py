@@ -7,18 +7,22 @@ was through. A video that a process was lost over gets one more chance, and is t
 
 import resource
 import signal
+import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
+from pclkd.sharding.common import storage
 from pclkd.sharding.common.console import Step
 from pclkd.sharding.common.errors import InputError
 from pclkd.sharding.common.processes import Worker
 from pclkd.sharding.packing.jobs import Job
+from pclkd.sharding.packing.scratch import scratch_folder
 from pclkd.sharding.packing.shard import FileLostError, Outcome, Tell
 from pclkd.sharding.packing.task import ShardResult
 from pclkd.sharding.shards.manifest import Quarantined
@@ -76,14 +80,18 @@ def supervise(jobs: Sequence[Job], slots: int, limits: Limits, step: Step) -> li
     Raises:
         InputError: processes die over and over for a reason that lies in no video.
     """
-    return _Crew(jobs, limits, step).run(slots)
+    urls = [url for job in jobs for url in (job.task.out, *(video.path for video in job.task.videos))]
+    # What comes from a store or goes there lies on this machine meanwhile.
+    with scratch_folder() if any(map(storage.is_remote, urls)) else nullcontext() as scratch:
+        return _Crew(jobs, limits, step, scratch).run(slots)
 
 
 class _Crew:
-    def __init__(self, jobs: Sequence[Job], limits: Limits, step: Step) -> None:
+    def __init__(self, jobs: Sequence[Job], limits: Limits, step: Step, scratch: str | None) -> None:
         self.jobs = jobs
         self.limits = limits
         self.step = step
+        self.scratch = scratch
         self.results: dict[int, ShardResult | None] = {}
         self.watches: list[_Watch] = []
         # The largest first: then no process is left alone with one at the end.
@@ -101,7 +109,7 @@ class _Crew:
         return [self.results[position] for position in range(len(self.jobs))]
 
     def _hire(self) -> Worker:
-        return Worker(partial(_work, memory_bytes=self.limits.memory_bytes))
+        return Worker(partial(_work, memory_bytes=self.limits.memory_bytes, scratch=self.scratch))
 
     def _begin(self, worker: Worker) -> None:
         if not self.waiting:
@@ -208,9 +216,13 @@ def _bytes(job: Job) -> int:
     return sum(int(identity.partition(":")[0]) for identity in job.task.identities if identity)
 
 
-def _work(order: tuple[Job, list[Outcome]], tell: Tell, *, memory_bytes: int) -> ShardResult | None:
-    """Do one job in a worker process."""
+def _work(
+    order: tuple[Job, list[Outcome]], tell: Tell, *, memory_bytes: int, scratch: str | None
+) -> ShardResult | None:
+    """Do one job in a worker process, whose temporary files all lie in `scratch`."""
     _limit_memory(memory_bytes)
+    if scratch:
+        tempfile.tempdir = scratch
     job, so_far = order
     return job.do(so_far, tell)
 

@@ -1,5 +1,9 @@
 """Videos from a web server: a real one on this machine."""
 
+import os
+import resource
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -24,12 +28,15 @@ class Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Answer)
         self.folder = folder
         self.answers: dict[str, int] = {}
+        self.may_answer = threading.Event()
+        self.may_answer.set()
 
 
 class _Answer(BaseHTTPRequestHandler):
     server: Server
 
     def do_GET(self) -> None:
+        self.server.may_answer.wait()
         path = self.server.folder / self.path.strip("/")
         self.send_response(self.server.answers.get(path.name, 200 if path.is_file() else 403))
         self.end_headers()
@@ -45,6 +52,7 @@ def server(synthetic_videos) -> Iterator[Server]:
     with Server(synthetic_videos.videos) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield server
+        server.may_answer.set()
         server.shutdown()
 
 
@@ -85,3 +93,42 @@ def test_what_has_no_version_is_compared(server: Server, plan: PackPlan, tmp_pat
     server.answers["v_Rotate_g01_c01.avi"] = 403
     with pytest.raises(InputError, match="1 of the 4 shards would change"):
         pack_videos(plan, out, workers=1)
+
+
+def packing(tmp_path: Path, *, most_bytes: int = resource.RLIM_INFINITY) -> "subprocess.Popen[str]":
+    """The command, with a folder of its own for temporary files."""
+    (tmp_path / "tmp").mkdir(exist_ok=True)
+    program = "from pclkd.sharding.cli import main; main()"
+    command = ["pack", tmp_path / "videos.csv", tmp_path / "out", "--size=32x43", "--max-frames=8", "--workers=2"]
+    return subprocess.Popen(
+        [sys.executable, "-c", program, *map(str, command)],
+        env={**os.environ, "TMPDIR": str(tmp_path / "tmp")},
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, most_bytes)),
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+    )
+
+
+@pytest.mark.usefixtures("plan")
+def test_what_a_killed_run_had_fetched_goes_with_the_next_one(server: Server, tmp_path: Path, until) -> None:
+    server.may_answer.clear()
+    process = packing(tmp_path)
+    until(lambda: list(tmp_path.glob("tmp/pclkd-pack-*/pclkd-source-*")), process)
+    process.kill()
+    process.communicate()
+    assert list((tmp_path / "tmp").iterdir())
+    server.may_answer.set()
+    process = packing(tmp_path)
+    assert process.communicate()[1] == ""
+    assert process.returncode == 0
+    assert list((tmp_path / "tmp").iterdir()) == []
+
+
+@pytest.mark.usefixtures("plan")
+def test_the_folder_that_is_full_is_named(server: Server, tmp_path: Path) -> None:
+    smallest = min(path.stat().st_size for path in server.folder.glob("*/*.avi"))
+    process = packing(tmp_path, most_bytes=smallest - 1)
+    (line,) = process.communicate()[1].splitlines()
+    assert line.startswith(f"error: File too large ({tmp_path / 'tmp' / 'pclkd-pack-'}")
+    assert process.returncode == 2

@@ -28,8 +28,8 @@ HOLD = """
         raise OSError(int(sys.argv[2]), "refused by the file system")
 
     fcntl.flock = fcntl.lockf = fcntl.fcntl = refuse
-    machine = lock._machine()
-    lock._machine = lambda: machine + sys.argv[3]
+    machine = lock.this_machine()
+    lock.this_machine = lambda: machine + sys.argv[3]
     lock._RENEWED_SECONDS = 0.2
     with lock.locked(sys.argv[1], sys.argv[4]):
         print("held", flush=True)

@@ -243,7 +243,7 @@ pack_videos(plan, out, workers=1, overwrite=True, step=step)
 
 def replaced(videos: Path, lists: Path, out: Path, most_bytes: int = -1, after: int = 1000) -> int:
     arguments = map(str, (videos, lists, out, most_bytes, after))
-    return subprocess.run([sys.executable, "-c", REPLACE, *arguments], check=False, stderr=subprocess.DEVNULL).returncode
+    return subprocess.run([sys.executable, "-c", REPLACE, *arguments], stderr=subprocess.DEVNULL).returncode
 
 
 def grow(videos: Path) -> None:
