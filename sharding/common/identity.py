@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pclkd.sharding.common import storage
 
-__all__ = ["identify"]
+__all__ = ["identify", "version_of"]
 
 # What object stores say of a version, the surest first.
 _VERSIONS = ("ETag", "etag", "md5Hash", "mtime", "LastModified", "last_modified", "created")
@@ -36,6 +36,18 @@ def identify(paths: Iterable[str]) -> list[str]:
             listings[folder] = {entry: _version(about) for entry, about in storage.listing(folder).items()}
         found.append(listings[folder].get(name, "") if name else _of_folder(listings[folder]))
     return found
+
+
+def version_of(url: str) -> str:
+    """Return what `identify` tells of an object behind a URL, without listing its folder; "" where there is none.
+
+    Raises:
+        InputError: the store cannot be reached or refuses.
+    """
+    try:
+        return _version(storage.about(url))
+    except FileNotFoundError:
+        return ""
 
 
 def _local(path: str) -> str:

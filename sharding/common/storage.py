@@ -17,6 +17,7 @@ from pclkd.sharding.common.errors import InputError
 
 __all__ = [
     "RefusedError",
+    "about",
     "cache_folder",
     "exists",
     "fetch",
@@ -180,6 +181,13 @@ def listing(root: str) -> dict[str, dict[str, Any]]:
         except FileNotFoundError:
             return {}
         return {str(entry["name"]).rpartition("/")[2]: entry for entry in found if entry["type"] == "file"}
+
+
+def about(url: str) -> dict[str, Any]:
+    """Return what a store tells of one file. Raises as `read_bytes`."""
+    with _told(url):
+        fs, path = filesystem(url)
+        return dict(fs.info(path))
 
 
 def find(root: str) -> list[str]:
