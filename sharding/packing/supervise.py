@@ -30,6 +30,7 @@ from pclkd.sharding.shards.manifest import Quarantined
 __all__ = ["Limits", "supervise"]
 
 _ATTEMPTS = 2  # at a video
+_LONGEST_WAIT = 86_400.0  # seconds; the system counts them in an int of milliseconds
 _DEATHS = 3  # of processes that no video is to blame for, per shard
 # Signals that come from outside of the process, such as the kernel's when memory runs out.
 _FROM_OUTSIDE = frozenset({signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT})
@@ -122,7 +123,7 @@ class _Crew:
 
     def _wait(self) -> None:
         deadlines = [watch.deadline for watch in self.watches if watch.deadline is not None]
-        timeout = max(0.0, min(deadlines) - time.monotonic()) if deadlines else None
+        timeout = min(max(0.0, min(deadlines) - time.monotonic()), _LONGEST_WAIT) if deadlines else None
         ready = set(wait([watch.worker.connection for watch in self.watches], timeout))
         for watch in list(self.watches):
             if watch.worker.connection in ready:

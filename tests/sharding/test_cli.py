@@ -158,6 +158,22 @@ def test_every_process_of_a_job_tells_what_it_meets(tmp_path: Path) -> None:
         assert done.stderr.startswith(told)
 
 
+@pytest.mark.parametrize("seconds", ["inf", "3e6", "1e300"])
+def test_a_time_limit_may_be_as_long_as_one_likes(synthetic_videos, tmp_path: Path, seconds: str) -> None:
+    options = ["--splits", synthetic_videos.splits, "--size=32x43", "--max-frames=8", "--file-timeout", seconds]
+    assert run("pack", synthetic_videos.videos, tmp_path / "out", *options).exit_code == 0
+
+
+def test_options_that_would_do_nothing_are_usage_errors(synthetic_shards: Path, tmp_path: Path) -> None:
+    for command, told in (
+        (["pack", "a", "b", "--salvage-frames=10"], "--salvage-frames is for --salvage"),
+        (["preview", synthetic_shards, "--out", tmp_path, "--frames=5"], "say --video too"),
+    ):
+        done = run(*command)
+        assert (done.exit_code, told in done.stderr) == (2, True)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_wrong_size_is_a_usage_error() -> None:
     done = run("pack", "a", "b", "--splits", "c", "--size", "128*171")
     assert done.exit_code == 2
