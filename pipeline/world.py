@@ -7,6 +7,8 @@ from pclkd.sharding.common.errors import InputError
 
 __all__ = ["World"]
 
+_REMEDY = "start the job with torchrun, or unset it"
+
 
 @dataclass(frozen=True)
 class World:
@@ -33,14 +35,15 @@ class World:
         """Read RANK, WORLD_SIZE, LOCAL_RANK and LOCAL_WORLD_SIZE as torchrun sets them; one process without them.
 
         Raises:
-            InputError: one of them is no number.
+            InputError: one of them is no number, or there is no such process in the job.
         """
-        return cls(
-            rank=_number("RANK", 0),
-            size=_number("WORLD_SIZE", 1),
-            local_rank=_number("LOCAL_RANK", 0),
-            local_size=_number("LOCAL_WORLD_SIZE", 1),
-        )
+        rank, size = _number("RANK", 0), _number("WORLD_SIZE", 1)
+        if not 0 <= rank < size:
+            raise InputError(
+                f"RANK={rank} in the environment is not within the {size} processes that WORLD_SIZE tells",
+                remedy=_REMEDY,
+            )
+        return cls(rank, size, local_rank=_number("LOCAL_RANK", 0), local_size=_number("LOCAL_WORLD_SIZE", 1))
 
     @property
     def cores(self) -> int:
@@ -58,6 +61,4 @@ def _number(name: str, default: int) -> int:
     try:
         return int(text)
     except ValueError:
-        raise InputError(
-            f"{name}={text!r} in the environment is no number", remedy="start the job with torchrun, or unset it"
-        ) from None
+        raise InputError(f"{name}={text!r} in the environment is no number", remedy=_REMEDY) from None

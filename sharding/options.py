@@ -64,6 +64,7 @@ def dataset_options(command: Callable[..., None]) -> Callable[..., None]:
     return collect
 
 
+_SALVAGE_FRAMES = 64
 _CHROMA = {"420": "4:2:0", "444": "4:4:4"}
 
 
@@ -96,16 +97,18 @@ def frame_options(command: Callable[..., None]) -> Callable[..., None]:
         quality: int,
         chroma: str,
         salvage: bool,
-        salvage_frames: int,
+        salvage_frames: int | None,
         **rest: Any,
     ) -> None:
+        if salvage_frames is not None and not salvage:
+            raise click.UsageError("--salvage-frames is for --salvage: say both.")
         frames = {
             **dict(zip(("height", "width", "short_side"), size, strict=True)),
             "fps": fps,
             "max_frames": max_frames,
             "quality": quality,
             "chroma": _CHROMA[chroma],
-            "salvage": salvage_frames if salvage else 0,
+            "salvage": (salvage_frames or _SALVAGE_FRAMES) if salvage else 0,
         }
         command(*args, frames=frames, **rest)
 
@@ -113,9 +116,7 @@ def frame_options(command: Callable[..., None]) -> Callable[..., None]:
         click.option(
             "--salvage-frames",
             type=click.IntRange(min=1),
-            default=64,
-            show_default=True,
-            help="Frames that such a run must have.",
+            help=f"Frames that such a run must have.  [default: {_SALVAGE_FRAMES}]",
         ),
         click.option("--salvage", is_flag=True, help="Keep the longest sound run of a damaged video."),
         click.option(
@@ -164,7 +165,7 @@ def engine_options(command: Callable[..., None]) -> Callable[..., None]:
             type=float,
             default=600.0,
             show_default=True,
-            help="Seconds without a further frame after which a video is given up.",
+            help="Seconds without a further frame after which a video is given up; inf: never.",
         ),
         click.option("--ray-address", help="Ray cluster to join.  [default: $RAY_ADDRESS, else one on this machine]"),
         click.option(

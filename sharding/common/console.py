@@ -148,6 +148,7 @@ def text_columns(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
+_AWAY = "bring the file system back and give the command again"
 # Conditions of the machine that the user can mend, with the remedy for each.
 _MENDABLE = {
     errno.ENOSPC: "free some space or choose another folder; nothing unfinished was left under a final name",
@@ -160,6 +161,10 @@ _MENDABLE = {
     errno.ENOTDIR: "a file stands where a folder is to be; choose another folder",
     errno.EISDIR: "a folder stands where a file is to be; choose another name",
     errno.ENOENT: "it went away meanwhile, or cannot be made there; choose another place",
+    errno.ESTALE: _AWAY,
+    errno.ENOTCONN: _AWAY,
+    errno.ETIMEDOUT: _AWAY,
+    errno.EHOSTDOWN: _AWAY,
     errno.ENAMETOOLONG: "give a shorter path",
     errno.ELOOP: "give a path whose links do not lead in a circle",
 }
@@ -188,6 +193,6 @@ class CleanGroup(click.Group):
 
 
 def _tell(message: str) -> None:
-    # In a job of several processes all of them meet the same mistake; one tells.
-    if os.environ.get("RANK", "0") == "0":
-        click.echo(message, err=True)
+    # In a job of several processes each tells: a disk or a GPU may be missing to one of them alone.
+    rank = os.environ.get("RANK", "0")
+    click.echo(message if rank == "0" else f"rank {visible(rank)}: {message}", err=True)

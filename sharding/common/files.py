@@ -17,6 +17,7 @@ __all__ = [
     "parse_json",
     "sha256_of",
     "sync_folder",
+    "told_in",
     "write_bytes",
     "write_text",
 ]
@@ -41,6 +42,17 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
         part.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
+
+
+@contextmanager
+def told_in(folder: Path | str) -> Iterator[None]:
+    """Name a folder in errors that tell no place: a full disk is told without it."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(folder)
+        raise
 
 
 def check_place(folder: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pclkd.sharding.common import storage
 
-__all__ = ["identify"]
+__all__ = ["identify", "version_of"]
 
 # What object stores say of a version, the surest first.
 _VERSIONS = ("ETag", "etag", "md5Hash", "mtime", "LastModified", "last_modified", "created")
@@ -16,8 +16,8 @@ _VERSIONS = ("ETag", "etag", "md5Hash", "mtime", "LastModified", "last_modified"
 def identify(paths: Iterable[str]) -> list[str]:
     """Return for each path or URL its size and version (ETag or time of the last change).
 
-    An empty string stands for what is neither a regular file nor a folder of some, whose URL ends in "/". Behind URLs a
-    folder is listed once.
+    An empty string stands for what is neither a regular file nor a folder of some, whose URL ends in "/", and for what
+    a web server gives. Behind other URLs a folder is listed once.
 
     Raises:
         InputError: a store cannot be reached or refuses.
@@ -28,11 +28,26 @@ def identify(paths: Iterable[str]) -> list[str]:
         if not storage.is_remote(path):
             found.append(_local(path))
             continue
+        if path.startswith(("http://", "https://")):  # no web server lists versions, and many list nothing
+            found.append("")
+            continue
         folder, _, name = path.rpartition("/")
         if folder not in listings:
             listings[folder] = {entry: _version(about) for entry, about in storage.listing(folder).items()}
         found.append(listings[folder].get(name, "") if name else _of_folder(listings[folder]))
     return found
+
+
+def version_of(url: str) -> str:
+    """Return what `identify` tells of an object behind a URL, without listing its folder; "" where there is none.
+
+    Raises:
+        InputError: the store cannot be reached or refuses.
+    """
+    try:
+        return _version(storage.about(url))
+    except FileNotFoundError:
+        return ""
 
 
 def _local(path: str) -> str:

@@ -16,6 +16,8 @@ from pclkd.sharding.common import files as atomic
 from pclkd.sharding.common.errors import InputError
 
 __all__ = [
+    "RefusedError",
+    "about",
     "cache_folder",
     "exists",
     "fetch",
@@ -38,6 +40,8 @@ __all__ = [
 _EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
 _OF_THIS_MACHINE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EMFILE, errno.EROFS})
 _LOCAL = ("file", "local")
+_CLIENTS = frozenset({"aiobotocore", "aiohttp", "botocore", "gcsfs", "google", "requests", "urllib3"})
+_LATER = frozenset({408, 429})  # answers of a web server that is too busy
 # Stores whose objects cannot be seen before they are complete; elsewhere a put goes through a `.part` and a move.
 _WHOLE_PUTS = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "az", "memory"})
 
@@ -89,6 +93,14 @@ def cache_folder() -> Path:
     return Path(os.environ.get("PCLKD_CACHE") or Path.home() / ".cache" / "pclkd")
 
 
+class RefusedError(InputError):
+    """A web server answers, and does not give this file; `answer` says why."""
+
+    def __init__(self, url: str | Path, answer: str) -> None:
+        self.answer = answer
+        super().__init__(f"{url} is refused ({answer})", remedy="check the URL, and whether it needs a login")
+
+
 @contextmanager
 def _told(url: str | Path) -> Iterator[None]:
     """Turn what a store refuses into one line; a missing file stays FileNotFoundError for the caller to judge."""
@@ -103,10 +115,13 @@ def _told(url: str | Path) -> Iterator[None]:
             raise
         # botocore, aiohttp and google-auth share no base class, and none of them may be imported here.
         name = type(error).__name__
+        status = getattr(error, "status", None)
+        if isinstance(status, int) and 400 <= status < 500 and status not in _LATER:
+            raise RefusedError(url, f"{status} {getattr(error, 'message', '')}".rstrip()) from None
         if "Credential" in name or "Token" in name:
             remedy = "set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (Google: gcloud auth)"
             raise InputError(f"no credentials for {url} ({error})", remedy=remedy) from error
-        if "Endpoint" in name or "Connect" in name or isinstance(error, OSError):
+        if isinstance(error, OSError) or type(error).__module__.partition(".")[0] in _CLIENTS:
             remedy = "check the bucket, the network and AWS_ENDPOINT_URL"
             raise InputError(f"{url} cannot be reached ({error})", remedy=remedy) from error
         raise
@@ -168,6 +183,13 @@ def listing(root: str) -> dict[str, dict[str, Any]]:
         return {str(entry["name"]).rpartition("/")[2]: entry for entry in found if entry["type"] == "file"}
 
 
+def about(url: str) -> dict[str, Any]:
+    """Return what a store tells of one file. Raises as `read_bytes`."""
+    with _told(url):
+        fs, path = filesystem(url)
+        return dict(fs.info(path))
+
+
 def find(root: str) -> list[str]:
     """Return the names of all files below a remote folder (`Class/file.avi`), sorted; empty where there is none.
 
@@ -223,7 +245,7 @@ def write_bytes(url: str | Path, data: bytes) -> None:
     if not is_remote(url):
         atomic.write_bytes(local_path(url), data)
         return
-    with tempfile.NamedTemporaryFile() as file:
+    with atomic.told_in(tempfile.gettempdir()), tempfile.NamedTemporaryFile() as file:
         file.write(data)
         file.flush()
         put(Path(file.name), url)
@@ -257,7 +279,7 @@ def fetch(url: str | Path, target: Path, tick: Callable[[], None] = lambda: None
     handle, name = tempfile.mkstemp(prefix=".fetch-", dir=target.parent)
     os.close(handle)
     try:
-        with _told(url):
+        with atomic.told_in(target.parent), _told(url):
             fs, path = filesystem(url)
             fs.get_file(path, name, callback=_ticking(tick))
         Path(name).replace(target)

@@ -14,6 +14,7 @@ from pclkd.sharding.common import storage
 from pclkd.sharding.common.containers import VIDEO_SUFFIXES
 from pclkd.sharding.common.errors import InputError
 from pclkd.sharding.common.frame_names import frames_among
+from pclkd.sharding.common.shard_names import SHARD_FILE
 
 __all__ = ["FoundVideo", "Listing", "bare_name", "count_suffixes", "find_videos", "is_video_name", "told_suffixes"]
 
@@ -41,7 +42,10 @@ class FoundVideo:
 
 @dataclass(frozen=True)
 class Listing:
-    """What lies below a folder, each sorted: its videos, and the names of all other files that are not hidden."""
+    """What lies below a folder, each sorted: its videos, and the names of all other files that are not hidden.
+
+    Shards and their index are none of these: a set that is packed below its videos would change what it is made from.
+    """
 
     videos: tuple[FoundVideo, ...]
     others: tuple[str, ...] = ()
@@ -86,6 +90,7 @@ def find_videos(root: str | Path) -> Listing:
     found = _find_remote(str(root)) if storage.is_remote(root) else _find_local(storage.local_path(root))
     videos, others = [], []
     framed: set[str] = set()
+    sharded: set[str] = set()
     for prefix, folder, names in found:
         taken = [name for name in names if is_video_name(name)]
         rest = [name for name in names if not is_video_name(name)]
@@ -94,7 +99,10 @@ def find_videos(root: str | Path) -> Listing:
             framed.add(prefix)
             videos.append(FoundVideo(prefix, f"{folder.rstrip('/')}/"))
             rest = sorted(set(rest).difference(name for _, name in frames))
-        others += [prefix + name for name in rest]
+        if any(SHARD_FILE.fullmatch(name) for name in rest):
+            sharded |= {prefix, f"{prefix}index/"}
+        if prefix not in sharded:
+            others += [prefix + name for name in rest]
     return Listing(tuple(sorted(videos)), tuple(sorted(others)))
 
 

@@ -60,8 +60,8 @@ def _measured(index: "ShardIndex", originals: str) -> "QualityTable":
 @click.option(
     "--out", type=click.Path(path_type=Path), default=".", show_default="this folder", help="Folder for the pictures."
 )
-@click.option("--frames", type=click.IntRange(1, 400), default=12, show_default=True, help="Frames on a video's sheet.")
-def preview(shards: str, video: str | None, out: Path, frames: int) -> None:
+@click.option("--frames", type=click.IntRange(1, 400), help="Frames on a video's sheet.  [default: 12]")
+def preview(shards: str, video: str | None, out: Path, frames: int | None) -> None:
     """Make pictures of the shard set in OUT.
 
     Of a video: a sheet of its frames, <KEY>.png, and <KEY>.gif, which plays at the stored speed.
@@ -72,9 +72,11 @@ def preview(shards: str, video: str | None, out: Path, frames: int) -> None:
 
     index = ShardIndex.open(shards)
     if video is None:
+        if frames is not None:
+            raise click.UsageError("--frames is for the sheet of one video: say --video too.")
         click.echo(f"wrote {preview_classes(index, out)}")
         return
-    for path in preview_video(index, video, out, frames=frames):
+    for path in preview_video(index, video, out, frames=frames or 12):
         click.echo(f"wrote {path}")
     count = index.frame_count(find_sample(index, video))
     if count > LONGEST_GIF:

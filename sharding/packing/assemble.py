@@ -95,7 +95,6 @@ def assemble(
     dataset: Dataset,
     settings: PackSettings,
     results: Sequence[ShardResult],
-    run: str,
     left_out: Sequence[Quarantined] = (),
 ) -> Manifest:
     """Write the index columns and, last, the manifest; take away what is of no more use.
@@ -105,7 +104,6 @@ def assemble(
         dataset: what was packed.
         settings: how.
         results: what became of each shard.
-        run: name of the run, for its unfinished files.
         left_out: videos that are named as quarantined beside those of the results.
 
     Raises:
@@ -113,7 +111,7 @@ def assemble(
     """
     if not any(result.record for result in results):
         quarantined = sorted((v for result in results for v in result.quarantined), key=lambda v: v.video)
-        remove_all(out, run)
+        remove_all(out)
         raise InputError(
             f"none of the {len(quarantined)} videos in {dataset.source} can be decoded, the first, "
             f"{quarantined[0].video}, {quarantined[0].reason}",
@@ -124,5 +122,5 @@ def assemble(
     sums = write_columns(out, columns)
     manifest = shard_manifest(dataset, settings, results, columns, sums, left_out)
     manifest.write(out)
-    clear_work(out, run)
+    clear_work(out)
     return manifest

@@ -1,7 +1,6 @@
 """A set that was packed in parts, put together when all of them are there."""
 
 import time
-import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -39,7 +38,7 @@ def finish_set(out: str | Path) -> PackReport:
     with locked(out) as check:
         results = _results(out, plan)
         check()
-        manifest = assemble(out, plan.dataset, plan.settings, results, uuid.uuid4().hex)
+        manifest = assemble(out, plan.dataset, plan.settings, results)
     return PackReport.of(results, started, manifest=manifest)
 
 

@@ -20,7 +20,7 @@ import numpy.typing as npt
 from pclkd.sharding.common import storage
 from pclkd.sharding.common.errors import InputError
 from pclkd.sharding.common.files import parse_json
-from pclkd.sharding.common.identity import identify
+from pclkd.sharding.common.identity import version_of
 from pclkd.sharding.datasets.dataset import NO_LABEL, Dataset, Video
 from pclkd.sharding.datasets.names import is_sample_key
 from pclkd.sharding.packing.task import WORK_FOLDER, PackedVideo, ShardResult, ShardTask
@@ -141,7 +141,7 @@ def agree_on_plan(out: str, plan: Plan, run: str) -> None:
             raise InputError(
                 f"{out} is being packed from other {what} than these",
                 remedy="let every part see the same videos and lists, with the same options; to begin anew, remove "
-                f"{storage.join(out, WORK_FOLDER)}",
+                f"{out}",
             )
         return
     write_plan(out, plan, run)
@@ -243,7 +243,7 @@ def read_record(task: ShardTask) -> Recorded | None:
 
 def stored_version(task: ShardTask) -> str:
     """Return what a store tells of a tar's version, "" on a local file system, where tars are read to be checked."""
-    return identify([storage.join(task.out, task.name)])[0] if storage.is_remote(task.out) else ""
+    return version_of(storage.join(task.out, task.name)) if storage.is_remote(task.out) else ""
 
 
 def _url(out: str, name: str) -> str:

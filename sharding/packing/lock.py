@@ -26,7 +26,7 @@ from pclkd.sharding.common import storage
 from pclkd.sharding.common.errors import InputError
 from pclkd.sharding.packing.task import WORK_FOLDER
 
-__all__ = ["locked"]
+__all__ = ["locked", "started", "this_machine"]
 
 _PATIENCE_SECONDS = 1.0  # of those that come at the same moment
 _EXPIRES_SECONDS = 60.0
@@ -46,9 +46,9 @@ def locked(out: str, part: str = "") -> Iterator[Callable[[], None]]:
     own = storage.join(out, WORK_FOLDER, f"lock-{uuid.uuid4().hex}.json")
     about = {
         "host": socket.gethostname(),
-        "machine": _machine(),
+        "machine": this_machine(),
         "pid": os.getpid(),
-        "started": _started(os.getpid()),
+        "started": started(os.getpid()),
         "part": part,
     }
     try:
@@ -103,15 +103,15 @@ def _alive_beside(own: str, about: dict[str, Any]) -> tuple[dict[str, Any], floa
 
 
 def _is_alive(other: dict[str, Any], age: float) -> bool:
-    if other.get("machine") == _machine():
-        return bool(_started(other["pid"]) == other["started"])
+    if other.get("machine") == this_machine():
+        return bool(started(other["pid"]) == other["started"])
     return age < _EXPIRES_SECONDS
 
 
 def _refusal(out: str, other: dict[str, Any], age: float) -> InputError:
     part = f" part {other['part']}" if other.get("part") else ""
     holder = f"process {other.get('pid')} on {other.get('host')}"
-    if other.get("machine") == _machine():
+    if other.get("machine") == this_machine():
         remedy = "wait for it or give another place"
     else:
         remedy = f"wait for it; if it crashed, its lock ends in {max(0.0, _EXPIRES_SECONDS - age):.0f} s"
@@ -120,8 +120,8 @@ def _refusal(out: str, other: dict[str, Any], age: float) -> InputError:
 
 def _renew(own: str, about: dict[str, Any], over: threading.Event, lost: threading.Event) -> None:
     while not over.wait(_RENEWED_SECONDS):
-        # A store may be away for a moment; the packing itself will tell if it stays away.
-        with suppress(InputError, OSError):
+        # A store may be away for a moment, whatever its client raises; the packing will tell if it stays away.
+        with suppress(Exception):
             if not storage.exists(own):
                 lost.set()
                 return
@@ -160,7 +160,7 @@ def _read(url: str) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def _machine() -> str:
+def this_machine() -> str:
     """Return what tells where process numbers mean the same: containers of one host have their own."""
     told = [socket.gethostname()]
     with suppress(OSError):
@@ -169,7 +169,7 @@ def _machine() -> str:
     return " ".join(told)
 
 
-def _started(pid: int) -> str:
+def started(pid: int) -> str:
     """Return what tells a process from a later one of the same number, "" when it has ended."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()

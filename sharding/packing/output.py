@@ -1,24 +1,52 @@
 """The files of a shard set in its output folder: which are ours, and taking them away. What is not ours stays."""
 
-import os
 import re
-import tempfile
 from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 
 from pclkd.sharding.common import storage
-from pclkd.sharding.packing.task import SCRATCH_PREFIX, WORK_FOLDER
+from pclkd.sharding.common.errors import InputError
+from pclkd.sharding.common.shard_names import SHARD_FILE
+from pclkd.sharding.packing.journal import PLAN_NAME
+from pclkd.sharding.packing.task import WORK_FOLDER
+from pclkd.sharding.shards.columns import COLUMNS, EXTRA_COLUMNS
 from pclkd.sharding.shards.manifest import MANIFEST_NAME
 
-__all__ = ["any_record", "clear_unfinished", "clear_work", "prepare", "remove_all", "remove_shards", "set_aside"]
+__all__ = [
+    "clear_unfinished",
+    "clear_work",
+    "is_replacing",
+    "prepare",
+    "recorded_shards",
+    "refuse_foreign",
+    "remove_all",
+    "remove_shards",
+    "replaced_set",
+    "set_aside",
+]
 
-# Names that only this program gives.
-_SHARD = re.compile(r"shard-\d{6}\.(tar|idx)(\.part)?")
-_COLUMN = re.compile(r"[a-z0-9_]+\.npy(\.part)?")
+# Names that this program gives. webdataset gives that of shards too: see `refuse_foreign`.
+_COLUMN = re.compile(rf"({'|'.join((*COLUMNS, *EXTRA_COLUMNS))})\.npy(\.part)?")
 _RECORD = re.compile(r"shard-\d{6}\.json")
-_WORK = re.compile(r"(plan|shard-\d{6})\.json(\..*part)?|shard-\d{6}\.tar\..+\.part|shard-\d{6}\.tar\.old")
-_UNFINISHED = (".part", ".old")
+_WORK = re.compile(r"(plan|shard-\d{6})\.json(\..*part)?|shard-\d{6}\.tar\..+\.part")
+_REPLACED = "replaced"  # folder in `.pack` for a finished set until the one that replaces it is finished too
+
+
+def refuse_foreign(out: str) -> None:
+    """Refuse an output whose shards are another's: with neither manifest nor plan they are not ours to replace.
+
+    Raises:
+        InputError: there are some.
+    """
+    if any(storage.exists(storage.join(out, *name)) for name in ((MANIFEST_NAME,), (WORK_FOLDER, PLAN_NAME))):
+        return
+    if found := sorted(name for name in storage.sizes(out) if SHARD_FILE.fullmatch(name)):
+        raise InputError(
+            f"{out} holds {len(found)} files that are named as shards, and neither {MANIFEST_NAME} nor a plan tells "
+            f"that they were packed here; the first is {found[0]}",
+            remedy="give another place, or remove them",
+        )
 
 
 def prepare(out: str, names: Collection[str] | None = None) -> None:
@@ -34,54 +62,96 @@ def clear_unfinished(out: str, names: Collection[str] | None = None) -> None:
     stems = None if names is None else {Path(name).stem for name in names}
     for folder in (out, storage.join(out, "index"), storage.join(out, WORK_FOLDER)):
         for name in storage.sizes(folder):
-            ours = name.endswith(_UNFINISHED) and any(known.fullmatch(name) for known in (_SHARD, _COLUMN, _WORK))
+            ours = name.endswith(".part") and any(known.fullmatch(name) for known in (SHARD_FILE, _COLUMN, _WORK))
             if ours and (stems is None or name.partition(".")[0] in stems):
                 storage.remove(storage.join(folder, name))
     if stems is None:
         storage.remove(storage.join(out, f"{MANIFEST_NAME}.part"))
-    for scratch in Path(tempfile.gettempdir()).glob(f"{SCRATCH_PREFIX}*"):
-        if not _lives(scratch.name.removeprefix(SCRATCH_PREFIX).partition("-")[0]):
-            _remove_scratch(scratch)
 
 
-def any_record(out: str) -> bool:
-    """Tell whether any shard of an unfinished set is finished."""
-    return any(_RECORD.fullmatch(name) for name in storage.sizes(storage.join(out, WORK_FOLDER)))
+def recorded_shards(out: str) -> set[str]:
+    """Return the stems of the shards of an unfinished set that are finished."""
+    names = storage.sizes(storage.join(out, WORK_FOLDER))
+    return {name.removesuffix(".json") for name in names if _RECORD.fullmatch(name)}
 
 
 def remove_shards(out: str, but: Collection[str]) -> None:
     """Take away shards and their indexes, but for those of the tars named in `but`."""
     stems = {Path(name).stem for name in but}
     for name in storage.sizes(out):
-        if _SHARD.fullmatch(name) and name.partition(".")[0] not in stems:
+        if SHARD_FILE.fullmatch(name) and name.partition(".")[0] not in stems:
             storage.remove(storage.join(out, name))
 
 
-def set_aside(out: str, name: str) -> str:
-    """Keep the tar of a shard that is made anew until the set is finished; return where it lies meanwhile.
+def replaced_set(out: str) -> str:
+    """Return where the finished set lies that is being replaced."""
+    return storage.join(out, WORK_FOLDER, _REPLACED)
 
-    Only a local one: an object would have to be copied. It stays until another one takes its place.
+
+def is_replacing(out: str) -> bool:
+    """Tell whether a finished set is being replaced: whatever ends the run, its frames need not be decoded again."""
+    return storage.exists(storage.join(replaced_set(out), MANIFEST_NAME))
+
+
+def set_aside(out: str) -> None:
+    """Keep the finished set in `replaced_set` until the new one stands, but for the shards that have a record.
+
+    Given again, it goes on where it was interrupted. Shards behind a URL would have to be copied: they stay where they
+    are until others take their places.
     """
-    if storage.is_remote(out):
-        return storage.join(out, name)
-    old = storage.local_path(storage.join(out, WORK_FOLDER, f"{name}.old"))
-    with suppress(FileNotFoundError):  # a set that has lost it: then nothing can be taken over
-        storage.local_path(storage.join(out, name)).replace(old)
-    return str(old)
+    old, kept = replaced_set(out), recorded_shards(out)
+    if not storage.is_remote(out):
+        (storage.local_path(old) / "index").mkdir(parents=True, exist_ok=True)
+    # The manifest first: from here on no reader may take what is there for a whole set.
+    if storage.exists(storage.join(out, MANIFEST_NAME)):
+        _move(MANIFEST_NAME, out, old)
+    for name in _set_files(out):
+        if Path(name).name.partition(".")[0] not in kept and not storage.exists(storage.join(old, name)):
+            _move(name, out, old)
 
 
-def clear_work(out: str, run: str) -> None:
-    """Take away plan, records and unfinished files."""
+def _put_back(out: str) -> bool:
+    """Give a place back to the finished set that was set aside; tell whether there was one, on a local disk."""
+    if storage.is_remote(out) or not is_replacing(out):
+        return False
+    for name in (*_set_files(replaced_set(out)), MANIFEST_NAME):
+        _move(name, replaced_set(out), out)
+    return True
+
+
+def _set_files(root: str) -> list[str]:
+    """Return the files of a set that can be moved, but for its manifest."""
+    shards = [] if storage.is_remote(root) else [name for name in storage.sizes(root) if SHARD_FILE.fullmatch(name)]
+    columns = [name for name in storage.sizes(storage.join(root, "index")) if _COLUMN.fullmatch(name)]
+    return [*shards, *(f"index/{name}" for name in columns)]
+
+
+def _move(name: str, source: str, target: str) -> None:
+    url = storage.join(source, name)
+    if not storage.is_remote(url):
+        storage.local_path(url).replace(storage.local_path(target) / name)
+        return
+    with storage.local_copy(url) as copy:
+        storage.put(copy, storage.join(target, name))
+    storage.remove(url)
+
+
+def clear_work(out: str) -> None:
+    """Take away plan, records, unfinished files and the set that was replaced."""
+    old = replaced_set(out)
+    storage.remove(storage.join(old, MANIFEST_NAME))
+    _remove_matching(storage.join(old, "index"), _COLUMN)
+    _remove_matching(old, SHARD_FILE)
     _remove_matching(storage.join(out, WORK_FOLDER), _WORK)
-    _remove_scratch(Path(tempfile.gettempdir()) / f"{SCRATCH_PREFIX}{run}")
 
 
-def remove_all(out: str, run: str) -> None:
-    """Take away everything of a set, the manifest first: no reader may take the rest for a whole set."""
-    storage.remove(storage.join(out, MANIFEST_NAME))
-    remove_shards(out, ())
-    _remove_matching(storage.join(out, "index"), _COLUMN)
-    clear_work(out, run)
+def remove_all(out: str) -> None:
+    """Take away everything of an unfinished set; a finished one that it was to replace comes back."""
+    if not _put_back(out):
+        storage.remove(storage.join(out, MANIFEST_NAME))  # first: no reader may take the rest for a whole set
+        remove_shards(out, ())
+        _remove_matching(storage.join(out, "index"), _COLUMN)
+    clear_work(out)
 
 
 def _remove_matching(folder: str, ours: re.Pattern[str]) -> None:
@@ -91,21 +161,3 @@ def _remove_matching(folder: str, ours: re.Pattern[str]) -> None:
     if not storage.is_remote(folder):
         with suppress(OSError):
             storage.local_path(folder).rmdir()
-
-
-def _remove_scratch(folder: Path) -> None:
-    if folder.is_dir():
-        for part in folder.glob("shard-*.part"):
-            part.unlink(missing_ok=True)
-        with suppress(OSError):
-            folder.rmdir()
-
-
-def _lives(pid: str) -> bool:
-    try:
-        os.kill(int(pid), 0)
-    except ProcessLookupError:
-        return False
-    except (ValueError, PermissionError):
-        return True
-    return True

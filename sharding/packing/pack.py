@@ -10,6 +10,7 @@ from typing import Any, Self
 from pclkd.sharding.common import storage
 from pclkd.sharding.common.console import Step
 from pclkd.sharding.common.errors import InputError
+from pclkd.sharding.common.files import told_in
 from pclkd.sharding.datasets.dataset import Dataset
 from pclkd.sharding.datasets.layout import find_layout
 from pclkd.sharding.datasets.reading import read_dataset
@@ -214,12 +215,13 @@ def running(
 ) -> Iterator[Engine]:
     """Give the engine for a run; when it fails, only its finished shards stay."""
     try:
-        with open_engine(engine, workers=workers, limits=limits or Limits(), ray_address=ray_address) as opened:
+        with (
+            told_in(run.out),
+            open_engine(engine, workers=workers, limits=limits or Limits(), ray_address=ray_address) as opened,
+        ):
             yield opened
-    except BaseException as error:
+    except BaseException:
         run.give_up()
-        if isinstance(error, OSError) and error.filename is None:
-            error.filename = run.out  # a full disk is told without its place
         raise
 
 

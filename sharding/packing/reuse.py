@@ -47,8 +47,8 @@ def recorded_result(task: ShardTask) -> ShardResult | None:
 
 
 def _source_is(path: str, identity: str, sha256: str) -> bool:
-    """Tell whether a source has these contents; `identity` is empty when it cannot be read."""
-    return bool(identity) and source_is(path, sha256)
+    """Tell whether a source has these contents; `identity` is empty when it cannot be read, or has no version."""
+    return bool(identity or storage.is_remote(path)) and source_is(path, sha256)
 
 
 def _tar_is(task: ShardTask, record: ShardRecord) -> bool:

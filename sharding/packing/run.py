@@ -15,7 +15,17 @@ from pclkd.sharding.packing.deal import PackPart, deal_videos
 from pclkd.sharding.packing.engines import Engine
 from pclkd.sharding.packing.jobs import CheckShard, MakeShard
 from pclkd.sharding.packing.journal import Plan, agree_on_plan, write_plan, write_record
-from pclkd.sharding.packing.output import any_record, clear_unfinished, clear_work, prepare, remove_all, set_aside
+from pclkd.sharding.packing.output import (
+    clear_unfinished,
+    clear_work,
+    is_replacing,
+    prepare,
+    recorded_shards,
+    refuse_foreign,
+    remove_all,
+    replaced_set,
+    set_aside,
+)
 from pclkd.sharding.packing.reuse import listed_shards
 from pclkd.sharding.packing.stored import StoredVideo, stored_videos
 from pclkd.sharding.packing.task import Opener, ShardResult, ShardTask
@@ -58,6 +68,8 @@ class PackRun:
         self._left_out = tuple(left_out)
         self._part: list[str] | None = None
         self._began = False
+        self._kept: set[str] = set()
+        self._can_go_back = False
         shards = deal_videos(dataset.videos, settings.videos_per_shard)
         identities = iter(identify([video.path for shard in shards.values() for video in shard]))
         self.tasks = [
@@ -86,42 +98,46 @@ class PackRun:
             overwrite: whether a finished set may be replaced.
 
         Raises:
-            InputError: a finished set is there that is another or damaged, and `overwrite` is not said; or no video
-                can be decoded.
+            InputError: a finished set is there that is another or damaged, and `overwrite` is not said; shards that are
+                not ours; or no video can be decoded.
         """
+        refuse_foreign(self.out)
         found: list[ShardResult | None] = [None] * len(self.tasks)
-        index = None
-        if storage.exists(storage.join(self.out, MANIFEST_NAME)):
+        finished = storage.exists(storage.join(self.out, MANIFEST_NAME))
+        if finished:
             index = self._finished(overwrite)
             if index is not None:
                 found = self._check(index, engine, step, overwrite)
                 if not overwrite:
                     return self._complete(index, [result for result in found if result is not None])
+            clear_work(self.out)  # of a run that was killed before its first step or behind its last one
+        elif is_replacing(self.out):
+            set_aside(self.out)
         self._began = True
         prepare(self.out)
         write_plan(self.out, Plan(self.dataset, self.settings, self.tasks), self.run)
         for task, result in zip(self.tasks, found, strict=True):
             if result is not None:
                 write_record(task, result)
-        # From here on no reader may take what is there for a whole set.
-        storage.remove(storage.join(self.out, MANIFEST_NAME))
+        if finished:
+            self._kept = recorded_shards(self.out)
+            self._can_go_back = not storage.is_remote(self.out)
+            set_aside(self.out)
+        self._stored = {**self._stored, **self._replaced()}
         to_make = [task for task, result in zip(self.tasks, found, strict=True) if result is None]
-        if index is not None:
-            names = {task.name for task in to_make}
-            listed = [shard.name for shard in index.manifest.shards if shard.name in names]
-            self._stored = stored_videos(index, {name: set_aside(self.out, name) for name in listed})
         made = iter(engine.run(self._jobs(to_make), step))
         results = [result if result is not None else next(made) for result in found]
         whole = [result for result in results if result is not None]
         check()
-        return assemble(self.out, self.dataset, self.settings, whole, self.run, self._left_out), whole, False
+        return assemble(self.out, self.dataset, self.settings, whole, self._left_out), whole, False
 
     def make_part(self, part: PackPart, engine: Engine, step: Step) -> list[ShardResult]:
         """Make the shards of one part, beside other runs that make the others.
 
         Raises:
-            InputError: a finished set is there, or parts of another one.
+            InputError: a finished set is there, parts of another one, or shards that are not ours.
         """
+        refuse_foreign(self.out)
         if storage.exists(storage.join(self.out, MANIFEST_NAME)):
             raise InputError(
                 f"{self.out} holds a finished shard set already",
@@ -141,13 +157,32 @@ class PackRun:
         return [MakeShard(task, {v.key: stored[v.key] for v in task.videos if v.key in stored}) for task in tasks]
 
     def give_up(self) -> None:
-        """Leave finished shards to the next run, and nothing else."""
+        """Leave finished shards to the next run, else the finished set that was to be replaced, and nothing else."""
         if not self._began:
             return
-        if self._part is not None or any_record(self.out):
+        if self._part is None and storage.exists(storage.join(self.out, MANIFEST_NAME)):
+            clear_work(self.out)  # nothing of the finished set that is there was touched
+            return
+        made = recorded_shards(self.out) - self._kept
+        if self._part is not None or made or (is_replacing(self.out) and not self._can_go_back):
             clear_unfinished(self.out, self._part)
         else:
-            remove_all(self.out, self.run)
+            remove_all(self.out)
+
+    def _replaced(self) -> dict[str, StoredVideo]:
+        """Return the videos of a set that is being replaced, where they were stored as they are to be now."""
+        old = replaced_set(self.out)
+        try:
+            index = ShardIndex.open(old, check_shards=False)
+            check_columns(old, index.manifest.columns)
+        except InputError:  # there is none, or it is replaced because it is damaged
+            return {}
+        if index.manifest.settings != self.settings:
+            return {}
+        urls = {shard.name: storage.join(old, shard.name) for shard in index.manifest.shards}
+        return stored_videos(
+            index, {name: url if storage.exists(url) else storage.join(self.out, name) for name, url in urls.items()}
+        )
 
     def _finished(self, overwrite: bool) -> ShardIndex | None:
         """Open the finished set that is there; None when it is to be replaced altogether."""
@@ -202,7 +237,7 @@ class PackRun:
                 f"{self.out} holds a finished shard set already, with other lists or other files beside the videos",
                 remedy="give another folder or say --overwrite: the shards are kept",
             )
-        clear_work(self.out, self.run)
+        clear_work(self.out)
         return manifest, results, True
 
 

@@ -19,6 +19,7 @@ import numpy as np
 
 from pclkd.sharding.common import files as atomic
 from pclkd.sharding.common import storage
+from pclkd.sharding.common.errors import InputError
 from pclkd.sharding.datasets.dataset import Video
 from pclkd.sharding.packing.spans import SpanCutter
 from pclkd.sharding.packing.stored import StoredVideo, take_over
@@ -26,6 +27,7 @@ from pclkd.sharding.packing.task import Opener, PackedVideo, ShardResult, ShardT
 from pclkd.sharding.shards.manifest import Quarantined, ShardRecord
 from pclkd.sharding.shards.tar import BLOCK, LARGEST_MEMBER, MemberTooLargeError, TarWriter, webdataset_index
 from pclkd.sharding.video.clock import settled_rate
+from pclkd.sharding.video.decode import telling
 from pclkd.sharding.video.frames import EncodedVideo, UnreadableVideoError
 from pclkd.sharding.video.salvage import open_salvaged
 
@@ -60,9 +62,15 @@ def make_shard(
 
     Raises:
         FileLostError: a video takes more memory than there may be; go on in a new process.
+        InputError: a video that was there when the work was planned is gone: so may be all of them.
         OSError: the tar cannot be written.
     """
     task.scratch.mkdir(parents=True, exist_ok=True)
+    with atomic.told_in(task.scratch):
+        return _made(task, so_far, tell, stored or {})
+
+
+def _made(task: ShardTask, so_far: Sequence[Outcome], tell: Tell, stored: Mapping[str, StoredVideo]) -> ShardResult:
     outcomes = list(so_far)
     taken_over = 0
     sums: dict[str, str] = {}
@@ -71,7 +79,7 @@ def make_shard(
         cutter = stack.enter_context(closing(SpanCutter(task, _source, _hash_source)))
         for position in range(len(outcomes), len(task.videos)):
             tell(("begin", position))
-            found = (stored or {}).get(task.videos[position].key)
+            found = stored.get(task.videos[position].key)
             taken = take_over(task, position, tar, found, _ticker(tell), sums) if found else None
             outcomes.append(taken or _pack_video(task, position, tar, tell, cutter))
             taken_over += taken is not None
@@ -119,6 +127,12 @@ def _pack_video(task: ShardTask, position: int, tar: TarWriter, tell: Tell, cutt
     except UnreadableVideoError as error:
         tar.rewind(start)
         reason = str(error)
+    source = task.videos[position].path
+    if task.identities[position] and not storage.exists(source):
+        raise InputError(
+            f"{source} went away while it was packed",
+            remedy="bring it back and run again: finished shards are kept",
+        )
     if task.settings.salvage and not task.videos[position].span:
         try:
             opener = partial(open_salvaged, reason=reason, tick=_ticker(tell))
@@ -212,6 +226,8 @@ def _source(url: str, tick: Callable[[], None]) -> Iterator[Path]:
             storage.fetch(url, target, tick)
         except FileNotFoundError:
             raise UnreadableVideoError("is not there any more") from None
+        except storage.RefusedError as error:
+            raise UnreadableVideoError(f"cannot be fetched ({error.answer})") from None
         yield target
 
 
@@ -219,7 +235,7 @@ def _hash_source(path: Path, tick: Callable[[], None]) -> str:
     try:
         return atomic.sha256_of(path, tick)
     except OSError as error:
-        raise UnreadableVideoError(f"cannot be read ({error.strerror})") from error
+        raise telling("cannot be read", error) from error
 
 
 def _ticker(tell: Tell) -> Callable[[], None]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from itertools import accumulate
 from pathlib import Path
 
+from pclkd.sharding.common.files import told_in
 from pclkd.sharding.datasets.dataset import Span, Video
 from pclkd.sharding.packing.task import ShardTask
 from pclkd.sharding.video.frames import EncodedVideo, UnreadableVideoError
@@ -30,7 +31,8 @@ class _Waiting:
         self._times = array("d")
 
     def add(self, frame: bytes, time: float) -> None:
-        self._file.write(frame)
+        with told_in(tempfile.gettempdir()):
+            self._file.write(frame)
         self._lengths.append(len(frame))
         self._times.append(time)
 

@@ -165,5 +165,5 @@ def source_is(path: str, sha256: str, tick: Callable[[], None] = lambda: None) -
     try:
         with storage.local_copy(path) as copy:
             return sha256_of(copy, tick) == sha256
-    except OSError:
+    except (OSError, storage.RefusedError):
         return False

@@ -7,18 +7,22 @@ was through. A video that a process was lost over gets one more chance, and is t
 
 import resource
 import signal
+import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
+from pclkd.sharding.common import storage
 from pclkd.sharding.common.console import Step
 from pclkd.sharding.common.errors import InputError
 from pclkd.sharding.common.processes import Worker
 from pclkd.sharding.packing.jobs import Job
+from pclkd.sharding.packing.scratch import scratch_folder
 from pclkd.sharding.packing.shard import FileLostError, Outcome, Tell
 from pclkd.sharding.packing.task import ShardResult
 from pclkd.sharding.shards.manifest import Quarantined
@@ -26,6 +30,7 @@ from pclkd.sharding.shards.manifest import Quarantined
 __all__ = ["Limits", "supervise"]
 
 _ATTEMPTS = 2  # at a video
+_LONGEST_WAIT = 86_400.0  # seconds; the system counts them in an int of milliseconds
 _DEATHS = 3  # of processes that no video is to blame for, per shard
 # Signals that come from outside of the process, such as the kernel's when memory runs out.
 _FROM_OUTSIDE = frozenset({signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT})
@@ -76,14 +81,18 @@ def supervise(jobs: Sequence[Job], slots: int, limits: Limits, step: Step) -> li
     Raises:
         InputError: processes die over and over for a reason that lies in no video.
     """
-    return _Crew(jobs, limits, step).run(slots)
+    urls = [url for job in jobs for url in (job.task.out, *(video.path for video in job.task.videos))]
+    # What comes from a store or goes there lies on this machine meanwhile.
+    with scratch_folder() if any(map(storage.is_remote, urls)) else nullcontext() as scratch:
+        return _Crew(jobs, limits, step, scratch).run(slots)
 
 
 class _Crew:
-    def __init__(self, jobs: Sequence[Job], limits: Limits, step: Step) -> None:
+    def __init__(self, jobs: Sequence[Job], limits: Limits, step: Step, scratch: str | None) -> None:
         self.jobs = jobs
         self.limits = limits
         self.step = step
+        self.scratch = scratch
         self.results: dict[int, ShardResult | None] = {}
         self.watches: list[_Watch] = []
         # The largest first: then no process is left alone with one at the end.
@@ -101,7 +110,7 @@ class _Crew:
         return [self.results[position] for position in range(len(self.jobs))]
 
     def _hire(self) -> Worker:
-        return Worker(partial(_work, memory_bytes=self.limits.memory_bytes))
+        return Worker(partial(_work, memory_bytes=self.limits.memory_bytes, scratch=self.scratch))
 
     def _begin(self, worker: Worker) -> None:
         if not self.waiting:
@@ -114,7 +123,7 @@ class _Crew:
 
     def _wait(self) -> None:
         deadlines = [watch.deadline for watch in self.watches if watch.deadline is not None]
-        timeout = max(0.0, min(deadlines) - time.monotonic()) if deadlines else None
+        timeout = min(max(0.0, min(deadlines) - time.monotonic()), _LONGEST_WAIT) if deadlines else None
         ready = set(wait([watch.worker.connection for watch in self.watches], timeout))
         for watch in list(self.watches):
             if watch.worker.connection in ready:
@@ -208,9 +217,13 @@ def _bytes(job: Job) -> int:
     return sum(int(identity.partition(":")[0]) for identity in job.task.identities if identity)
 
 
-def _work(order: tuple[Job, list[Outcome]], tell: Tell, *, memory_bytes: int) -> ShardResult | None:
-    """Do one job in a worker process."""
+def _work(
+    order: tuple[Job, list[Outcome]], tell: Tell, *, memory_bytes: int, scratch: str | None
+) -> ShardResult | None:
+    """Do one job in a worker process, whose temporary files all lie in `scratch`."""
     _limit_memory(memory_bytes)
+    if scratch:
+        tempfile.tempdir = scratch
     job, so_far = order
     return job.do(so_far, tell)
 

@@ -19,11 +19,10 @@ from pclkd.sharding.shards.tar import BLOCK, TarEntry
 from pclkd.sharding.video.frames import EncodedVideo, open_video
 from pclkd.sharding.video.settings import PackSettings, settings_as_json
 
-__all__ = ["SCRATCH_PREFIX", "WORK_FOLDER", "Opener", "PackedVideo", "ShardResult", "ShardTask"]
+__all__ = ["WORK_FOLDER", "Opener", "PackedVideo", "ShardResult", "ShardTask"]
 
 WORK_FOLDER = ".pack"  # in the output while it is unfinished
 _RULES = 2  # of what is decoded and when it is on screen: shards that were made by others are not gone on with
-SCRATCH_PREFIX = "pclkd-pack-"  # of folders for unfinished tars whose output is behind a URL
 
 Opener = Callable[..., AbstractContextManager[EncodedVideo]]  # called as `open_video`
 
@@ -78,7 +77,7 @@ class ShardTask:
     def scratch(self) -> Path:
         """Folder for the unfinished tar: beside the finished ones, or on this machine when those are behind a URL."""
         if storage.is_remote(self.out):
-            return Path(tempfile.gettempdir()) / f"{SCRATCH_PREFIX}{self.run}"
+            return Path(tempfile.gettempdir())
         return storage.local_path(self.out) / WORK_FOLDER
 
     @property

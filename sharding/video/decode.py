@@ -43,7 +43,12 @@ _OPTIONS = {
 # Some files carry metadata that is not UTF-8. PyAV 19 always takes it, and has no such argument any more.
 _TOLERANT = {"metadata_errors": "replace"} if int(av.__version__.partition(".")[0]) < 19 else {}
 # Conditions of the machine, not of the video: they must not put a sound file into quarantine.
-MACHINE_ERRORS = frozenset({errno.ENOMEM, errno.EMFILE, errno.ENFILE})
+MACHINE_ERRORS = frozenset(
+    {
+        *(errno.ENOMEM, errno.EMFILE, errno.ENFILE),
+        *(errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT, errno.EHOSTDOWN),  # a server's disk that went away
+    }
+)
 # Frames that may be missing without an error from the decoder: of those that an AVI stores, and of the packets in other
 # containers, where VP8 has packets that are never shown. The first is also what may be incomplete in a transport
 # stream, whose counters break where segments were joined.

@@ -101,6 +101,9 @@ def test_torchrun_is_heard(synthetic_shards: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("RANK", "first")
     with pytest.raises(InputError, match=r"RANK='first' in the environment is no number"):
         clip_loader(synthetic_shards, **small)
+    monkeypatch.setenv("RANK", "3")
+    with pytest.raises(InputError, match=r"RANK=3 in the environment is not within the 3 processes"):
+        clip_loader(synthetic_shards, **small)
 
 
 def test_the_readme_shows_these_lines() -> None:

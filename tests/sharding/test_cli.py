@@ -1,4 +1,5 @@
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -148,6 +149,29 @@ def test_bad_input_is_one_line_and_exit_code_2(synthetic_videos, synthetic_shard
         refused(run(command, tmp_path / "empty"), "no finished shard set", "pack")
         refused(run(command, tmp_path / "nowhere"), "nowhere")
     assert not out.exists()
+
+
+def test_every_process_of_a_job_tells_what_it_meets(tmp_path: Path) -> None:
+    for rank, told in (("0", "error: no folder"), ("3", "rank 3: error: no folder")):
+        done = run_program("pack", tmp_path / "nowhere", tmp_path / "out", env={**os.environ, "RANK": rank})
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+        assert done.stderr.startswith(told)
+
+
+@pytest.mark.parametrize("seconds", ["inf", "3e6", "1e300"])
+def test_a_time_limit_may_be_as_long_as_one_likes(synthetic_videos, tmp_path: Path, seconds: str) -> None:
+    options = ["--splits", synthetic_videos.splits, "--size=32x43", "--max-frames=8", "--file-timeout", seconds]
+    assert run("pack", synthetic_videos.videos, tmp_path / "out", *options).exit_code == 0
+
+
+def test_options_that_would_do_nothing_are_usage_errors(synthetic_shards: Path, tmp_path: Path) -> None:
+    for command, told in (
+        (["pack", "a", "b", "--salvage-frames=10"], "--salvage-frames is for --salvage"),
+        (["preview", synthetic_shards, "--out", tmp_path, "--frames=5"], "say --video too"),
+    ):
+        done = run(*command)
+        assert (done.exit_code, told in done.stderr) == (2, True)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_wrong_size_is_a_usage_error() -> None:

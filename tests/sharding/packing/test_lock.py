@@ -28,8 +28,8 @@ HOLD = """
         raise OSError(int(sys.argv[2]), "refused by the file system")
 
     fcntl.flock = fcntl.lockf = fcntl.fcntl = refuse
-    machine = lock._machine()
-    lock._machine = lambda: machine + sys.argv[3]
+    machine = lock.this_machine()
+    lock.this_machine = lambda: machine + sys.argv[3]
     lock._RENEWED_SECONDS = 0.2
     with lock.locked(sys.argv[1], sys.argv[4]):
         print("held", flush=True)
@@ -188,3 +188,23 @@ def test_a_lock_is_renewed_and_its_loss_is_told(
         storage.remove(f"{out}/.pack/{name}")
         with pytest.raises(InputError, match=r"the lock of .* was lost"):
             check()
+
+
+def test_a_lock_is_renewed_whatever_a_stores_client_raised_before(monkeypatch: pytest.MonkeyPatch, until) -> None:
+    monkeypatch.setattr(lock, "_RENEWED_SECONDS", 0.05)
+    out, exists = f"memory://{uuid.uuid4().hex}", storage.exists
+    failures: list[str] = []
+
+    def away(url: str) -> bool:
+        if len(failures) < 2:
+            failures.append(url)
+            raise RuntimeError("503, told by a client that has errors of its own")
+        return exists(url)
+
+    with locked(out) as check:
+        (name,) = storage.sizes(f"{out}/.pack")
+        first = storage.modified(f"{out}/.pack/{name}")
+        monkeypatch.setattr(storage, "exists", away)
+        until(lambda: storage.modified(f"{out}/.pack/{name}") != first)
+        assert len(failures) == 2
+        check()

@@ -45,6 +45,21 @@ def test_parts_make_each_shard_once_and_finish_gives_the_bytes_of_one_run(plan: 
         pack_part(plan, out, PackPart(1, 3))
 
 
+@pytest.mark.parametrize("below", ["shards", "."])
+def test_a_set_below_its_videos_is_none_of_them(synthetic_videos, tmp_path: Path, below: str) -> None:
+    videos = Path(shutil.copytree(synthetic_videos.videos, tmp_path / "clips"))
+    (videos / "Rotate" / "notes.txt").write_text("beside the videos")
+    out = videos / below
+
+    def plan() -> PackPlan:
+        return plan_packing(videos, dataset="folder", **SMALL)
+
+    for number in (1, 2):
+        pack_part(plan(), out, PackPart(number, 2), workers=1)
+    assert finish_set(out).manifest.other_files == {".txt": 1}
+    assert pack_videos(plan(), out, workers=1).complete
+
+
 def test_a_tar_that_is_gone_or_cut_makes_its_part_missing(plan: PackPlan, tmp_path: Path) -> None:
     for number in (1, 2):
         pack_part(plan, tmp_path, PackPart(number, 2), workers=1)

@@ -3,11 +3,14 @@
 import json
 import os
 import shutil
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from pclkd.sharding import InputError, ShardIndex, pack_videos, plan_packing
+from pclkd.sharding import InputError, PackPart, ShardIndex, pack_part, pack_videos, plan_packing
 from pclkd.sharding.packing.pack import PackReport
 
 SMALL = {"height": 32, "width": 43, "quality": 50, "max_frames": 8}
@@ -194,13 +197,99 @@ def test_an_interrupted_change_of_a_finished_set_goes_on(videos: Path, lists: Pa
         if not (out / "manifest.json").exists():
             raise Stop
 
+    before = contents(out)
     with pytest.raises(Stop):
         pack(videos, lists, out, overwrite=True, step=step)
-    assert not (out / "manifest.json").exists()
-    report = pack(videos, lists, out)
+    assert contents(out) == before
+    report = pack(videos, lists, out, overwrite=True)
     assert (report.kept, report.made) == (3, 1)
     pack(videos, lists, tmp_path / "whole")
     assert contents(out) == contents(tmp_path / "whole")
+
+
+def test_videos_that_go_away_stop_the_run_and_its_shards_are_kept(videos: Path, lists: Path, tmp_path: Path) -> None:
+    out, away = tmp_path / "out", videos.with_name("away")
+
+    def step(_name: str, _failed: bool = False, /) -> None:
+        if videos.exists() and list(out.glob("*.tar")):
+            videos.rename(away)
+
+    with pytest.raises(InputError, match=r"UCF-101/.*\.avi went away while it was packed - bring it back"):
+        pack(videos, lists, out, step=step)
+    away.rename(videos)
+    report = pack(videos, lists, out)
+    assert (report.kept >= 1, report.kept + report.made, report.quarantined) == (True, 4, ())
+    pack(videos, lists, tmp_path / "whole")
+    assert contents(out) == contents(tmp_path / "whole")
+
+
+# Packs with --overwrite, with a limit on file sizes, and is killed at the first video behind so many new shards.
+REPLACE = """
+import os, resource, signal, sys
+from pathlib import Path
+from pclkd.sharding import pack_videos, plan_packing
+from pclkd.sharding.packing.output import recorded_shards
+videos, lists, out, most_bytes, after = sys.argv[1:]
+
+def step(_name, _failed=False, /):
+    if not (Path(out) / "manifest.json").exists() and len(recorded_shards(out)) >= int(after):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(most_bytes), int(most_bytes)))
+plan = plan_packing(videos, lists, height=32, width=43, quality=50, max_frames=8)
+pack_videos(plan, out, workers=1, overwrite=True, step=step)
+"""
+
+
+def replaced(videos: Path, lists: Path, out: Path, most_bytes: int = -1, after: int = 1000) -> int:
+    arguments = map(str, (videos, lists, out, most_bytes, after))
+    return subprocess.run([sys.executable, "-c", REPLACE, *arguments], stderr=subprocess.DEVNULL).returncode
+
+
+def grow(videos: Path) -> None:
+    """Twice as many videos: twice as many shards, and each of them is another."""
+    for path in sorted(videos.glob("*/*.avi")):
+        shutil.copy(path, path.with_name(path.name.replace("_c01", "_c02")))
+
+
+@pytest.mark.parametrize("grown", [False, True])
+def test_a_set_stays_where_there_is_no_room_for_the_one_that_is_to_replace_it(videos, lists, tmp_path, grown) -> None:
+    out = tmp_path / "out"
+    pack(videos, lists, out)
+    before = contents(out)
+    if grown:
+        grow(videos)
+    smallest = min(path.stat().st_size for path in out.glob("*.tar"))
+    assert replaced(videos, lists, out, most_bytes=smallest // 2 if grown else 1024) == 1
+    assert contents(out) == before
+    assert not (out / ".pack").exists()
+    assert replaced(videos, lists, out) == 0
+
+
+@pytest.mark.parametrize("after", [0, 3])
+def test_a_change_that_is_killed_decodes_nothing_again(videos: Path, lists: Path, tmp_path: Path, after: int) -> None:
+    out = tmp_path / "out"
+    pack(videos, lists, out)
+    grow(videos)
+    assert replaced(videos, lists, out, after=after) == -signal.SIGKILL
+    records = [json.loads(path.read_text()) for path in (out / ".pack").glob("shard-*.json")]
+    copied = sum(video["video"].endswith("_c01") for record in records for video in record["packed"])
+    report = pack(videos, lists, out)
+    assert (report.kept, report.taken_over) == (len(records), 16 - copied)
+    assert len(records) >= after
+    pack(videos, lists, tmp_path / "whole")
+    assert contents(out) == contents(tmp_path / "whole")
+
+
+def test_a_set_comes_back_where_none_of_its_videos_can_be_decoded_any_more(videos, lists, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    pack(videos, lists, out)
+    before = contents(out)
+    for path in videos.glob("*/*.avi"):
+        path.write_bytes(b"")
+    with pytest.raises(InputError, match="none of the 16 videos"):
+        pack(videos, lists, out, overwrite=True)
+    assert contents(out) == before
 
 
 def test_overwrite_gives_quarantined_videos_another_chance(videos: Path, lists: Path, tmp_path: Path) -> None:
@@ -230,3 +319,23 @@ def test_shards_that_are_left_over_go_and_foreign_files_stay(videos: Path, lists
     assert len(list(out.glob("*.tar"))) == len(list(out.glob("*.idx"))) == 1
     assert (out / "mine.txt").read_text() == "keep me"
     assert not (out / ".pack").exists()
+
+
+@pytest.mark.parametrize("part", [None, PackPart(1, 2)])
+def test_shards_that_are_not_ours_are_refused_and_stay(videos: Path, lists: Path, tmp_path: Path, part) -> None:
+    out = tmp_path / "out"
+    (out / "index").mkdir(parents=True)
+    for name in ("shard-000000.tar", "shard-000099.tar", "index/embeddings.npy"):
+        (out / name).write_bytes(b"of another program")
+    before = contents(out)
+    plan = plan_packing(videos, lists, **SMALL)
+    with pytest.raises(InputError, match=r"holds 2 files that are named as shards.*shard-000000\.tar - give another"):
+        pack_part(plan, out, part, workers=1) if part else pack_videos(plan, out, workers=1)
+    assert contents(out) == before
+    for path in out.glob("*.tar"):
+        path.unlink()
+    for path in videos.glob("*/*.avi"):
+        path.write_bytes(b"")
+    with pytest.raises(InputError, match="none of the 16 videos"):
+        pack(videos, lists, out)
+    assert contents(out) == {"index/embeddings.npy": b"of another program"}

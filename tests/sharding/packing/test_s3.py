@@ -10,6 +10,7 @@ import pytest
 
 from pclkd.sharding import InputError, Manifest, ShardIndex, pack_videos, plan_packing
 from pclkd.sharding.common import storage
+from pclkd.sharding.common.identity import identify, version_of
 from pclkd.sharding.shards.verify import verify_shards
 
 moto_server = pytest.importorskip("moto.server")
@@ -131,6 +132,17 @@ def test_a_killed_run_leaves_whole_objects_and_is_gone_on_with(
     assert summary["shards_kept"] >= 1
     assert summary["shards_kept"] + summary["shards_made"] == 4
     assert contents(out) == expected
+
+
+def test_the_version_of_an_object_is_asked_for_without_listing_its_folder(store: str, monkeypatch) -> None:
+    import s3fs
+
+    url = f"{store}/versions/shard-000000.tar"
+    assert version_of(url) == ""
+    storage.write_bytes(url, b"a tar")
+    (listed,) = identify([url])
+    monkeypatch.setattr(s3fs.S3FileSystem, "_lsdir", None)
+    assert version_of(url) == listed != ""
 
 
 def test_a_second_run_is_refused(store: str, synthetic_videos) -> None:

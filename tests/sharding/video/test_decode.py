@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from av.video.reformatter import Interpolation
 
+from pclkd.sharding.video.decode import telling
 from pclkd.sharding.video.frames import UnreadableVideoError, open_pixels
 from pclkd.sharding.video.settings import PackSettings
 
@@ -135,6 +136,12 @@ def test_folder_with_a_videos_name(tmp_path: Path) -> None:
     (tmp_path / "v.avi").mkdir()
     with pytest.raises(UnreadableVideoError, match="is a folder"):
         decode(tmp_path / "v.avi")
+
+
+@pytest.mark.parametrize("number", [errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT, errno.EHOSTDOWN, errno.EIO])
+def test_a_server_that_is_away_is_no_fault_of_the_video(number: int) -> None:
+    error = OSError(number, "told by the file system")
+    assert (telling("cannot be read", error) is error) == (number != errno.EIO)
 
 
 def test_trouble_of_the_machine_is_not_blamed_on_the_video(video: bytes, tmp_path: Path) -> None:
