@@ -56,7 +56,7 @@ def open_source(index: ShardIndex, settings: LoaderSettings, statistics: LoaderS
             home = settings.cache_dir.expanduser() if settings.cache_dir else storage.cache_folder()
         except RuntimeError as error:
             raise InputError(
-                f"no cache folder {settings.cache_dir or '~/.cache/pclkd'} ({error})",
+                f"no cache folder {settings.cache_dir} ({error})",
                 remedy="--set loader.cache_dir to a folder without ~, or loader.cache_gib=0",
             ) from None
         cache = BlockCache(home / "blocks", int(settings.cache_gib * 2**30))

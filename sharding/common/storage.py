@@ -4,7 +4,6 @@ A file appears under its name only when it is whole. On a local file system that
 object store shows an object only when its upload is complete, so a finished local file is put there in one go.
 """
 
-import errno
 import os
 import tempfile
 from collections.abc import Callable, Iterator
@@ -14,9 +13,9 @@ from typing import Any
 
 from pclkd.sharding.common import files as atomic
 from pclkd.sharding.common.errors import InputError
+from pclkd.sharding.common.store_errors import told
 
 __all__ = [
-    "RefusedError",
     "about",
     "cache_folder",
     "exists",
@@ -38,10 +37,7 @@ __all__ = [
 ]
 
 _EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
-_OF_THIS_MACHINE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EMFILE, errno.EROFS})
 _LOCAL = ("file", "local")
-_CLIENTS = frozenset({"aiobotocore", "aiohttp", "botocore", "gcsfs", "google", "requests", "urllib3"})
-_LATER = frozenset({408, 429})  # answers of a web server that is too busy
 # Stores whose objects cannot be seen before they are complete; elsewhere a put goes through a `.part` and a move.
 _WHOLE_PUTS = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "az", "memory"})
 
@@ -89,49 +85,25 @@ def filesystem(url: str | Path) -> tuple[Any, str]:
 
 
 def cache_folder() -> Path:
-    """Return where this machine keeps copies of what lies behind URLs: `$PCLKD_CACHE`, else `~/.cache/pclkd`."""
-    return Path(os.environ.get("PCLKD_CACHE") or Path.home() / ".cache" / "pclkd")
+    """Return where this machine keeps copies of what lies behind URLs: `$PCLKD_CACHE`, else `~/.cache/pclkd`.
 
-
-class RefusedError(InputError):
-    """A web server answers, and does not give this file; `answer` says why."""
-
-    def __init__(self, url: str | Path, answer: str) -> None:
-        self.answer = answer
-        super().__init__(f"{url} is refused ({answer})", remedy="check the URL, and whether it needs a login")
-
-
-@contextmanager
-def _told(url: str | Path) -> Iterator[None]:
-    """Turn what a store refuses into one line; a missing file stays FileNotFoundError for the caller to judge."""
+    Raises:
+        InputError: this user has no home.
+    """
+    folder = os.environ.get("PCLKD_CACHE") or "~/.cache/pclkd"
     try:
-        yield
-    except (FileNotFoundError, InputError):
-        raise
-    except PermissionError as error:
-        raise InputError(f"no access to {url} ({error})", remedy="check the credentials and their rights") from error
-    except Exception as error:
-        if isinstance(error, OSError) and error.errno in _OF_THIS_MACHINE:
-            raise
-        # botocore, aiohttp and google-auth share no base class, and none of them may be imported here.
-        name = type(error).__name__
-        status = getattr(error, "status", None)
-        if isinstance(status, int) and 400 <= status < 500 and status not in _LATER:
-            raise RefusedError(url, f"{status} {getattr(error, 'message', '')}".rstrip()) from None
-        if "Credential" in name or "Token" in name:
-            remedy = "set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (Google: gcloud auth)"
-            raise InputError(f"no credentials for {url} ({error})", remedy=remedy) from error
-        if isinstance(error, OSError) or type(error).__module__.partition(".")[0] in _CLIENTS:
-            remedy = "check the bucket, the network and AWS_ENDPOINT_URL"
-            raise InputError(f"{url} cannot be reached ({error})", remedy=remedy) from error
-        raise
+        return Path(folder).expanduser()
+    except RuntimeError as error:
+        raise InputError(
+            f"no cache folder {folder} ({error})", remedy="set PCLKD_CACHE to a folder without ~"
+        ) from None
 
 
 def exists(url: str | Path) -> bool:
     """Tell whether there is such a file or folder."""
     if not is_remote(url):
         return local_path(url).exists()
-    with _told(url):
+    with told(url):
         fs, path = filesystem(url)
         return bool(fs.exists(path))
 
@@ -158,7 +130,7 @@ def modified(url: str | Path) -> float:
     """
     if not is_remote(url):
         return local_path(url).stat().st_mtime
-    with _told(url):
+    with told(url):
         fs, path = filesystem(url)
         try:
             return float(fs.modified(path).timestamp())
@@ -174,7 +146,7 @@ def listing(root: str) -> dict[str, dict[str, Any]]:
     Raises:
         InputError: the store cannot be reached or refuses.
     """
-    with _told(root):
+    with told(root):
         fs, path = filesystem(root)
         try:
             found = fs.ls(path, detail=True)
@@ -185,7 +157,7 @@ def listing(root: str) -> dict[str, dict[str, Any]]:
 
 def about(url: str) -> dict[str, Any]:
     """Return what a store tells of one file. Raises as `read_bytes`."""
-    with _told(url):
+    with told(url):
         fs, path = filesystem(url)
         return dict(fs.info(path))
 
@@ -196,7 +168,7 @@ def find(root: str) -> list[str]:
     Raises:
         InputError: the store cannot be reached or refuses.
     """
-    with _told(root):
+    with told(root):
         fs, path = filesystem(root)
         if not path.strip("/"):
             raise InputError(f"{root} names no bucket", remedy="write it as s3://BUCKET/FOLDER")
@@ -217,7 +189,7 @@ def read_bytes(url: str | Path) -> bytes:
     """
     if not is_remote(url):
         return atomic.no_device(local_path(url)).read_bytes()
-    with _told(url):
+    with told(url):
         fs, path = filesystem(url)
         return bytes(fs.cat_file(path))
 
@@ -227,7 +199,7 @@ def read_range(url: str | Path, start: int, length: int) -> bytes:
     if start < 0 or length <= 0:
         return b""
     if is_remote(url):
-        with _told(url):
+        with told(url):
             fs, path = filesystem(url)
             return bytes(fs.cat_file(path, start=start, end=start + length))
     with atomic.no_device(local_path(url)).open("rb") as file:
@@ -253,7 +225,7 @@ def write_bytes(url: str | Path, data: bytes) -> None:
 
 def put(file: Path, url: str | Path) -> None:
     """Copy a finished local file to a remote URL, where it appears only when it is whole. Raises as `write_bytes`."""
-    with _told(url):
+    with told(url):
         fs, path = filesystem(url)
         try:
             if str(url).partition("://")[0] in _WHOLE_PUTS:
@@ -279,7 +251,7 @@ def fetch(url: str | Path, target: Path, tick: Callable[[], None] = lambda: None
     handle, name = tempfile.mkstemp(prefix=".fetch-", dir=target.parent)
     os.close(handle)
     try:
-        with atomic.told_in(target.parent), _told(url):
+        with atomic.told_in(target.parent), told(url):
             fs, path = filesystem(url)
             fs.get_file(path, name, callback=_ticking(tick))
         Path(name).replace(target)
@@ -318,7 +290,7 @@ def remove(url: str | Path) -> None:
     if not is_remote(url):
         local_path(url).unlink(missing_ok=True)
         return
-    with _told(url):
+    with told(url):
         fs, path = filesystem(url)
         try:
             fs.rm_file(path)

@@ -20,6 +20,7 @@ import numpy as np
 from pclkd.sharding.common import files as atomic
 from pclkd.sharding.common import storage
 from pclkd.sharding.common.errors import InputError
+from pclkd.sharding.common.store_errors import RefusedError
 from pclkd.sharding.datasets.dataset import Video
 from pclkd.sharding.packing.spans import SpanCutter
 from pclkd.sharding.packing.stored import StoredVideo, take_over
@@ -226,7 +227,7 @@ def _source(url: str, tick: Callable[[], None]) -> Iterator[Path]:
             storage.fetch(url, target, tick)
         except FileNotFoundError:
             raise UnreadableVideoError("is not there any more") from None
-        except storage.RefusedError as error:
+        except RefusedError as error:
             raise UnreadableVideoError(f"cannot be fetched ({error.answer})") from None
         yield target
 

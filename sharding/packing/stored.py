@@ -12,6 +12,7 @@ import numpy.typing as npt
 from pclkd.sharding.common import storage
 from pclkd.sharding.common.errors import InputError
 from pclkd.sharding.common.files import sha256_of
+from pclkd.sharding.common.store_errors import RefusedError
 from pclkd.sharding.packing.task import PackedVideo, ShardTask
 from pclkd.sharding.shards.index import ShardIndex
 from pclkd.sharding.shards.samples import notes_at
@@ -165,5 +166,5 @@ def source_is(path: str, sha256: str, tick: Callable[[], None] = lambda: None) -
     try:
         with storage.local_copy(path) as copy:
             return sha256_of(copy, tick) == sha256
-    except (OSError, storage.RefusedError):
+    except (OSError, RefusedError):
         return False
