@@ -131,6 +131,16 @@ def test_a_missing_package_and_an_unknown_scheme_are_told(monkeypatch: pytest.Mo
         storage.filesystem(f"s3://bucket/{uuid.uuid4().hex}")
 
 
+def test_the_cache_lies_in_a_home_that_somebody_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/homes/me")
+    for told, folder in (("", "/homes/me/.cache/pclkd"), ("~/kept", "/homes/me/kept"), ("/kept", "/kept")):
+        monkeypatch.setenv("PCLKD_CACHE", told)
+        assert str(storage.cache_folder()) == folder
+    monkeypatch.setenv("PCLKD_CACHE", "~nobody-of-that-name/kept")
+    with pytest.raises(InputError, match="no cache folder ~nobody-of-that-name/kept .* set PCLKD_CACHE"):
+        storage.cache_folder()
+
+
 def test_a_changed_file_is_another_one(memory: str, tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"1")
     storage.write_bytes(f"{memory}/a", b"1")
