@@ -183,16 +183,19 @@ class CleanGroup(click.Group):
                 raise
             raise click.UsageError(visible(error.format_message()), error.ctx) from None
         except InputError as error:
-            _tell(f"error: {error}")
+            _tell(f"error: {error}", error)
         except OSError as error:
             if error.errno not in _MENDABLE:
                 raise
             where = f" ({visible(str(error.filename))})" if error.filename else ""
-            _tell(f"error: {error.strerror}{where} - {_MENDABLE[error.errno]}")
+            _tell(f"error: {error.strerror}{where} - {_MENDABLE[error.errno]}", error)
         raise click.exceptions.Exit(2)
 
 
-def _tell(message: str) -> None:
-    # In a job of several processes each tells: a disk or a GPU may be missing to one of them alone.
+def _tell(message: str, error: Exception) -> None:
+    """In a job of several processes all of them refuse the same input, and one tells; a disk may be full to one alone."""
     rank = os.environ.get("RANK", "0")
-    click.echo(message if rank == "0" else f"rank {visible(rank)}: {message}", err=True)
+    if rank == "0" or os.environ.get("WORLD_SIZE", "1") == "1":
+        click.echo(message, err=True)
+    elif isinstance(error, OSError) or getattr(error, "met_at_work", False):
+        click.echo(f"rank {visible(rank)}: {message}", err=True)

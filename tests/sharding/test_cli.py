@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import shutil
@@ -6,11 +7,14 @@ import sys
 import tarfile
 from pathlib import Path
 
+import click
 import psutil
 import pytest
 from click.testing import CliRunner, Result
 
 from pclkd.sharding.cli import main
+from pclkd.sharding.common.console import CleanGroup
+from pclkd.sharding.common.errors import InputError
 
 PROGRAM = [sys.executable, "-c", "from pclkd.sharding.cli import main; main()"]
 
@@ -151,11 +155,36 @@ def test_bad_input_is_one_line_and_exit_code_2(synthetic_videos, synthetic_shard
     assert not out.exists()
 
 
-def test_every_process_of_a_job_tells_what_it_meets(tmp_path: Path) -> None:
-    for rank, told in (("0", "error: no folder"), ("3", "rank 3: error: no folder")):
-        done = run_program("pack", tmp_path / "nowhere", tmp_path / "out", env={**os.environ, "RANK": rank})
-        assert (done.returncode, done.stderr.count("\n")) == (2, 1)
-        assert done.stderr.startswith(told)
+@pytest.mark.parametrize(
+    ("job", "told"),
+    [
+        ({"RANK": "0", "WORLD_SIZE": "4"}, "error: no folder"),
+        ({"RANK": "3", "WORLD_SIZE": "4"}, ""),  # the first process tells
+        ({"RANK": "3"}, "error: no folder"),  # left over from somewhere
+    ],
+)
+def test_one_process_of_a_job_tells_what_all_refuse(job: dict[str, str], told: str, tmp_path: Path) -> None:
+    done = run_program("pack", tmp_path / "nowhere", tmp_path / "out", env={**os.environ, **job})
+    assert (done.returncode, done.stderr.count("\n")) == (2, bool(told))
+    assert done.stderr.startswith(told)
+
+
+def test_each_process_of_a_job_tells_what_it_alone_may_meet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    @click.group(cls=CleanGroup)
+    def tool() -> None:
+        pass
+
+    @tool.command()
+    @click.argument("at_work", type=bool)
+    def work(at_work: bool) -> None:
+        error = InputError("the store is away", remedy="wait") if at_work else OSError(errno.ENOSPC, "disk full")
+        error.met_at_work = at_work  # type: ignore[union-attr]
+        raise error
+
+    monkeypatch.setenv("RANK", "3")
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    assert CliRunner().invoke(tool, ["work", "true"]).output == "rank 3: error: the store is away - wait\n"
+    assert CliRunner().invoke(tool, ["work", "false"]).output.startswith("rank 3: error: disk full - ")
 
 
 @pytest.mark.parametrize("seconds", ["inf", "3e6", "1e300"])

@@ -171,6 +171,7 @@ def joined(world: World, device: torch.device) -> Iterator[None]:
         # it is gone.
         if gpu is None or getattr(error, "on_all_ranks", False):
             dist.destroy_process_group()
+        error.met_at_work = True  # type: ignore[attr-defined]  # others may be well: see CleanGroup
         raise
     dist.destroy_process_group()
 

@@ -137,7 +137,7 @@ def test_the_cache_lies_in_a_home_that_somebody_has(monkeypatch: pytest.MonkeyPa
         monkeypatch.setenv("PCLKD_CACHE", told)
         assert str(storage.cache_folder()) == folder
     monkeypatch.setenv("PCLKD_CACHE", "~nobody-of-that-name/kept")
-    with pytest.raises(InputError, match="no cache folder ~nobody-of-that-name/kept .* set PCLKD_CACHE"):
+    with pytest.raises(InputError, match=r"no cache folder ~nobody-of-that-name/kept .* set PCLKD_CACHE"):
         storage.cache_folder()
 
 

@@ -109,6 +109,7 @@ def test_one_process_that_fails_does_not_wait_for_the_others_gpus(
         if error is not None:
             raise error
     assert bool(ended) is waits
+    assert getattr(error, "met_at_work", False) is (error is not None)
 
 
 @pytest.mark.parametrize("layout", ["contiguous", "channels-last"])
