@@ -100,7 +100,8 @@ class StudyFolder:
         ]
         outcomes = run_jobs([*jobs, *more], at_once, self.out / _LOGS)
         counts = Counter(outcomes.values())
-        say(f"{self.out}: " + ", ".join(f"{counts[outcome]} {outcome}" for outcome in sorted(counts)))
+        told = ", ".join(f"{counts[outcome]} {outcome}" for outcome in sorted(counts))
+        say(f"{self.out}: {told or 'no runs in this part'}")
         return outcomes
 
     def fine_tuning(self, runs: Sequence[PlannedRun], epochs: int) -> list[Job]:

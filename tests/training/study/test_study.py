@@ -190,6 +190,11 @@ def test_fine_tuning_where_it_is_asked_for(whole: Path, synthetic_shards: Path, 
     assert json.loads(file.read_text())["finetune_epochs"] == 2  # another number is another figure
 
 
+def test_a_part_beyond_the_last_run_is_done_at_once(synthetic_shards: Path, tmp_path: Path) -> None:
+    done = asked(*arguments(synthetic_shards, tmp_path / "study", "--part=100/100", "--latency"))
+    assert done.exit_code == 0 and "no runs in this part" in done.output, done.output
+
+
 def test_what_changed_is_refused_by_name(whole: Path, synthetic_shards: Path, tmp_path: Path) -> None:
     refused = asked(*arguments(synthetic_shards, whole, "--set=kd.pretext_weight=2"))
     assert refused.exit_code == 2
