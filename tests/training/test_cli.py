@@ -125,6 +125,22 @@ def test_a_run_is_not_overwritten_nor_changed(trained: Path, synthetic_shards: P
     refused("started with 0 teacher", "distill", "--teacher", trained, *distill[1:])
 
 
+@pytest.mark.parametrize("left", ["best.pt", "epoch-0002.pt", "eval-linear.json"])
+def test_what_another_run_left_is_not_taken_over(left: str, synthetic_shards: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / left).write_text("{}")
+    (run / "metrics.jsonl").write_text('{"kind": "epoch", "epoch": 1, "step": 3}\n')
+    refused(f"holds {left} of another run", *pretrain(synthetic_shards, run))
+    assert sorted(file.name for file in run.iterdir()) == sorted([left, "metrics.jsonl"])
+    resumed = pretrain(synthetic_shards, run, "--resume")
+    if left.startswith("eval"):
+        refused(f"holds {left} of another run", *resumed)
+    else:
+        begun = CliRunner().invoke(main, [*map(str, resumed), "--max-steps=1"])
+        assert begun.exit_code == 0, begun.output
+
+
 def test_a_shard_set_that_changed_since_the_checkpoint(trained: Path, real_shards: Path, tmp_path: Path) -> None:
     run = shutil.copytree(trained, tmp_path / "run")
     refused("belongs to other data", *pretrain(real_shards, run, "--resume"))
