@@ -18,6 +18,7 @@ from pclkd.sharding.common.console import CleanGroup
 from pclkd.training.doctor.command import doctor
 from pclkd.training.evaluation.command import controls, evaluate
 from pclkd.training.exchange.command import embed, export, predict
+from pclkd.training.loop.options import Finite
 from pclkd.training.study.command import study, time_networks
 from pclkd.training.visualize.command import search, visualize
 
@@ -59,7 +60,7 @@ for command in (doctor, study, time_networks, evaluate, controls, visualize, exp
 @main.command()
 @click.option(
     "--width",
-    type=click.FloatRange(0, 4, min_open=True),
+    type=Finite(0, 4, min_open=True),
     default=1.0,
     show_default=True,
     help="Factor on all channel counts.",
@@ -181,7 +182,7 @@ def distill(
 @click.option("--preset", default="pcl", show_default=True, help="Of the students that it is to teach.")
 @click.option("--set", "assignments", multiple=True, metavar="NAME=VALUE", help="Change any setting.")
 @click.option("--epochs", type=click.IntRange(min=1), default=5, show_default=True, help="Passes over the videos.")
-@click.option("--lr", type=click.FloatRange(min=0, min_open=True), default=1e-3, show_default=True, help="Of AdamW.")
+@click.option("--lr", type=Finite(min=0, min_open=True), default=1e-3, show_default=True, help="Of AdamW.")
 def fit_heads(
     teacher: str,
     teacher_key: str,

@@ -10,6 +10,7 @@ import click
 
 from pclkd.benchmarks.gpu.sections import SECTIONS, carried_out
 from pclkd.benchmarks.options import PATH
+from pclkd.training.loop.options import Finite
 
 if TYPE_CHECKING:
     from pclkd.benchmarks.gpu.rows import Row
@@ -21,9 +22,7 @@ _FAILED = 1
 
 
 @click.command("gpu")
-@click.option(
-    "--minutes", type=click.FloatRange(min=0, min_open=True), default=9.0, show_default=True, help="For everything."
-)
+@click.option("--minutes", type=Finite(min=0, min_open=True), default=9.0, show_default=True, help="For everything.")
 @click.option("--out", type=PATH, required=True, help="Folder for rows, summary, pictures, profile and log.")
 @click.option("--data", type=PATH, default=None, help="Shard set of shard-ucf101 pack.  [default: a rendered one]")
 @click.option("--only", type=click.Choice(_NAMES), multiple=True, help="A section; again for more.  [default: all]")

@@ -10,6 +10,7 @@ import click
 from pclkd.benchmarks.measuring.session import check_place
 from pclkd.benchmarks.options import PATH
 from pclkd.benchmarks.suite.sections import SECTIONS
+from pclkd.training.loop.options import Finite
 
 if TYPE_CHECKING:
     from pclkd.benchmarks.measuring.result import BenchmarkResult
@@ -20,7 +21,7 @@ __all__ = ["measure_all"]
 @click.command("all")
 @click.option(
     "--minutes",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Finite(min=0, min_open=True),
     default=8.0,
     show_default=True,
     help="For everything. 2 idle cores need 5 for all sections; with fewer the last ones are left out, and named.",

@@ -66,6 +66,13 @@ def test_fine_tuning_out_of_range(option: str, value: str, tmp_path: Path) -> No
     refused(f"{option} = {value}: input should be", "evaluate", tmp_path, "--data=x", "--protocol=finetune", flag)
 
 
+@pytest.mark.parametrize("value", ["nan", "inf"])
+def test_a_rate_and_a_width_are_finite(value: str) -> None:
+    for asked in (["fit-heads", "--teacher=x", "--data=x", "--out=x", f"--lr={value}"], ["models", f"--width={value}"]):
+        told = CliRunner().invoke(main, asked)
+        assert told.exit_code == 2 and f"{value} is not" in told.stderr, told.output
+
+
 def test_no_shards(tmp_path: Path) -> None:
     out = tmp_path / "run"
     refused("nowhere", *pretrain(tmp_path / "nowhere", out))
