@@ -30,6 +30,8 @@ _NOTHING = "none"
 ITSELF = "self"
 """What is distilled: as the settings say, from the student of the epoch before."""
 _NAMED_TERMS = {"both": ("pretext", "contrast")}
+_BY_OPTION = {"backbone.name": "--pairs", "fraction": "--fractions", "fraction_seed": "--seeds, which each draw anew"}
+"""What no recipe decides, with the options that do."""
 
 Kind = Literal["baseline", "student", "control"]
 
@@ -108,6 +110,12 @@ class Study:
             InputError: an unknown preset or setting, or a value that is not allowed.
         """
         settings = override(preset(self.preset), self.assignments)
+        for assignment in self.assignments:
+            option = _BY_OPTION.get(assignment.partition("=")[0])
+            if option:
+                raise InputError(
+                    f"--set {assignment} would not be heeded: the plan sets it run by run", remedy=f"ask for {option}"
+                )
         if settings.kd.self_teacher:
             raise InputError(
                 "--set kd.self_teacher=true would leave no run of the study without a teacher",

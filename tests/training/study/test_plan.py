@@ -122,6 +122,15 @@ def test_who_teaches_itself_has_one_run_whoever_else_teaches() -> None:
         study(assignments=("kd.self_teacher=true",)).runs()
 
 
+@pytest.mark.parametrize(
+    ("assignment", "option"),
+    [("backbone.name=c3d", "--pairs"), ("fraction=0.5", "--fractions"), ("fraction_seed=3", "--seeds")],
+)
+def test_what_the_plan_decides_is_not_set(assignment: str, option: str) -> None:
+    with pytest.raises(InputError, match=f"--set {assignment} would not be heeded.*{option}"):
+        study(assignments=("seed=3", assignment)).runs()
+
+
 def test_widths_are_factors_of_the_teachers() -> None:
     asked = study("r3d:c3d", widths="1,0.5,2", assignments=("backbone.width=0.375",))
     assert [(run.name, asked.settings(run).backbone.width) for run in asked.runs()] == [
