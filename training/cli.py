@@ -15,6 +15,7 @@ from typing import Any
 import click
 
 from pclkd.sharding.common.console import CleanGroup
+from pclkd.sharding.common.errors import InputError
 from pclkd.training.doctor.command import doctor
 from pclkd.training.evaluation.command import controls, evaluate
 from pclkd.training.exchange.command import embed, export, predict
@@ -197,6 +198,11 @@ def fit_heads(
     from pclkd.training import settings as all_settings
 
     settings = all_settings.override(all_settings.preset(preset), assignments)
+    for assignment in assignments:
+        if assignment.startswith(("optimizer.", "epochs=")):
+            raise InputError(
+                f"--set {assignment} would not be heeded: AdamW fits the heads", remedy="give --epochs and --lr"
+            )
     _choose_waiting()
     from pclkd.training.loop.fit_heads import fit_heads
 

@@ -132,6 +132,15 @@ def test_a_run_is_not_overwritten_nor_changed(trained: Path, synthetic_shards: P
     refused("started with 0 teacher", "distill", "--teacher", trained, *distill[1:])
 
 
+def test_heads_that_cannot_be_fitted_as_asked(synthetic_shards: Path, tmp_path: Path) -> None:
+    fit = ["fit-heads", "--teacher=none", "--data", synthetic_shards, "--out", tmp_path / "heads"]
+    refused("pcl.learner=byol has no heads that teach - --set pcl.learner=pcl", *fit, "--set=pcl.learner=byol")
+    for assignment in ("optimizer.lr=1", "epochs=3"):
+        refused(f"--set {assignment} would not be heeded.*--epochs and --lr", *fit, f"--set={assignment}")
+    (tmp_path / "heads").write_text("a file in place of the folder")
+    refused("heads cannot be a folder", *fit)
+
+
 @pytest.mark.parametrize("left", ["best.pt", "epoch-0002.pt", "eval-linear.json"])
 def test_what_another_run_left_is_not_taken_over(left: str, synthetic_shards: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
