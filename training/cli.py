@@ -229,10 +229,11 @@ def _train(
     from pclkd.training import settings as all_settings
 
     flags = [f"backbone.name={backbone}"] if backbone is not None else []
-    flags += [f"pcl.learner={learner}", "pretext.task=none"] if learner else []
+    flags += [f"pcl.learner={learner}"] if learner else []
     flags += [f"epochs={epochs}"] if epochs is not None else []
     flags += [f"track={track}"] if track else []
-    settings = all_settings.override(all_settings.preset(preset), [*assignments, *flags])
+    alone = ["pretext.task=none"] if learner else []  # but where --set asks for a task beside the learner
+    settings = all_settings.override(all_settings.preset(preset), [*alone, *assignments, *flags])
     if print_config:
         click.echo(all_settings.describe(settings))
         return

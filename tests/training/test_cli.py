@@ -141,6 +141,13 @@ def test_heads_that_cannot_be_fitted_as_asked(synthetic_shards: Path, tmp_path: 
     refused("heads cannot be a folder", *fit)
 
 
+def test_a_learner_is_alone_unless_a_task_is_set_beside_it() -> None:
+    for more, task in (([], "none"), (["--set=pretext.task=rotation"], "rotation")):
+        told = CliRunner().invoke(main, ["pretrain", "--learner=simsiam", "--print-config", *more]).stdout
+        assert re.search(f'^pretext.task = "{task}"', told, re.MULTILINE)
+        assert re.search('^pcl.learner = "simsiam"', told, re.MULTILINE)
+
+
 @pytest.mark.parametrize("left", ["best.pt", "epoch-0002.pt", "eval-linear.json"])
 def test_what_another_run_left_is_not_taken_over(left: str, synthetic_shards: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
