@@ -181,6 +181,7 @@ def test_a_batch_of_one_has_nothing_to_be_compared_with(synthetic_shards: Path, 
 def test_a_teacher_that_does_not_fit(trained: Path, synthetic_shards: Path, tmp_path: Path) -> None:
     arguments = ["--data", synthetic_shards, "--out", tmp_path / "student", *TINY]
     refused("no checkpoint", "distill", "--teacher", tmp_path / "none", *arguments)
+    refused("which is one network", "distill", "--teacher", trained, "--teacher-key=encoder_q", *arguments)
     text = tmp_path / "text.pt"
     text.write_text("these are no weights")
     refused("cannot be read as a checkpoint", "distill", "--teacher", text, *arguments)
