@@ -60,6 +60,8 @@ def peers(videos: Path | None, splits: Path | None, loaded: Loaded, session: Ses
     """
     from pclkd.benchmarks.peers.benchmark import PeerBenchmark
 
+    if videos is None:
+        _refuse_given("peers without --videos", "splits")
     samples = loaded.samples_at_most(quick=session.quick)
     benchmark = PeerBenchmark(loaded.data, videos, splits, loaded.recipe, loaded.shape(), samples, loaded.workers)
     session.finish(benchmark.run(session))
@@ -105,6 +107,10 @@ def scale(
     from pclkd.benchmarks.processes.benchmark import ProcessScaleBenchmark, usual_processes
 
     both = bool(videos) == bool(processes)
+    if not both and videos:
+        _refuse_given("--videos alone, which trains nothing", "backbone", "teacher", "width", "split", "steps")
+    if not both and processes:
+        _refuse_given("--processes alone, which makes no large sets", "scratch")
     found = None
     if videos or both:
         usual = (1000, 100_000) if session.quick else (1000, 10_000, 100_000, 1_000_000)
@@ -190,6 +196,14 @@ def _refuse_unfit(trained: Trained, *, options: bool) -> None:
             raise InputError(
                 f"{option} does not go with --peers, which trains {PEER_BACKBONE}", remedy="leave one of them out"
             )
+
+
+def _refuse_given(what: str, *names: str) -> None:
+    """Refuse options that this call would not heed."""
+    context = click.get_current_context()
+    for name in names:
+        if context.get_parameter_source(name) is not ParameterSource.DEFAULT:
+            raise InputError(f"--{name} {context.params[name]} does not go with {what}", remedy="leave one of them out")
 
 
 @main.command("teacher")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pclkd.benchmarks.measuring.session import check_place
+from pclkd.benchmarks.measuring.session import check_places
 from pclkd.benchmarks.options import PATH
 from pclkd.benchmarks.suite.sections import SECTIONS
 from pclkd.training.loop.options import Finite
@@ -55,10 +55,7 @@ def measure_all(
     Packing, loading and its peers with both recipes, the step with its peers and its choices, the teacher, training end
     to end, larger data sets, more processes. A section that fails is named, and the rest goes on.
     """
-    if json_file is not None:
-        check_place(json_file)
-    if chart is not None:
-        check_place(chart / "x.png" if chart.is_dir() else chart)
+    check_places(json_file, chart / "x.png" if chart is not None and chart.is_dir() else chart)
     from pclkd.benchmarks.measuring.result import show_result, write_result
     from pclkd.benchmarks.suite.benchmark import AllBenchmark
     from pclkd.benchmarks.suite.result import show_summary, write_charts

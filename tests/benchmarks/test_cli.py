@@ -154,6 +154,10 @@ def test_the_teacher_costs_one_forward_pass_and_no_backward():
         (["step", "--backbone", "r3e"], "did you mean 'r3d'"),
         (["step", "--width", "0"], "width"),
         (["step", "--json", "{none}/x.json"], "x.json"),
+        (["peers", "--data", "{shards}", "--splits", "{empty}"], "--splits {empty} does not go with"),
+        (["scale", "--data", "{shards}", "--videos", "64", "--backbone", "r3d"], "--backbone r3d does not go with"),
+        (["scale", "--data", "{shards}", "--videos", "64", "--split", "77"], "--split 77 does not go with"),
+        (["scale", "--data", "{shards}", "--processes", "1", "--scratch", "{empty}"], "--scratch {empty} does not go"),
     ],
 )
 def test_wrong_input_ends_in_one_line(tmp_path, synthetic_shards, command, told):

@@ -20,6 +20,8 @@ def test_a_place_that_cannot_be_written_is_told_before_measuring(tmp_path, place
     with pytest.raises(InputError, match="cannot write"):
         Session(1, 0, chart_file=tmp_path / place)
     Session(1, 0, json_file=tmp_path / "r.json")
+    with pytest.raises(InputError, match=r"--json and --chart would both be .*x\.png"):
+        Session(1, 0, json_file=tmp_path / "x.png", chart_file=tmp_path / "x.png")
 
 
 def test_quick_is_short_unless_told_otherwise():
