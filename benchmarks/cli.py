@@ -68,7 +68,7 @@ def peers(videos: Path | None, splits: Path | None, loaded: Loaded, session: Ses
 
 
 @main.command()
-@click.option("--data", type=PATH, required=True, help="Shard set of shard-ucf101 pack; for --videos it is repeated.")
+@click.option("--data", required=True, help="Shard set of shard-ucf101 pack; for --videos it is repeated.")
 @click.option(
     "--videos",
     type=COUNTS,
@@ -87,7 +87,7 @@ def peers(videos: Path | None, splits: Path | None, loaded: Loaded, session: Ses
 @training
 @measuring
 def scale(
-    data: Path,
+    data: str,
     videos: tuple[tuple[int, ...], ...],
     processes: tuple[tuple[int, ...], ...],
     split: int,
@@ -221,7 +221,7 @@ def teacher(trained: Trained, session: Session) -> None:
 
 
 @main.command()
-@click.option("--data", type=PATH, required=True, help="Shard set of shard-ucf101 pack.")
+@click.option("--data", required=True, help="Shard set of shard-ucf101 pack, a folder or a URL.")
 @click.option("--split", type=click.IntRange(min=1), default=1, show_default=True, help="Its train part is used.")
 @click.option(
     "--steps", type=click.IntRange(min=1), default=None, help="A pass, at most.  [default: 50; 5 without a GPU]"
@@ -230,7 +230,7 @@ def teacher(trained: Trained, session: Session) -> None:
 @training
 @measuring
 def train(
-    data: Path,
+    data: str,
     split: int,
     steps: int | None,
     workers: int,

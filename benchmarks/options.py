@@ -120,7 +120,7 @@ class Loaded:
         workers: threads or processes; 0 is one a core.
     """
 
-    data: Path
+    data: str
     recipe: "RecipeName"
     batch_size: int
     frames: int
@@ -142,7 +142,7 @@ class Loaded:
 def loading(command: Command) -> Command:
     """The options of every benchmark of loaders; the command gets them as one `loaded`."""
 
-    @click.option("--data", type=PATH, required=True, help="Shard set of shard-ucf101 pack.")
+    @click.option("--data", required=True, help="Shard set of shard-ucf101 pack, a folder or a URL.")
     @click.option(
         "--recipe", type=click.Choice(["plain", "full"]), default="plain", show_default=True, help="Work to do."
     )

@@ -115,7 +115,7 @@ def preview(data: str, out: Path, preset: str, assignments: tuple[str, ...], sam
 def _run_options(command: Callable[..., None]) -> Callable[..., None]:
     """The options that pretrain and distill share."""
     options = [
-        click.option("--data", type=click.Path(path_type=Path), help="Shard set of shard-ucf101 pack.  [required]"),
+        click.option("--data", help="Shard set of shard-ucf101 pack, a folder or a URL.  [required]"),
         click.option("--out", type=click.Path(path_type=Path), help="Run folder to write.  [required]"),
         click.option("--backbone", default=None, help="r3d (default), c3d, r2plus1d, ...: see train-kd models."),
         click.option(
@@ -176,7 +176,7 @@ def distill(
 @main.command("fit-heads")
 @click.option("--teacher", required=True, help="The frozen network, as in train-kd distill.")
 @click.option("--teacher-key", default="", metavar="PREFIX", help="Which network of several in a file from outside.")
-@click.option("--data", required=True, type=click.Path(path_type=Path), help="Shard set of shard-ucf101 pack.")
+@click.option("--data", required=True, help="Shard set of shard-ucf101 pack, a folder or a URL.")
 @click.option(
     "--out", required=True, type=click.Path(path_type=Path), help="Folder; then train-kd distill --teacher it."
 )
@@ -187,7 +187,7 @@ def distill(
 def fit_heads(
     teacher: str,
     teacher_key: str,
-    data: Path,
+    data: str,
     out: Path,
     preset: str,
     assignments: tuple[str, ...],
@@ -213,7 +213,7 @@ def fit_heads(
 def _train(
     *,
     teachers: dict[str, Any],
-    data: Path | None,
+    data: str | None,
     out: Path | None,
     backbone: str | None,
     preset: str,

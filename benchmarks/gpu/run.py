@@ -35,7 +35,7 @@ class GpuBenchmark:
 
     minutes: float
     out: Path
-    data: Path | None = None
+    data: str | Path | None = None
     only: Sequence[str] = ()
     dry: bool = False
 

@@ -43,7 +43,7 @@ class AllBenchmark:
     """
 
     minutes: float
-    data: Path | None = None
+    data: str | Path | None = None
     videos: Path | None = None
     splits: Path | None = None
     only: Sequence[str] = ()

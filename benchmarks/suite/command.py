@@ -26,7 +26,7 @@ __all__ = ["measure_all"]
     show_default=True,
     help="For everything. 2 idle cores need 5 for all sections; with fewer the last ones are left out, and named.",
 )
-@click.option("--data", type=PATH, default=None, help="Shard set of shard-ucf101 pack.  [default: a rendered one]")
+@click.option("--data", default=None, help="Shard set of shard-ucf101 pack, or its URL.  [default: a rendered one]")
 @click.option("--videos", type=PATH, default=None, help="The originals that --data was packed from.")
 @click.option("--splits", type=PATH, default=None, help="The lists that belong to --videos, where they have some.")
 @click.option(
@@ -42,7 +42,7 @@ __all__ = ["measure_all"]
 @click.option("--chart", "chart", type=PATH, default=None, help="Draw them: one sheet (x.png), or a folder.")
 def measure_all(
     minutes: float,
-    data: Path | None,
+    data: str | None,
     videos: Path | None,
     splits: Path | None,
     only: tuple[str, ...],

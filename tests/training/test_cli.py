@@ -14,6 +14,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 
+from pclkd.sharding.common.storage import put
 from pclkd.sharding.shards.index import ShardIndex
 from pclkd.training.cli import main
 
@@ -71,6 +72,22 @@ def test_a_rate_and_a_width_are_finite(value: str) -> None:
     for asked in (["fit-heads", "--teacher=x", "--data=x", "--out=x", f"--lr={value}"], ["models", f"--width={value}"]):
         told = CliRunner().invoke(main, asked)
         assert told.exit_code == 2 and f"{value} is not" in told.stderr, told.output
+
+
+def test_shards_behind_a_url(synthetic_shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PCLKD_CACHE", str(tmp_path / "cache"))
+    for path in synthetic_shards.rglob("*"):
+        if path.is_file():
+            put(path, f"memory://trained-on/{path.relative_to(synthetic_shards)}")
+    run, heads = tmp_path / "run", tmp_path / "heads"
+    for asked in (
+        pretrain("memory://trained-on", run, "--max-steps=1"),
+        ["distill", "--teacher", run, *pretrain("memory://trained-on", tmp_path / "student", "--max-steps=1")[1:]],
+        ["fit-heads", "--teacher", run, "--data=memory://trained-on", "--out", heads, "--epochs=1", *TINY[:7]],
+    ):
+        done = CliRunner().invoke(main, [*map(str, asked)])
+        assert done.exit_code == 0, done.output
+    assert json.loads((run / "settings.json").read_text())["data"] == "memory://trained-on"
 
 
 def test_no_shards(tmp_path: Path) -> None:

@@ -129,7 +129,7 @@ class RunPlan:
 
 def plan_run(
     folder: Path,
-    data: Path,
+    data: str | Path,
     settings: RunSettings,
     *,
     teachers: Sequence[str | Path] = (),

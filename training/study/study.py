@@ -59,7 +59,7 @@ class StudyFolder:
             data, or a run in it that was started with other settings.
     """
 
-    def __init__(self, study: Study, data: Path, out: Path, modules: Sequence[str] = ()) -> None:
+    def __init__(self, study: Study, data: str | Path, out: Path, modules: Sequence[str] = ()) -> None:
         check_place(out)
         self.study, self.data, self.out = study, data, out
         self.runs = study.runs()
