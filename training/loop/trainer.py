@@ -242,7 +242,7 @@ class _Trainer:
         if log is not None and evaluator is not None and last:
             videos = evaluator.features(self._shown, "test", pictures=True)
             figures = {name: value for name, value in record.items() if name.startswith(("val/", "train/"))}
-            log.summary(settings.model_dump(mode="json"), figures, videos, self._plan.index.classes)
+            log.summary(settings, figures, videos, self._plan.index.classes)
         if log is not None:
             log.write({"kind": "epoch", "epoch": finished, "step": self._at.step, **record})
             self._save(self._at, record)
