@@ -21,7 +21,7 @@ from pclkd.training.runs.clip_form import STORED_FRAMES
 from pclkd.training.runs.clip_pictures import clip_strip
 from pclkd.training.runs.environment import describe_environment
 from pclkd.training.runs.run_folder import ENVIRONMENT_NAME, METRICS_NAME, SETTINGS_NAME, append_line
-from pclkd.training.settings import RunSettings, flat
+from pclkd.training.settings import flat
 
 __all__ = ["MetricsLog", "open_log"]
 
@@ -73,12 +73,12 @@ class MetricsLog:
             self._board.add_text(f"clips/sample{number}", f"pretext class {int(batch.pretext_label[number])}", step)
 
     def summary(
-        self, settings: RunSettings, figures: Mapping[str, float], videos: VideoFeatures, classes: Sequence[str]
+        self, settings: Mapping[str, Any], figures: Mapping[str, float], videos: VideoFeatures, classes: Sequence[str]
     ) -> None:
         """The end of a run: features of the test videos for the projector, settings and figures as hyper-parameters.
 
         Args:
-            settings: of the run.
+            settings: of the run, by path, as `optimizer.lr`.
             figures: the last epoch's.
             videos: with pictures.
             classes: names of the action classes.
@@ -89,7 +89,7 @@ class MetricsLog:
             label_img=videos.pictures,
             tag="test_videos",
         )
-        told = {name: value if isinstance(value, int | float) else str(value) for name, value in flat(settings).items()}
+        told = {name: value if isinstance(value, int | float) else str(value) for name, value in settings.items()}
         self._board.add_hparams(told, {name: float(value) for name, value in figures.items()}, run_name=".")
 
     def close(self) -> None:
