@@ -21,7 +21,7 @@ from pclkd.training.settings import TrackerName
 
 __all__ = ["Tracker", "check_tracker", "open_tracker"]
 
-TRACKING_NAME = "tracking.json"
+_TRACKING_NAME = "tracking.json"
 _PROJECT = "pclkd"
 
 
@@ -59,7 +59,7 @@ def open_tracker(name: TrackerName, run: Path, settings: Mapping[str, Any], *, r
     """
     if name == "none":
         return None
-    notes = run / TRACKING_NAME
+    notes = run / _TRACKING_NAME
     try:
         had = read_object(notes).get(name, "") if resumed and notes.exists() else ""
         tracker = _TRACKERS[name](run.absolute(), settings, had)
