@@ -61,7 +61,7 @@ for command in (doctor, study, time_networks, evaluate, controls, visualize, exp
 @main.command()
 @click.option(
     "--width",
-    type=Finite(0, 4, min_open=True),
+    type=click.FloatRange(0, 4, min_open=True),
     default=1.0,
     show_default=True,
     help="Factor on all channel counts.",

@@ -68,10 +68,9 @@ def test_fine_tuning_out_of_range(option: str, value: str, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("value", ["nan", "inf"])
-def test_a_rate_and_a_width_are_finite(value: str) -> None:
-    for asked in (["fit-heads", "--teacher=x", "--data=x", "--out=x", f"--lr={value}"], ["models", f"--width={value}"]):
-        told = CliRunner().invoke(main, asked)
-        assert told.exit_code == 2 and f"{value} is not" in told.stderr, told.output
+def test_a_rate_is_finite(value: str) -> None:
+    told = CliRunner().invoke(main, ["fit-heads", "--teacher=x", "--data=x", "--out=x", f"--lr={value}"])
+    assert told.exit_code == 2 and f"{value} is not a finite number" in told.stderr, told.output
 
 
 def test_shards_behind_a_url(synthetic_shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
