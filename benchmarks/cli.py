@@ -60,13 +60,15 @@ def peers(videos: Path | None, splits: Path | None, loaded: Loaded, session: Ses
     """
     from pclkd.benchmarks.peers.benchmark import PeerBenchmark
 
+    if videos is None:
+        _refuse_given("peers without --videos", "splits")
     samples = loaded.samples_at_most(quick=session.quick)
     benchmark = PeerBenchmark(loaded.data, videos, splits, loaded.recipe, loaded.shape(), samples, loaded.workers)
     session.finish(benchmark.run(session))
 
 
 @main.command()
-@click.option("--data", type=PATH, required=True, help="Shard set of shard-ucf101 pack; for --videos it is repeated.")
+@click.option("--data", required=True, help="Shard set of shard-ucf101 pack; for --videos it is repeated.")
 @click.option(
     "--videos",
     type=COUNTS,
@@ -85,7 +87,7 @@ def peers(videos: Path | None, splits: Path | None, loaded: Loaded, session: Ses
 @training
 @measuring
 def scale(
-    data: Path,
+    data: str,
     videos: tuple[tuple[int, ...], ...],
     processes: tuple[tuple[int, ...], ...],
     split: int,
@@ -105,6 +107,10 @@ def scale(
     from pclkd.benchmarks.processes.benchmark import ProcessScaleBenchmark, usual_processes
 
     both = bool(videos) == bool(processes)
+    if not both and videos:
+        _refuse_given("--videos alone, which trains nothing", "backbone", "teacher", "width", "split", "steps")
+    if not both and processes:
+        _refuse_given("--processes alone, which makes no large sets", "scratch")
     found = None
     if videos or both:
         usual = (1000, 100_000) if session.quick else (1000, 10_000, 100_000, 1_000_000)
@@ -192,6 +198,14 @@ def _refuse_unfit(trained: Trained, *, options: bool) -> None:
             )
 
 
+def _refuse_given(what: str, *names: str) -> None:
+    """Refuse options that this call would not heed."""
+    context = click.get_current_context()
+    for name in names:
+        if context.get_parameter_source(name) is not ParameterSource.DEFAULT:
+            raise InputError(f"--{name} {context.params[name]} does not go with {what}", remedy="leave one of them out")
+
+
 @main.command("teacher")
 @training
 @measuring
@@ -207,7 +221,7 @@ def teacher(trained: Trained, session: Session) -> None:
 
 
 @main.command()
-@click.option("--data", type=PATH, required=True, help="Shard set of shard-ucf101 pack.")
+@click.option("--data", required=True, help="Shard set of shard-ucf101 pack, a folder or a URL.")
 @click.option("--split", type=click.IntRange(min=1), default=1, show_default=True, help="Its train part is used.")
 @click.option(
     "--steps", type=click.IntRange(min=1), default=None, help="A pass, at most.  [default: 50; 5 without a GPU]"
@@ -216,7 +230,7 @@ def teacher(trained: Trained, session: Session) -> None:
 @training
 @measuring
 def train(
-    data: Path,
+    data: str,
     split: int,
     steps: int | None,
     workers: int,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pclkd.benchmarks.measuring.session import Session
+from pclkd.training.loop.options import Finite
 
 if TYPE_CHECKING:
     from pclkd.benchmarks.loading.case import RecipeName
@@ -85,7 +86,7 @@ def training(command: Command) -> Command:
     @click.option("--teacher", default=None, help="Backbone of the teacher.")
     @click.option(
         "--width",
-        type=click.FloatRange(max=4),
+        type=Finite(max=4),
         default=None,
         help="Of all channels.  [default: 1; 0.25 without a GPU]",
     )
@@ -119,7 +120,7 @@ class Loaded:
         workers: threads or processes; 0 is one a core.
     """
 
-    data: Path
+    data: str
     recipe: "RecipeName"
     batch_size: int
     frames: int
@@ -141,7 +142,7 @@ class Loaded:
 def loading(command: Command) -> Command:
     """The options of every benchmark of loaders; the command gets them as one `loaded`."""
 
-    @click.option("--data", type=PATH, required=True, help="Shard set of shard-ucf101 pack.")
+    @click.option("--data", required=True, help="Shard set of shard-ucf101 pack, a folder or a URL.")
     @click.option(
         "--recipe", type=click.Choice(["plain", "full"]), default="plain", show_default=True, help="Work to do."
     )
@@ -170,10 +171,10 @@ def measuring(command: Command) -> Command:
     """The options of every benchmark; the command gets them as one `session`."""
 
     @click.option("--rounds", type=click.IntRange(min=1), default=None, help="Turns of each case.  [default: 6]")
-    @click.option("--min-seconds", type=click.FloatRange(min=0), default=None, help="Shortest turn.  [default: 1]")
+    @click.option("--min-seconds", type=Finite(min=0), default=None, help="Shortest turn.  [default: 1]")
     @click.option(
         "--minutes",
-        type=click.FloatRange(min=0, min_open=True),
+        type=Finite(min=0, min_open=True),
         default=None,
         help="Measure for so long: 3 to 20 turns, unless --rounds sets the most.",
     )

@@ -15,9 +15,11 @@ from typing import Any
 import click
 
 from pclkd.sharding.common.console import CleanGroup
+from pclkd.sharding.common.errors import InputError
 from pclkd.training.doctor.command import doctor
 from pclkd.training.evaluation.command import controls, evaluate
 from pclkd.training.exchange.command import embed, export, predict
+from pclkd.training.loop.options import Finite
 from pclkd.training.study.command import study, time_networks
 from pclkd.training.visualize.command import search, visualize
 
@@ -113,7 +115,7 @@ def preview(data: str, out: Path, preset: str, assignments: tuple[str, ...], sam
 def _run_options(command: Callable[..., None]) -> Callable[..., None]:
     """The options that pretrain and distill share."""
     options = [
-        click.option("--data", type=click.Path(path_type=Path), help="Shard set of shard-ucf101 pack.  [required]"),
+        click.option("--data", help="Shard set of shard-ucf101 pack, a folder or a URL.  [required]"),
         click.option("--out", type=click.Path(path_type=Path), help="Run folder to write.  [required]"),
         click.option("--backbone", default=None, help="r3d (default), c3d, r2plus1d, ...: see train-kd models."),
         click.option(
@@ -174,18 +176,18 @@ def distill(
 @main.command("fit-heads")
 @click.option("--teacher", required=True, help="The frozen network, as in train-kd distill.")
 @click.option("--teacher-key", default="", metavar="PREFIX", help="Which network of several in a file from outside.")
-@click.option("--data", required=True, type=click.Path(path_type=Path), help="Shard set of shard-ucf101 pack.")
+@click.option("--data", required=True, help="Shard set of shard-ucf101 pack, a folder or a URL.")
 @click.option(
     "--out", required=True, type=click.Path(path_type=Path), help="Folder; then train-kd distill --teacher it."
 )
 @click.option("--preset", default="pcl", show_default=True, help="Of the students that it is to teach.")
 @click.option("--set", "assignments", multiple=True, metavar="NAME=VALUE", help="Change any setting.")
 @click.option("--epochs", type=click.IntRange(min=1), default=5, show_default=True, help="Passes over the videos.")
-@click.option("--lr", type=click.FloatRange(min=0, min_open=True), default=1e-3, show_default=True, help="Of AdamW.")
+@click.option("--lr", type=Finite(min=0, min_open=True), default=1e-3, show_default=True, help="Of AdamW.")
 def fit_heads(
     teacher: str,
     teacher_key: str,
-    data: Path,
+    data: str,
     out: Path,
     preset: str,
     assignments: tuple[str, ...],
@@ -196,6 +198,11 @@ def fit_heads(
     from pclkd.training import settings as all_settings
 
     settings = all_settings.override(all_settings.preset(preset), assignments)
+    for assignment in assignments:
+        if assignment.startswith(("optimizer.", "epochs=")):
+            raise InputError(
+                f"--set {assignment} would not be heeded: AdamW fits the heads", remedy="give --epochs and --lr"
+            )
     _choose_waiting()
     from pclkd.training.loop.fit_heads import fit_heads
 
@@ -206,7 +213,7 @@ def fit_heads(
 def _train(
     *,
     teachers: dict[str, Any],
-    data: Path | None,
+    data: str | None,
     out: Path | None,
     backbone: str | None,
     preset: str,
@@ -222,10 +229,11 @@ def _train(
     from pclkd.training import settings as all_settings
 
     flags = [f"backbone.name={backbone}"] if backbone is not None else []
-    flags += [f"pcl.learner={learner}", "pretext.task=none"] if learner else []
+    flags += [f"pcl.learner={learner}"] if learner else []
     flags += [f"epochs={epochs}"] if epochs is not None else []
     flags += [f"track={track}"] if track else []
-    settings = all_settings.override(all_settings.preset(preset), [*assignments, *flags])
+    alone = ["pretext.task=none"] if learner else []  # but where --set asks for a task beside the learner
+    settings = all_settings.override(all_settings.preset(preset), [*alone, *assignments, *flags])
     if print_config:
         click.echo(all_settings.describe(settings))
         return

@@ -113,7 +113,7 @@ class Bench:
     sizes: Sizes
     out: Path
     scratch: Path
-    given: Path | None = None
+    given: str | Path | None = None
 
     @property
     def dry(self) -> bool:
@@ -126,7 +126,7 @@ class Bench:
         return choose_device(World())
 
     @property
-    def data(self) -> Path:
+    def data(self) -> str:
         """The shard set.
 
         Raises:
@@ -135,7 +135,7 @@ class Bench:
         found = self.rows.found("data/shards").get("folder")
         if not isinstance(found, str):
             raise LeftOutError("there are no shards: see data/shards")
-        return Path(found)
+        return found
 
     def networks(self, **options: object) -> StepNetworks:
         """R3D with a teacher of the same kind, eager unless the options say otherwise."""

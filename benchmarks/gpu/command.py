@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 import click
 
 from pclkd.benchmarks.gpu.sections import SECTIONS, carried_out
+from pclkd.benchmarks.measuring.places import absolute
 from pclkd.benchmarks.options import PATH
+from pclkd.training.loop.options import Finite
 
 if TYPE_CHECKING:
     from pclkd.benchmarks.gpu.rows import Row
@@ -21,16 +23,14 @@ _FAILED = 1
 
 
 @click.command("gpu")
-@click.option(
-    "--minutes", type=click.FloatRange(min=0, min_open=True), default=9.0, show_default=True, help="For everything."
-)
+@click.option("--minutes", type=Finite(min=0, min_open=True), default=9.0, show_default=True, help="For everything.")
 @click.option("--out", type=PATH, required=True, help="Folder for rows, summary, pictures, profile and log.")
-@click.option("--data", type=PATH, default=None, help="Shard set of shard-ucf101 pack.  [default: a rendered one]")
+@click.option("--data", default=None, help="Shard set of shard-ucf101 pack, or its URL.  [default: a rendered one]")
 @click.option("--only", type=click.Choice(_NAMES), multiple=True, help="A section; again for more.  [default: all]")
 @click.option("--dry-run", is_flag=True, help="Every row with tiny sizes, on any machine; figures mean nothing.")
 @click.pass_context
 def prove(
-    ctx: click.Context, minutes: float, out: Path, data: Path | None, only: tuple[str, ...], dry_run: bool
+    ctx: click.Context, minutes: float, out: Path, data: str | None, only: tuple[str, ...], dry_run: bool
 ) -> None:
     """Whether this GPU computes rightly and how fast it is, within --minutes; each finding is written at once.
 
@@ -44,7 +44,7 @@ def prove(
 
     if data is not None:
         ShardIndex.open(data)  # whatever is wrong with it is told before minutes of measuring
-        data = data.resolve()
+        data = absolute(data)
 
     def on_section(name: str, rows: "list[Row]") -> None:
         states = [row.state for row in rows]
@@ -67,9 +67,9 @@ def prove(
 @click.option("--out", type=PATH, required=True)
 @click.option("--scratch", type=PATH, required=True)
 @click.option("--until", type=float, required=True)
-@click.option("--data", type=PATH, default=None)
+@click.option("--data", default=None)
 @click.option("--dry-run", is_flag=True)
-def find_section(name: str, out: Path, scratch: Path, until: float, data: Path | None, dry_run: bool) -> None:
+def find_section(name: str, out: Path, scratch: Path, until: float, data: str | None, dry_run: bool) -> None:
     """The rows of one section, in this process."""
     import torch
 

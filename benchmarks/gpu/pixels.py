@@ -14,6 +14,7 @@ from pclkd.benchmarks.growth.large_set import grow_shard_set
 from pclkd.benchmarks.loading.benchmark import decode_only, in_memory, range_reads
 from pclkd.benchmarks.loading.case import LoadCase, Place, RecipeName
 from pclkd.benchmarks.measuring.clip_shape import ClipShape, synchronise
+from pclkd.benchmarks.measuring.places import absolute
 from pclkd.benchmarks.operators.parity_page import frames_of
 from pclkd.pipeline.config import Operators
 from pclkd.pipeline.opening import clip_loader
@@ -46,7 +47,7 @@ def data(bench: Bench) -> None:
 def _shards(bench: Bench) -> dict[str, Value]:
     if bench.given is not None:
         index = ShardIndex.open(bench.given)
-        return {"folder": str(bench.given.resolve()), "videos": float(len(index)), "given": "true"}
+        return {"folder": absolute(bench.given), "videos": float(len(index)), "given": "true"}
     from pclkd.sharding.packing.pack import pack_videos, plan_packing
     from pclkd.sharding.synth.dataset import LISTS_FOLDER, VIDEOS_FOLDER, SynthSettings, render_dataset
 

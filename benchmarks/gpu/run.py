@@ -13,9 +13,9 @@ from pclkd.benchmarks.suite.run import SectionFailedError, run_command
 from pclkd.sharding.common.errors import InputError
 from pclkd.sharding.common.files import write_text
 
-__all__ = ["LOG_NAME", "SUMMARY_NAME", "GpuBenchmark"]
+__all__ = ["SUMMARY_NAME", "GpuBenchmark"]
 
-SUMMARY_NAME, LOG_NAME = "summary.txt", "log.txt"
+SUMMARY_NAME, _LOG_NAME = "summary.txt", "log.txt"
 _DRY_S = 3600.0  # nobody waits so long; no row may be left out for want of time
 _PATIENCE, _PATIENCE_S = 1.5, 15.0  # a section is ended when it takes its share so many times, and so much longer
 _LEAST_S = 8.0  # less, and a process has not even imported its libraries
@@ -35,7 +35,7 @@ class GpuBenchmark:
 
     minutes: float
     out: Path
-    data: Path | None = None
+    data: str | Path | None = None
     only: Sequence[str] = ()
     dry: bool = False
 
@@ -77,7 +77,7 @@ class GpuBenchmark:
         arguments += [] if self.data is None else ["--data", str(self.data)]
         while (left := limit - time.monotonic()) > _LEAST_S:
             try:
-                run_command(arguments, limit_s=left, scratch=scratch, words=self.out / LOG_NAME)
+                run_command(arguments, limit_s=left, scratch=scratch, words=self.out / _LOG_NAME)
             except SectionFailedError as error:
                 rows = [row for row in read_rows(file).values() if row.section == section.name]
                 begun = [row for row in rows if row.state == "begun"]

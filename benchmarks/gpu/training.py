@@ -23,9 +23,9 @@ from pclkd.training.loop.preemption import PreemptedError
 from pclkd.training.loop.trainer import train
 from pclkd.training.runs.run_folder import METRICS_NAME, read_run
 
-__all__ = ["METRICS_COPY", "resume", "training"]
+__all__ = ["resume", "training"]
 
-METRICS_COPY = "kd-metrics.jsonl"
+_METRICS_COPY = "kd-metrics.jsonl"
 _END_S = 10.0  # that the last run needs to save and to be told
 _LEAST_S = 20.0  # less is no run
 
@@ -119,7 +119,7 @@ def _distilled(bench: Bench) -> dict[str, Value]:
     finally:
         stop.cancel()
         if (folder / METRICS_NAME).exists():
-            shutil.copy(folder / METRICS_NAME, bench.out / METRICS_COPY)
+            shutil.copy(folder / METRICS_NAME, bench.out / _METRICS_COPY)
     found = _told(folder)
     found["samples_per_s"] = bench.sizes.shape.batch_size * len(read_run(folder).steps) / (time.monotonic() - began)
     return found

@@ -21,6 +21,7 @@ import click
 from pclkd.benchmarks.growth.kept import KeptRows
 from pclkd.benchmarks.growth.large_set import grow_shard_set
 from pclkd.benchmarks.measuring.clip_shape import ClipShape
+from pclkd.benchmarks.measuring.places import local
 from pclkd.benchmarks.measuring.result import BenchmarkResult, make_result, write_result
 from pclkd.benchmarks.measuring.session import Session
 from pclkd.sharding.common.errors import InputError
@@ -58,7 +59,7 @@ class ScaleBenchmark:
         scratch: folder for the large ones, which are removed in the end, or None for the system's.
     """
 
-    data: Path
+    data: str | Path
     videos: Sequence[int]
     shape: ClipShape
     scratch: Path | None
@@ -70,7 +71,7 @@ class ScaleBenchmark:
             InputError: a shard set that cannot be read, a size too small for a batch, a crop that does not fit, too
                 little room on the disk, or no size whose processes lived.
         """
-        small = ShardIndex.open(self.data)
+        small = ShardIndex.open(local(self.data, "scale --videos"))
         shape = self.shape.fitted(small)
         sizes = sorted(set(self.videos))
         if self.scratch is not None and not self.scratch.is_dir():

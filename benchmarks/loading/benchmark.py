@@ -22,6 +22,8 @@ from pclkd.pipeline.loader.loader import ClipLoader
 from pclkd.pipeline.loader.order import sequential_positions
 from pclkd.pipeline.loader.prepare import BatchPreparer, PreparedBatch
 from pclkd.pipeline.pixels.dali import Colours, FrameDecoder
+from pclkd.pipeline.reading.remote import open_source
+from pclkd.pipeline.statistics import LoaderStatistics
 from pclkd.pipeline.world import World
 
 __all__ = ["LoadBenchmark", "decode_only", "in_memory", "range_reads"]
@@ -63,13 +65,15 @@ def range_reads(stack: ExitStack, case: LoadCase) -> Work:
 
 
 def _preparer(case: LoadCase) -> BatchPreparer:
-    return BatchPreparer(case.index, case.samples, case.recipe, case.shape.side, 0, case.shape.batch_size, replace=True)
+    source = open_source(case.index, case.shape.config.loader, LoaderStatistics())
+    batch_size, side = case.shape.batch_size, case.shape.side
+    return BatchPreparer(case.index, case.samples, case.recipe, side, 0, batch_size, replace=True, source=source)
 
 
 _NOTES = (
     "range_reads plans, reads and checks the bytes, and decodes nothing",
     "decode_only decodes the windows of frames that lie in memory as JPEGs, and does nothing with the pixels",
-    "the shards are in the page cache: the warm-up read them",
+    "the shards are in the page cache, or the local one of a URL: the warm-up read them",
     "on a GPU, pclkd chooses where to decode by a short race; pclkd_decode_cpu and pclkd_decode_mixed are told",
 )
 _COLOUR_NOTES = (
@@ -91,7 +95,7 @@ class LoadBenchmark:
         threads: further numbers of threads to measure, ascending.
     """
 
-    data: Path
+    data: str | Path
     recipe: RecipeName
     shape: ClipShape
     samples: int

@@ -53,7 +53,7 @@ class LoadCase:
     device: torch.device
 
     @classmethod
-    def choose(cls, data: Path, name: RecipeName, shape: ClipShape, samples: int, workers: int) -> "LoadCase":
+    def choose(cls, data: str | Path, name: RecipeName, shape: ClipShape, samples: int, workers: int) -> "LoadCase":
         """Open the shard set and take whole batches of its first `samples` samples at most; 0 workers: one a core.
 
         Raises:

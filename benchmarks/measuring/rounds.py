@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 __all__ = [
-    "LEAST_ROUNDS",
     "Interval",
     "Summary",
     "Work",
@@ -21,7 +20,7 @@ __all__ = [
     "summarise",
 ]
 
-LEAST_ROUNDS = 3
+_LEAST_ROUNDS = 3
 """Measured however little time there is: two values have no median worth the name."""
 _CONFIDENCE = 0.95
 
@@ -114,7 +113,7 @@ def round_numbers(
     Args:
         rounds: as many, or with a budget at most.
         budget_s: seconds from now on. They end after a round when another one as long as that would not fit any more,
-            but not before `LEAST_ROUNDS` of them.
+            but not before three of them.
         clock: seconds.
     """
     began = clock()
@@ -122,7 +121,7 @@ def round_numbers(
         since = clock()
         yield number
         now = clock()
-        if budget_s is not None and number + 1 >= LEAST_ROUNDS and (now - began) + (now - since) > budget_s:
+        if budget_s is not None and number + 1 >= _LEAST_ROUNDS and (now - began) + (now - since) > budget_s:
             return
 
 

@@ -14,19 +14,23 @@ from pclkd.sharding.common.errors import InputError
 if TYPE_CHECKING:
     from pclkd.benchmarks.measuring.result import BenchmarkResult
 
-__all__ = ["Rates", "Session", "check_place"]
+__all__ = ["Rates", "Session", "check_places"]
 
 Rates = dict[str, list[float]]
 
 
-def check_place(path: Path) -> None:
-    """Refuse a file that cannot be written, before minutes of measuring.
+def check_places(*paths: Path | None) -> None:
+    """Refuse files that cannot be written, before minutes of measuring.
 
     Raises:
-        InputError: it is a folder, or its folder does not exist.
+        InputError: one is a folder, its folder does not exist, or two are the same.
     """
-    if path.is_dir() or not path.parent.is_dir():
-        raise InputError(f"cannot write the result to {path}", remedy="give a file in a folder that exists")
+    given = [path for path in paths if path is not None]
+    for path in given:
+        if path.is_dir() or not path.parent.is_dir():
+            raise InputError(f"cannot write the result to {path}", remedy="give a file in a folder that exists")
+    if len({path.resolve() for path in given}) < len(given):
+        raise InputError(f"--json and --chart would both be {given[0]}", remedy="give two files")
 
 
 @dataclass(frozen=True)
@@ -56,9 +60,7 @@ class Session:
     started: float = field(default_factory=time.perf_counter, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        for path in (self.json_file, self.chart_file):
-            if path is not None:
-                check_place(path)
+        check_places(self.json_file, self.chart_file)
 
     @property
     def left_s(self) -> float | None:

@@ -19,6 +19,7 @@ from pclkd.benchmarks.loading.benchmark import decode_only, in_memory
 from pclkd.benchmarks.loading.case import LoadCase, RecipeName
 from pclkd.benchmarks.measuring.clip_shape import ClipShape
 from pclkd.benchmarks.measuring.counters import tree_seconds
+from pclkd.benchmarks.measuring.places import local
 from pclkd.benchmarks.measuring.result import BenchmarkResult, make_result
 from pclkd.benchmarks.measuring.rounds import Work, median_interval
 from pclkd.benchmarks.measuring.session import Rates, Session
@@ -68,7 +69,7 @@ class PeerBenchmark:
         workers: threads of this package's loader and processes of the others; 0 is one a core.
     """
 
-    data: Path
+    data: str | Path
     videos: Path | None
     splits: Path | None
     recipe: RecipeName
@@ -83,7 +84,7 @@ class PeerBenchmark:
             InputError: a shard set or a folder that cannot be read, too few samples for a batch, a crop that does not
                 fit, or a sample without its video.
         """
-        case = LoadCase.choose(self.data, self.recipe, self.shape, self.samples, self.workers)
+        case = LoadCase.choose(local(self.data, "peers"), self.recipe, self.shape, self.samples, self.workers)
         with ExitStack() as stack:
             loader = stack.enter_context(case.loader())
             passes: dict[str, Batches] = {

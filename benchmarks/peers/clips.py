@@ -42,7 +42,7 @@ class PeerWork:
         residual: each frame minus its predecessor, or the frames themselves.
     """
 
-    root: Path
+    root: str | Path
     recipe: Recipe
     crop: int
     residual: bool

@@ -13,6 +13,7 @@ from pathlib import Path
 from statistics import median
 
 from pclkd.benchmarks.measuring.clip_shape import ClipShape
+from pclkd.benchmarks.measuring.places import absolute
 from pclkd.benchmarks.measuring.result import BenchmarkResult, make_result
 from pclkd.benchmarks.measuring.session import Rates, Session
 from pclkd.benchmarks.processes.job import JobFailedError, Told, TrainingJob
@@ -50,7 +51,7 @@ class ProcessScaleBenchmark:
         processes: sizes of the jobs; 1 is added, because all are compared with it.
     """
 
-    data: Path
+    data: str | Path
     split: int
     networks: StepNetworks
     shape: ClipShape
@@ -72,7 +73,7 @@ class ProcessScaleBenchmark:
         counts = sorted({1, *self.processes})
         _refuse_many(counts, gpus, cores)
         plan = JobPlan(
-            str(self.data.resolve()),
+            absolute(self.data),
             self.split,
             self.networks.backbone,
             self.networks.teacher,

@@ -46,7 +46,7 @@ class TrainBenchmark:
         workers: threads of the loader; 0 is one a core.
     """
 
-    data: Path
+    data: str | Path
     split: int
     networks: StepNetworks
     shape: ClipShape

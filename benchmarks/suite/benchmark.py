@@ -43,7 +43,7 @@ class AllBenchmark:
     """
 
     minutes: float
-    data: Path | None = None
+    data: str | Path | None = None
     videos: Path | None = None
     splits: Path | None = None
     only: Sequence[str] = ()
@@ -68,6 +68,9 @@ class AllBenchmark:
             scratch = Path(folder)
             material = gather_material(self.data, self.videos, self.splits, scratch)
             todo = [section for section in SECTIONS if not self.only or section.name in self.only]
+            if material.videos is None and all(section.needs_videos for section in todo):
+                names = ", ".join(section.name for section in todo)
+                raise InputError(f"--only {names} with --data alone", remedy="give the originals as --videos")
             for number, section in enumerate(todo):
                 left = began + total - time.monotonic()
                 share = left * section.share(material) / sum(other.share(material) for other in todo[number:])
@@ -82,7 +85,7 @@ class AllBenchmark:
                 so_far = self._joined(material, parts, {**missing, **waiting}, began) if parts else None
                 on_section(section.name, found, so_far)
         if not parts:
-            name, reason = next(iter(missing.items()))
+            name, reason = [*missing.items()][-1]  # those that lack the originals stand first
             raise InputError(
                 f"not one section gave a result; {name}: {reason}", remedy="give more --minutes, or run it alone"
             )

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pclkd.benchmarks.measuring.session import check_place
+from pclkd.benchmarks.measuring.session import check_places
 from pclkd.benchmarks.options import PATH
 from pclkd.benchmarks.suite.sections import SECTIONS
+from pclkd.training.loop.options import Finite
 
 if TYPE_CHECKING:
     from pclkd.benchmarks.measuring.result import BenchmarkResult
@@ -20,12 +21,12 @@ __all__ = ["measure_all"]
 @click.command("all")
 @click.option(
     "--minutes",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Finite(min=0, min_open=True),
     default=8.0,
     show_default=True,
     help="For everything. 2 idle cores need 5 for all sections; with fewer the last ones are left out, and named.",
 )
-@click.option("--data", type=PATH, default=None, help="Shard set of shard-ucf101 pack.  [default: a rendered one]")
+@click.option("--data", default=None, help="Shard set of shard-ucf101 pack, or its URL.  [default: a rendered one]")
 @click.option("--videos", type=PATH, default=None, help="The originals that --data was packed from.")
 @click.option("--splits", type=PATH, default=None, help="The lists that belong to --videos, where they have some.")
 @click.option(
@@ -41,7 +42,7 @@ __all__ = ["measure_all"]
 @click.option("--chart", "chart", type=PATH, default=None, help="Draw them: one sheet (x.png), or a folder.")
 def measure_all(
     minutes: float,
-    data: Path | None,
+    data: str | None,
     videos: Path | None,
     splits: Path | None,
     only: tuple[str, ...],
@@ -54,10 +55,7 @@ def measure_all(
     Packing, loading and its peers with both recipes, the step with its peers and its choices, the teacher, training end
     to end, larger data sets, more processes. A section that fails is named, and the rest goes on.
     """
-    if json_file is not None:
-        check_place(json_file)
-    if chart is not None:
-        check_place(chart / "x.png" if chart.is_dir() else chart)
+    check_places(json_file, chart / "x.png" if chart is not None and chart.is_dir() else chart)
     from pclkd.benchmarks.measuring.result import show_result, write_result
     from pclkd.benchmarks.suite.benchmark import AllBenchmark
     from pclkd.benchmarks.suite.result import show_summary, write_charts

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from pclkd.benchmarks.growth.large_set import grow_shard_set
+from pclkd.benchmarks.measuring.places import absolute
 from pclkd.benchmarks.suite.sections import Material
 from pclkd.sharding.common.errors import InputError
 from pclkd.sharding.common.processes import available_cpus
@@ -18,7 +19,7 @@ _GPU_VIDEOS = 1100  # three quarters of them are for training: 50 steps of 16
 _MANY_CORES = 8
 
 
-def gather_material(data: Path | None, videos: Path | None, splits: Path | None, scratch: Path) -> Material:
+def gather_material(data: str | Path | None, videos: Path | None, splits: Path | None, scratch: Path) -> Material:
     """What the sections work on; without `data` 64 videos are rendered and packed, 256 where there are many cores.
 
     Args:
@@ -28,15 +29,17 @@ def gather_material(data: Path | None, videos: Path | None, splits: Path | None,
         scratch: an empty folder.
 
     Raises:
-        InputError: data that cannot be read, or originals without their shard set.
+        InputError: data that cannot be read, originals without their shard set, or lists without originals.
     """
     import torch
 
     gpu, cores = torch.cuda.is_available(), available_cpus()
+    if splits is not None and videos is None:
+        raise InputError(f"--splits {splits} without the videos that it lists", remedy="give --videos as well")
     if data is not None:
         ShardIndex.open(data)  # whatever is wrong with it is told before minutes of measuring
-        return Material(data.resolve(), data.resolve(), _absolute(videos), _absolute(splits), cores, gpu)
-    if videos is not None or splits is not None:
+        return Material(absolute(data), absolute(data), _absolute(videos), _absolute(splits), cores, gpu)
+    if videos is not None:
         raise InputError("--videos without the shards that were packed from it", remedy="give --data as well")
     settings = SynthSettings(classes=8, groups=4, clips=8 if cores >= _MANY_CORES else 2)
     count = render_dataset(scratch / "rendered", settings)

@@ -21,8 +21,8 @@ class Material:
         rendered: videos that were rendered for this; 0 where they are the user's.
     """
 
-    data: Path
-    many: Path
+    data: str | Path
+    many: str | Path
     videos: Path | None
     splits: Path | None
     cores: int

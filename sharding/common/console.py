@@ -14,7 +14,7 @@ import click
 
 from pclkd.sharding.common.errors import InputError, visible
 
-__all__ = ["CleanGroup", "Step", "show_progress", "text_columns"]
+__all__ = ["CleanGroup", "Step", "duration", "show_progress", "text_columns"]
 
 
 _SECONDS_BETWEEN_LINES = 5.0
@@ -84,7 +84,7 @@ class _Lines:
 
     def _say(self, rate: float) -> None:
         failed = f", {self.failed} quarantined" if self.failed else ""
-        left = _duration((self.total - self.done) / rate) if rate else "? s"
+        left = duration((self.total - self.done) / rate) if rate else "? s"
         print(
             f"{self.verb}: {self.done}/{self.total} {self.unit}, {rate:.1f} {self.unit}/s, {left} left{failed}",
             file=sys.stderr,
@@ -92,7 +92,8 @@ class _Lines:
         )
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Seconds as text: in whole seconds, minutes, or hours and minutes."""
     if seconds < 100:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)

@@ -12,6 +12,7 @@ from pclkd.benchmarks.measuring.clip_shape import ClipShape
 from pclkd.benchmarks.measuring.result import BenchmarkResult
 from pclkd.benchmarks.peers.videos import VIDEO_READERS, missing_library
 from pclkd.benchmarks.steps.case import StepNetworks, random_batch
+from pclkd.sharding.common.storage import put
 
 TINY = ["--rounds", "2", "--min-seconds", "0"]
 SMALL_NETWORKS = ["--width", "0.05", "--batch-size", "2", "--frames", "8", "--crop", "16"]
@@ -51,6 +52,19 @@ def test_load_beside_its_bounds(tmp_path, synthetic_shards):
     assert (result["pclkd"].bound, result["pclkd"].of_bound_pct) == (bound, pytest.approx(100 * share))
     assert result.bounding == ["decode_only", "range_reads"]
     assert result.notes[0].startswith(f"{bound} is the nearer bound")
+
+
+def test_load_and_train_from_a_url(tmp_path, synthetic_shards, monkeypatch):
+    monkeypatch.setenv("PCLKD_CACHE", str(tmp_path / "cache"))
+    for path in synthetic_shards.rglob("*"):
+        if path.is_file():
+            put(path, f"memory://measured/{path.relative_to(synthetic_shards)}")
+    command = ("--data", "memory://measured", "--batch-size", 2, "--frames", 8)
+    assert names(measure(tmp_path, "load", *command, "--samples", 4, "--workers", 1))[0] == "pclkd"
+    measure(tmp_path, "train", *command, "--width", "0.05", "--crop", "16", "--steps", 1)
+    for refused in (("scale", "--videos", "40"), ("peers",)):
+        done = CliRunner().invoke(main, [refused[0], "--data", "memory://measured", *refused[1:]])
+        assert done.exit_code == 2 and "reads files, and memory://measured is none" in done.stderr
 
 
 def test_load_with_the_full_recipe_shows_both_ways_to_colour(tmp_path, synthetic_shards):
@@ -154,6 +168,10 @@ def test_the_teacher_costs_one_forward_pass_and_no_backward():
         (["step", "--backbone", "r3e"], "did you mean 'r3d'"),
         (["step", "--width", "0"], "width"),
         (["step", "--json", "{none}/x.json"], "x.json"),
+        (["peers", "--data", "{shards}", "--splits", "{empty}"], "--splits {empty} does not go with"),
+        (["scale", "--data", "{shards}", "--videos", "64", "--backbone", "r3d"], "--backbone r3d does not go with"),
+        (["scale", "--data", "{shards}", "--videos", "64", "--split", "77"], "--split 77 does not go with"),
+        (["scale", "--data", "{shards}", "--processes", "1", "--scratch", "{empty}"], "--scratch {empty} does not go"),
     ],
 )
 def test_wrong_input_ends_in_one_line(tmp_path, synthetic_shards, command, told):

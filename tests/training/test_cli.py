@@ -14,6 +14,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 
+from pclkd.sharding.common.storage import put
 from pclkd.sharding.shards.index import ShardIndex
 from pclkd.training.cli import main
 
@@ -64,6 +65,28 @@ def trained(synthetic_shards: Path, tmp_path_factory: pytest.TempPathFactory) ->
 def test_fine_tuning_out_of_range(option: str, value: str, tmp_path: Path) -> None:
     flag = f"--{option.replace('_', '-')}={value}"
     refused(f"{option} = {value}: input should be", "evaluate", tmp_path, "--data=x", "--protocol=finetune", flag)
+
+
+@pytest.mark.parametrize("value", ["nan", "inf"])
+def test_a_rate_is_finite(value: str) -> None:
+    told = CliRunner().invoke(main, ["fit-heads", "--teacher=x", "--data=x", "--out=x", f"--lr={value}"])
+    assert told.exit_code == 2 and f"{value} is not a finite number" in told.stderr, told.output
+
+
+def test_shards_behind_a_url(synthetic_shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PCLKD_CACHE", str(tmp_path / "cache"))
+    for path in synthetic_shards.rglob("*"):
+        if path.is_file():
+            put(path, f"memory://trained-on/{path.relative_to(synthetic_shards)}")
+    run, heads = tmp_path / "run", tmp_path / "heads"
+    for asked in (
+        pretrain("memory://trained-on", run, "--max-steps=1"),
+        ["distill", "--teacher", run, *pretrain("memory://trained-on", tmp_path / "student", "--max-steps=1")[1:]],
+        ["fit-heads", "--teacher", run, "--data=memory://trained-on", "--out", heads, "--epochs=1", *TINY[:7]],
+    ):
+        done = CliRunner().invoke(main, [*map(str, asked)])
+        assert done.exit_code == 0, done.output
+    assert json.loads((run / "settings.json").read_text())["data"] == "memory://trained-on"
 
 
 def test_no_shards(tmp_path: Path) -> None:
@@ -125,6 +148,38 @@ def test_a_run_is_not_overwritten_nor_changed(trained: Path, synthetic_shards: P
     refused("started with 0 teacher", "distill", "--teacher", trained, *distill[1:])
 
 
+def test_heads_that_cannot_be_fitted_as_asked(synthetic_shards: Path, tmp_path: Path) -> None:
+    fit = ["fit-heads", "--teacher=none", "--data", synthetic_shards, "--out", tmp_path / "heads"]
+    refused("pcl.learner=byol has no heads that teach - --set pcl.learner=pcl", *fit, "--set=pcl.learner=byol")
+    for assignment in ("optimizer.lr=1", "epochs=3"):
+        refused(f"--set {assignment} would not be heeded.*--epochs and --lr", *fit, f"--set={assignment}")
+    (tmp_path / "heads").write_text("a file in place of the folder")
+    refused("heads cannot be a folder", *fit)
+
+
+def test_a_learner_is_alone_unless_a_task_is_set_beside_it() -> None:
+    for more, task in (([], "none"), (["--set=pretext.task=rotation"], "rotation")):
+        told = CliRunner().invoke(main, ["pretrain", "--learner=simsiam", "--print-config", *more]).stdout
+        assert re.search(f'^pretext.task = "{task}"', told, re.MULTILINE)
+        assert re.search('^pcl.learner = "simsiam"', told, re.MULTILINE)
+
+
+@pytest.mark.parametrize("left", ["best.pt", "epoch-0002.pt", "eval-linear.json"])
+def test_what_another_run_left_is_not_taken_over(left: str, synthetic_shards: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / left).write_text("{}")
+    (run / "metrics.jsonl").write_text('{"kind": "epoch", "epoch": 1, "step": 3}\n')
+    refused(f"holds {left} of another run", *pretrain(synthetic_shards, run))
+    assert sorted(file.name for file in run.iterdir()) == sorted([left, "metrics.jsonl"])
+    resumed = pretrain(synthetic_shards, run, "--resume")
+    if left.startswith("eval"):
+        refused(f"holds {left} of another run", *resumed)
+    else:
+        begun = CliRunner().invoke(main, [*map(str, resumed), "--max-steps=1"])
+        assert begun.exit_code == 0, begun.output
+
+
 def test_a_shard_set_that_changed_since_the_checkpoint(trained: Path, real_shards: Path, tmp_path: Path) -> None:
     run = shutil.copytree(trained, tmp_path / "run")
     refused("belongs to other data", *pretrain(real_shards, run, "--resume"))
@@ -142,6 +197,7 @@ def test_a_batch_of_one_has_nothing_to_be_compared_with(synthetic_shards: Path, 
 def test_a_teacher_that_does_not_fit(trained: Path, synthetic_shards: Path, tmp_path: Path) -> None:
     arguments = ["--data", synthetic_shards, "--out", tmp_path / "student", *TINY]
     refused("no checkpoint", "distill", "--teacher", tmp_path / "none", *arguments)
+    refused("which is one network", "distill", "--teacher", trained, "--teacher-key=encoder_q", *arguments)
     text = tmp_path / "text.pt"
     text.write_text("these are no weights")
     refused("cannot be read as a checkpoint", "distill", "--teacher", text, *arguments)

@@ -13,7 +13,6 @@ from pclkd.training.findings.records import PlannedRun, Study, Trio, title
 
 __all__ = [
     "COLOURS",
-    "INK",
     "Figure",
     "Line",
     "Role",
@@ -28,8 +27,6 @@ Role = Literal["teacher", "student", "control", "baseline", "int8"]
 
 COLOURS = (("#0072B2", "#5AB4E8"), ("#C44E00", "#FF9447"), ("#007A58", "#3CC79F"), ("#A8497F", "#E08CBB"))
 """A colour a backbone, on white and on dark, after Okabe and Ito (https://jfly.uni-koeln.de/color/)."""
-INK = ("#24292f", "#d8dee4")
-"""Colour of writing and of teachers, on white and on dark."""
 
 _LABELS = {"teacher": ", teacher", "student": ", student", "control": ", no teacher", "baseline": ""}
 _PUBLISHED = ("C3D", "R3D", "R(2+1)D")  # in the order of the paper's figures

@@ -131,13 +131,15 @@
     charts.forEach(redraw);
   }
 
-  for (const button of document.querySelectorAll("figcaption button"))
+  for (const button of document.querySelectorAll("figcaption button")) {
+    button.disabled = false;
     button.addEventListener("click", () => {
       const on = button.getAttribute("aria-pressed") !== "true";
       button.setAttribute("aria-pressed", on);
       for (const line of button.closest("figure").querySelectorAll(".line"))
         if (line.dataset.label === button.dataset.label) line.classList.toggle("off", !on);
     });
+  }
   controls.addEventListener("change", apply);
   controls.hidden = false;
   apply();

@@ -12,6 +12,7 @@ from pclkd.training.findings.figures import Line
 from pclkd.training.findings.records import Study
 from pclkd.training.findings.svg import chart_colours
 from pclkd.training.findings.tables import MARKS
+from pclkd.training.report import page
 from pclkd.training.report.comparison import METRICS
 from pclkd.training.report.page import Table
 from pclkd.training.runs.run_folder import LEARNED_PAGE
@@ -28,7 +29,6 @@ __all__ = [
 ]
 
 _STYLE, _SCRIPT = (Path(__file__).with_name(name).read_text() for name in ("page.css", "page.js"))
-_LONG = 40  # characters of a row's name, from which on it has room to wrap
 _CLASSES = dict(zip(MARKS.values(), ("held", "fell", "open"), strict=True))
 
 
@@ -63,35 +63,17 @@ def html_document(
         above: HTML before the sections.
         style: rules beside the common ones.
     """
-    body = "\n".join(f"<section>\n<h2>{html.escape(heading)}</h2>\n{text}\n</section>" for heading, text in sections)
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{html.escape(title)}</title>\n<style>\n{chart_colours()}{_STYLE}{style}</style>\n</head>\n"
-        f'<body>\n<main>\n<h1>{html.escape(title)}</h1>\n<p class="lead">{html.escape(lead)}</p>\n{above}\n'
-        f"{body}\n</main>\n{scripts}\n</body>\n</html>\n"
-    )
+    rules = chart_colours() + _STYLE + style
+    return page.html_document(title, lead, sections, above=above, style=rules, scripts=scripts)
 
 
 def table_block(table: Table, heading: str = "") -> str:
     """A table with its note; cells that begin with a verdict's mark have its colour."""
-    first, *rows = table.rows
-    cells = "".join(f'<th scope="col">{html.escape(cell)}</th>' for cell in first)
-    body = "".join(
-        f'<tr><th scope="row">{html.escape(row[0])}</th>{"".join(map(_cell, row[1:]))}</tr>\n' for row in rows
-    )
-    note = f'\n<p class="note">{html.escape(table.note)}</p>' if table.note else ""
-    long = ' class="long"' if max(len(row[0]) for row in rows) > _LONG else ""
-    above = f"<h3>{html.escape(heading)}</h3>\n" if heading else ""
-    # Reachable by keys, since it may have to be scrolled.
-    return (
-        f'<div>{above}<div class="scroll" tabindex="0"><table{long}>\n<thead><tr>{cells}</tr></thead>\n'
-        f"<tbody>\n{body}</tbody></table></div>{note}</div>"
-    )
+    return page.table_block(table, heading, cell=_cell)
 
 
 def chart_block(title: str, charts: Mapping[str, str], lines: Sequence[Line], *, live: bool) -> str:
-    """A figure: the chart of each metric, and a button a line.
+    """A figure: the chart of each metric, and a button a line, which tells what it is also where no script runs.
 
     Args:
         title: its heading.
@@ -100,7 +82,7 @@ def chart_block(title: str, charts: Mapping[str, str], lines: Sequence[Line], *,
         live: values are shown under the pointer: the runs are the study's own.
     """
     buttons = "".join(
-        f'<button type="button" aria-pressed="true" data-label="{html.escape(line.label)}">'
+        f'<button type="button" disabled aria-pressed="true" data-label="{html.escape(line.label)}">'
         f'<svg class="chart key" viewBox="0 0 26 8" aria-hidden="true"><g class="c{line.colour} {line.role}">'
         f'<polyline class="median" points="0,4 26,4"/></g></svg>{html.escape(line.label)}</button>'
         for line in lines
@@ -149,7 +131,7 @@ def settings_block(study: Study) -> str:
     text = html.escape("\n".join(f"{name} = {values[name][0]}" for name in shared))
     rows = [["run", *differing]]
     rows += [[run, *(values[name][number] for name in differing)] for number, run in enumerate(flat)]
-    table = table_block(Table("", "", rows)) if differing else ""
+    table = table_block(Table("Settings that differ", "", rows)) if differing else ""
     return (
         f"<details><summary>{len(shared)} settings that all runs share</summary><pre>{text}</pre></details>\n"
         f"<details><summary>Settings that differ</summary>{table}</details>"

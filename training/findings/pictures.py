@@ -10,9 +10,10 @@ from matplotlib.figure import Figure as Picture
 from matplotlib.lines import Line2D
 
 from pclkd.sharding.common.files import atomic_write
-from pclkd.training.findings.figures import COLOURS, INK, Line, Role, Series
+from pclkd.training.findings.figures import COLOURS, Line, Role, Series
 from pclkd.training.findings.svg import Axis
 from pclkd.training.report.chart_style import STYLE
+from pclkd.training.report.page import INK
 
 __all__ = ["draw_picture"]
 

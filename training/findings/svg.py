@@ -9,15 +9,16 @@ from pathlib import Path
 import numpy as np
 
 from pclkd.training.findings.arithmetic import Floats
-from pclkd.training.findings.figures import COLOURS, INK, Line, Series
+from pclkd.training.findings.figures import COLOURS, Line, Series
 from pclkd.training.report.chart_style import spread
+from pclkd.training.report.page import PLAIN, colour_rules
 
 __all__ = ["Axis", "chart_colours", "draw_chart", "epoch_axis", "standalone"]
 
 _WIDTH, _HEIGHT = 480, 320
 _LEFT, _RIGHT, _TOP, _BOTTOM = 40, 438, 10, 278
 _LABEL_GAP = 14.0
-_PLAIN = {"--ink": INK, "--paper": ("#ffffff", "#161b22"), "--rule": ("#e6e6e6", "#30363d")}
+_LINES = {f"--c{number}": pair for number, pair in enumerate(COLOURS)}
 _RULES = Path(__file__).with_name("chart.css").read_text()
 
 
@@ -103,19 +104,14 @@ def draw_chart(lines: Sequence[tuple[Line, Series]], axis: Axis, description: st
 
 def standalone(chart: str) -> str:
     """A chart as a file of its own, with the colours of white paper."""
-    colours = "".join(f"{name}:{light};" for name, (light, _) in _variables().items())
+    colours = "".join(f"{name}:{light};" for name, (light, _) in {**PLAIN, **_LINES}.items())
     style = f"><style>.chart{{{colours}}}\n{_RULES}</style>"
     return chart.replace("<svg", '<svg xmlns="http://www.w3.org/2000/svg"', 1).replace(">", style, 1) + "\n"
 
 
 def chart_colours() -> str:
     """Style rules for charts within a page, for light and for dark."""
-    colours = "".join(f"{name}: light-dark({light}, {dark}); " for name, (light, dark) in _variables().items())
-    return f":root {{ {colours}}}\n{_RULES}"
-
-
-def _variables() -> dict[str, tuple[str, str]]:
-    return {**_PLAIN, **{f"--c{number}": pair for number, pair in enumerate(COLOURS)}}
+    return colour_rules(_LINES) + _RULES
 
 
 def _range(series: Sequence[Series]) -> tuple[float, float]:

@@ -20,7 +20,7 @@ from pclkd.pipeline.loader.loader import ClipLoader
 from pclkd.pipeline.opening import clip_loader
 from pclkd.pipeline.world import World
 from pclkd.sharding.common.errors import InputError
-from pclkd.sharding.common.files import write_text
+from pclkd.sharding.common.files import check_place, write_text
 from pclkd.sharding.common.settings import change
 from pclkd.sharding.shards.index import ShardIndex
 from pclkd.training.compute.distributed import choose_device
@@ -65,10 +65,13 @@ def fit_heads(
         The figures of the last epoch.
 
     Raises:
-        InputError: there is no such network, or there are heads in the folder already.
+        InputError: there is no such network, nothing that teaches heads, or there are heads in the folder already.
     """
+    check_place(out)
     if (out / HEADS_NAME).exists():
         raise InputError(f"{out} already holds heads", remedy="change --out, or remove them")
+    if settings.pcl.learner != "pcl":
+        raise InputError(f"pcl.learner={settings.pcl.learner} has no heads that teach", remedy="--set pcl.learner=pcl")
     index, device = ShardIndex.open(data), choose_device(World())
     rows, changes = len(settings.train_samples(index)), dict(next(iter(settings.kd.teacher_specs), {}))
     alone = change(settings, {"kd.pretext_weight": 0.0, "kd.contrast_weight": 0.0})

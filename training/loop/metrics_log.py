@@ -2,7 +2,7 @@
 
 import json
 import threading
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -78,7 +78,7 @@ class MetricsLog:
         """The end of a run: features of the test videos for the projector, settings and figures as hyper-parameters.
 
         Args:
-            settings: nested.
+            settings: of the run, by path, as `optimizer.lr`.
             figures: the last epoch's.
             videos: with pictures.
             classes: names of the action classes.
@@ -89,8 +89,8 @@ class MetricsLog:
             label_img=videos.pictures,
             tag="test_videos",
         )
-        flat = dict(_flat(settings))
-        self._board.add_hparams(flat, {name: float(value) for name, value in figures.items()}, run_name=".")
+        told = {name: value if isinstance(value, int | float) else str(value) for name, value in settings.items()}
+        self._board.add_hparams(told, {name: float(value) for name, value in figures.items()}, run_name=".")
 
     def close(self) -> None:
         """Flush and close."""
@@ -135,11 +135,3 @@ def open_log(plan: RunPlan, legend: Mapping[str, Any], step: int) -> MetricsLog:
         for name in (METRICS_NAME, ANSWERS_NAME):  # of a sitting that was killed before it saved anything
             (folder / name).unlink(missing_ok=True)
     return MetricsLog(folder, step, open_tracker(plan.settings.track, folder, flat(plan.settings), resumed=resumed))
-
-
-def _flat(value: Any, name: str = "") -> Iterator[tuple[str, bool | str | int | float]]:
-    if isinstance(value, Mapping):
-        for key, inner in value.items():
-            yield from _flat(inner, f"{name}.{key}" if name else str(key))
-    else:
-        yield name, value if isinstance(value, bool | str | int | float) else str(value)

@@ -34,6 +34,8 @@ from pclkd.training.runs.checkpoint import (
     load_model,
     restoring,
 )
+from pclkd.training.runs.checkpoint_writer import BEST_NAME
+from pclkd.training.runs.run_folder import PROTOCOLS, evaluation_path
 from pclkd.training.runs.teacher_cache import check_cache, remembered
 from pclkd.training.runs.teachers import Teacher, check_data, load_teacher, views_of
 from pclkd.training.settings import RunSettings, flat
@@ -127,7 +129,7 @@ class RunPlan:
 
 def plan_run(
     folder: Path,
-    data: Path,
+    data: str | Path,
     settings: RunSettings,
     *,
     teachers: Sequence[str | Path] = (),
@@ -176,6 +178,8 @@ def plan_run(
         resumed = load_checkpoint(folder)
         check_data(resumed, index, len(samples), f"the checkpoint in {folder}")
         _check_unchanged(resumed.settings, settings, elsewhere=resumed.processes != world.size)
+    else:
+        _check_left(folder, resume=resume)
     plan = RunPlan(
         folder=folder,
         index=index,
@@ -214,6 +218,20 @@ def _for_each(given: Sequence[_Said], default: _Said, teachers: int, what: str, 
             remedy=f"{say} once for all of them, or once for each, in their order",
         )
     return said
+
+
+def _check_left(folder: Path, *, resume: bool) -> None:
+    """Refuse a folder without last.pt where something of another run is left: reports would tell it as the new run's.
+
+    A run killed while it saved its first epoch leaves epoch-0001.pt or best.pt; resumed, it begins anew.
+    """
+    saved = () if resume else (folder / BEST_NAME, *sorted(folder.glob("epoch-*.pt")))
+    for file in (*saved, *(evaluation_path(folder, protocol) for protocol in PROTOCOLS)):
+        if file.exists():
+            raise InputError(
+                f"{folder} holds {file.name} of another run, and no {CHECKPOINT_NAME} to go on from",
+                remedy="change --out, or empty the folder",
+            )
 
 
 def _check_teachers(resumed: Checkpoint, teachers: int, folder: Path) -> None:

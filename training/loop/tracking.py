@@ -16,11 +16,12 @@ from typing import Any, Protocol
 from pclkd.sharding.common.errors import InputError
 from pclkd.sharding.common.files import write_text
 from pclkd.training.loop.progress import say
+from pclkd.training.runs.trusted import read_object
 from pclkd.training.settings import TrackerName
 
 __all__ = ["Tracker", "check_tracker", "open_tracker"]
 
-TRACKING_NAME = "tracking.json"
+_TRACKING_NAME = "tracking.json"
 _PROJECT = "pclkd"
 
 
@@ -58,9 +59,9 @@ def open_tracker(name: TrackerName, run: Path, settings: Mapping[str, Any], *, r
     """
     if name == "none":
         return None
-    notes = run / TRACKING_NAME
-    had = json.loads(notes.read_text()).get(name, "") if resumed and notes.exists() else ""
+    notes = run / _TRACKING_NAME
     try:
+        had = read_object(notes).get(name, "") if resumed and notes.exists() else ""
         tracker = _TRACKERS[name](run.absolute(), settings, had)
         write_text(notes, json.dumps({name: tracker.run_id}) + "\n")
         return _Careful(name, tracker)

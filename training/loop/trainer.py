@@ -37,6 +37,7 @@ from pclkd.training.models.pcl_model import PclModel
 from pclkd.training.runs.answers import append_answers
 from pclkd.training.runs.checkpoint import Checkpoint, restoring
 from pclkd.training.runs.checkpoint_writer import CheckpointWriter
+from pclkd.training.settings import flat
 
 __all__ = ["train"]
 
@@ -242,7 +243,7 @@ class _Trainer:
         if log is not None and evaluator is not None and last:
             videos = evaluator.features(self._shown, "test", pictures=True)
             figures = {name: value for name, value in record.items() if name.startswith(("val/", "train/"))}
-            log.summary(settings.model_dump(mode="json"), figures, videos, self._plan.index.classes)
+            log.summary(flat(settings), figures, videos, self._plan.index.classes)
         if log is not None:
             log.write({"kind": "epoch", "epoch": finished, "step": self._at.step, **record})
             self._save(self._at, record)

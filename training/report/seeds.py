@@ -10,7 +10,7 @@ from pclkd.training.report.comparison import METRICS, Standing
 from pclkd.training.report.page import Table
 from pclkd.training.runs.run_folder import RunRecord
 
-__all__ = ["SEEDS", "group_seeds", "median_range", "median_run", "seed_table"]
+__all__ = ["SEEDS", "group_seeds", "median_run", "seed_table"]
 
 SEEDS = "seeds"
 """In the settings of a median: how many runs it is of."""
@@ -84,7 +84,7 @@ def seed_table(groups: Sequence[Sequence[Standing]]) -> Table | None:
             evaluations = [standing.run.evals.get(metric.protocol, {}) for standing in group]
             evaluated = [float(found[figure]) for found in evaluations if figure in found]
             last = [standing.final[metric.key].value for standing in group if metric.key in standing.final]
-            cells.append(median_range(evaluated if len(evaluated) == len(group) else last))
+            cells.append(_median_range(evaluated if len(evaluated) == len(group) else last))
         rows.append([group[0].run.name, str(len(group)), *cells])
     note = (
         "Median over the seeds, in brackets the lowest and the highest; as train-kd evaluate measured it where it "
@@ -94,7 +94,7 @@ def seed_table(groups: Sequence[Sequence[Standing]]) -> Table | None:
     return Table("Over seeds", note, rows)
 
 
-def median_range(values: Iterable[float]) -> str:
+def _median_range(values: Iterable[float]) -> str:
     """`71.4 (69.3 to 73.4)`, or the one value there is."""
     found = sorted(values)
     if len(found) < 2:

@@ -73,20 +73,23 @@ def load_teacher(
         changes: of what is known of how it sees, `kd.teacher_specs`.
 
     Raises:
-        InputError: it cannot be had, or its banks belong to other videos.
+        InputError: it cannot be had, a key of one that is alone, or its banks belong to other videos.
     """
     changes = changes or {}
     if family_of(str(name)):
+        _check_key(name, key)
         network = open_network(str(name), changes)
         return Teacher(str(name), PclModel(network, pretext_classes=0, embedding_dim=0), view=network.spec.view)
     path = Path(name)
     if (file := heads_file(path)) is not None:
+        _check_key(path, key)
         return _with_heads(file, index, rows, settings, changes)
     try:
         checkpoint = load_checkpoint(path)
     except ForeignCheckpointError:
         view = _view(settings, settings, changes, str(path))
         return Teacher(str(path), _outside_model(path, key), view=view)
+    _check_key(path, key)
     theirs, ours = checkpoint.settings, settings
     if ours.kd.pretext_weight > 0 and theirs.pretext != ours.pretext:
         raise InputError(
@@ -109,6 +112,15 @@ def load_teacher(
         banks = None
     view = _view(theirs, ours, changes, str(path))
     return Teacher(str(path), load_model(checkpoint, path), banks, count_seen(checkpoint, index, ours.split), view)
+
+
+def _check_key(name: str | Path, key: str) -> None:
+    """Refuse a key where there is nothing to choose."""
+    if key:
+        raise InputError(
+            f"--teacher-key {key} does not go with {name}, which is one network",
+            remedy="leave it out, or give one for each teacher, '' for this one",
+        )
 
 
 def _with_heads(file: Path, index: ShardIndex, rows: int, settings: RunSettings, changes: Mapping[str, Any]) -> Teacher:

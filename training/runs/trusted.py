@@ -11,9 +11,9 @@ from typing import Any
 from pclkd.sharding.common.errors import InputError, visible
 from pclkd.sharding.common.files import no_device, parse_json
 
-__all__ = ["LARGEST_FIGURE", "check_evaluation", "check_line", "check_settings", "read_object"]
+__all__ = ["check_evaluation", "check_line", "check_settings", "read_object"]
 
-LARGEST_FIGURE = 1e60
+_LARGEST_FIGURE = 1e60
 """Beyond any loss in 32-bit numbers; charts and squares of it are finite."""
 _MOST_EPOCHS = 2**31
 _LONGEST_NAME = 200
@@ -104,7 +104,7 @@ def check_settings(path: Path, settings: Mapping[str, Any], controls: tuple[str,
 def _is_figure(value: Any) -> bool:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
-    return -LARGEST_FIGURE <= value <= LARGEST_FIGURE and not (isinstance(value, float) and math.isnan(value))
+    return -_LARGEST_FIGURE <= value <= _LARGEST_FIGURE and not (isinstance(value, float) and math.isnan(value))
 
 
 def _is_name(value: Any) -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path
 from pclkd.pipeline.loader.order import shuffled_steps
 from pclkd.pipeline.pretext.base import TUPLE_VIEWS
 from pclkd.pipeline.world import World
-from pclkd.sharding.common.console import text_columns
+from pclkd.sharding.common.console import duration, text_columns
 from pclkd.sharding.common.errors import InputError
 from pclkd.training.runs.run_folder import read_run
 from pclkd.training.study.execution import Job, run_jobs
@@ -113,12 +113,6 @@ def plan_table(folder: StudyFolder, runs: Sequence[PlannedRun], at_once: int, fi
         left, disk = left + seconds, disk + size
         holder = folder.locks.holder(run.name)
         state = f"{done}/{epochs} epochs" + (f", {holder}" if holder else "")
-        rows.append([run.name, state, _duration(seconds), f"{size / 1e6:.1f} MB"])
-    total = f"{len(runs)} runs: about {_duration(left / at_once)} left, {at_once} at a time; {disk / 1e6:.1f} MB"
+        rows.append([run.name, state, duration(seconds), f"{size / 1e6:.1f} MB"])
+    total = f"{len(runs)} runs: about {duration(left / at_once)} left, {at_once} at a time; {disk / 1e6:.1f} MB"
     return f"{text_columns(rows)}\n\n{total}"
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"

@@ -30,7 +30,7 @@ _RANGES = 32  # training videos that decide the ranges of 8-bit activations
 _WARM_UP = 3
 
 
-def measure_latency(directory: Path, data: Path | None = None, rounds: int = 50) -> Path:
+def measure_latency(directory: Path, data: str | Path | None = None, rounds: int = 50) -> Path:
     """Measure accuracy of every finished run to be told of that has none yet, and time and size of networks anew.
 
     Args:
@@ -49,7 +49,7 @@ def measure_latency(directory: Path, data: Path | None = None, rounds: int = 50)
     runs = [run for run in compared(study) if study.epochs_done(run) >= study.epochs]
     if not runs:
         raise InputError(f"no student of {directory} is finished", remedy="let train-kd study end first")
-    index = ShardIndex.open(data or Path(str(read_object(directory / STUDY_NAME).get("data"))))
+    index = ShardIndex.open(data or str(read_object(directory / STUDY_NAME).get("data")))
     of_network = {run.network: run for run in reversed(runs)}
     with tempfile.TemporaryDirectory(prefix="pclkd-onnx-") as temporary:
         files: dict[tuple[str, Precision], Path] = {}

@@ -30,6 +30,8 @@ _NOTHING = "none"
 ITSELF = "self"
 """What is distilled: as the settings say, from the student of the epoch before."""
 _NAMED_TERMS = {"both": ("pretext", "contrast")}
+_BY_OPTION = {"backbone.name": "--pairs", "fraction": "--fractions", "fraction_seed": "--seeds, which each draw anew"}
+"""What no recipe decides, with the options that do."""
 
 Kind = Literal["baseline", "student", "control"]
 
@@ -76,7 +78,12 @@ class PlannedRun:
 
 
 def _network(backbone: str, width: float) -> str:
-    return backbone if width == 1 else f"{backbone}-x{width:g}"
+    return backbone if width == 1 else f"{backbone}-x{_in_name(width)}"
+
+
+def _in_name(number: float) -> str:
+    """All digits that tell it from others, as 0.5, and 1 for 1.0."""
+    return repr(float(number)).removesuffix(".0")
 
 
 @dataclass(frozen=True)
@@ -108,6 +115,12 @@ class Study:
             InputError: an unknown preset or setting, or a value that is not allowed.
         """
         settings = override(preset(self.preset), self.assignments)
+        for assignment in self.assignments:
+            option = _BY_OPTION.get(assignment.partition("=")[0])
+            if option:
+                raise InputError(
+                    f"--set {assignment} would not be heeded: the plan sets it run by run", remedy=f"ask for {option}"
+                )
         if settings.kd.self_teacher:
             raise InputError(
                 "--set kd.self_teacher=true would leave no run of the study without a teacher",
@@ -131,11 +144,12 @@ class Study:
     def _repetition(self, group: int, seed: int, fraction: float) -> Iterable[PlannedRun]:
         teachers = list(dict.fromkeys(name for together, _ in self.pairs for name in together.split("+")))
         students = list(dict.fromkeys(student for _, student in self.pairs))
-        end = f"f{fraction:g}-s{seed}"
+        share = _in_name(fraction)
+        end = f"f{share}-s{seed}"
         for backbone in teachers:
             yield PlannedRun(f"baseline-{backbone}-{end}", "baseline", backbone, None, seed, group, fraction, _NOTHING)
         taught_by = {backbone: f"baseline-{backbone}-{end}" for backbone in teachers}
-        seed, end = seed + 1, f"f{fraction:g}-s{seed + 1}"
+        seed, end = seed + 1, f"f{share}-s{seed + 1}"
         for width in self.widths:
             for terms in self.terms:
                 pairs = self.pairs

@@ -24,6 +24,7 @@ from pclkd.pipeline.world import World
 from pclkd.sharding.common.errors import InputError
 from pclkd.sharding.common.files import check_place, write_text
 from pclkd.sharding.shards.index import ShardIndex
+from pclkd.training.findings.records import STUDY_NAME
 from pclkd.training.loop.plan import HOW_IT_LOADS
 from pclkd.training.loop.progress import say
 from pclkd.training.models.registry import build_backbone
@@ -35,9 +36,8 @@ from pclkd.training.study.execution import Job, Outcome, run_jobs, train_kd
 from pclkd.training.study.locks import Locks
 from pclkd.training.study.plan import PlannedRun, Study
 
-__all__ = ["STUDY_NAME", "StudyFolder"]
+__all__ = ["StudyFolder"]
 
-STUDY_NAME = "study.json"
 _LOGS, _LOCKS = "logs", "locks"
 _FREE = frozenset(
     {"log_every", "track", *(f"loader.{name}" for name in HOW_IT_LOADS)}
@@ -59,7 +59,7 @@ class StudyFolder:
             data, or a run in it that was started with other settings.
     """
 
-    def __init__(self, study: Study, data: Path, out: Path, modules: Sequence[str] = ()) -> None:
+    def __init__(self, study: Study, data: str | Path, out: Path, modules: Sequence[str] = ()) -> None:
         check_place(out)
         self.study, self.data, self.out = study, data, out
         self.runs = study.runs()
@@ -100,7 +100,8 @@ class StudyFolder:
         ]
         outcomes = run_jobs([*jobs, *more], at_once, self.out / _LOGS)
         counts = Counter(outcomes.values())
-        say(f"{self.out}: " + ", ".join(f"{counts[outcome]} {outcome}" for outcome in sorted(counts)))
+        told = ", ".join(f"{counts[outcome]} {outcome}" for outcome in sorted(counts))
+        say(f"{self.out}: {told or 'no runs in this part'}")
         return outcomes
 
     def fine_tuning(self, runs: Sequence[PlannedRun], epochs: int) -> list[Job]:

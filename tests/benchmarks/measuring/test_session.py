@@ -20,6 +20,8 @@ def test_a_place_that_cannot_be_written_is_told_before_measuring(tmp_path, place
     with pytest.raises(InputError, match="cannot write"):
         Session(1, 0, chart_file=tmp_path / place)
     Session(1, 0, json_file=tmp_path / "r.json")
+    with pytest.raises(InputError, match=r"--json and --chart would both be .*x\.png"):
+        Session(1, 0, json_file=tmp_path / "x.png", chart_file=tmp_path / "x.png")
 
 
 def test_quick_is_short_unless_told_otherwise():
@@ -48,7 +50,8 @@ def test_minutes_bound_a_command_from_its_start():
     for arguments in (["--minutes", "2"], ["--minutes", "0.5", "--rounds", "4"], ["--quick"]):
         assert CliRunner().invoke(probe, arguments, catch_exceptions=False).exit_code == 0
     assert seen == [(20, 120.0, True), (4, 30.0, True), (3, None, False)]
-    assert CliRunner().invoke(probe, ["--minutes", "0"]).exit_code == 2
+    for wrong in ("--minutes=0", "--minutes=nan", "--min-seconds=nan", "--min-seconds=inf"):
+        assert CliRunner().invoke(probe, [wrong]).exit_code == 2
 
 
 def test_a_budget_that_is_used_up_leaves_three_turns_and_nothing_below_zero(capsys):

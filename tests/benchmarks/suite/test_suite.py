@@ -239,13 +239,18 @@ def test_charts_go_to_a_folder_or_to_one_sheet(tmp_path: Path) -> None:
     [
         (["--videos", "{here}"], "give --data as well"),
         (["--data", "{here}/none"], "none"),
+        (["--data", "{few}", "--splits", "{here}"], "give --videos as well"),
+        (["--data", "{few}", "--only", "shard"], "give the originals as --videos"),
+        (["--json", "{here}/x.png", "--chart", "{here}/x.png"], "give two files"),
         (["--json", "{here}/none/x.json"], "cannot write"),
         (["--chart", "{here}/none/x.png"], "cannot write"),
         (["--only", "lunch"], "lunch"),
         (["--minutes", "0"], "minutes"),
     ],
 )
-def test_wrong_input_is_told_before_anything_is_measured(arguments: list[str], told: str, tmp_path: Path) -> None:
-    done = CliRunner().invoke(main, ["all", *(part.format(here=tmp_path) for part in arguments)])
+def test_wrong_input_is_told_before_anything_is_measured(
+    arguments: list[str], told: str, few_videos: Path, tmp_path: Path
+) -> None:
+    done = CliRunner().invoke(main, ["all", *(part.format(here=tmp_path, few=few_videos) for part in arguments)])
     assert done.exit_code == 2
     assert told in done.stderr

@@ -58,7 +58,7 @@ def test_lines_become_rare_in_a_long_run(monkeypatch, capsys) -> None:
     ("seconds", "told"), [(0, "0 s"), (99.4, "99 s"), (150, "2 min"), (3600, "60 min"), (7260, "2 h 01 min")]
 )
 def test_durations(seconds: float, told: str) -> None:
-    assert progress._duration(seconds) == told
+    assert progress.duration(seconds) == told
 
 
 def test_steps_come_from_any_thread(every_line, capsys) -> None:

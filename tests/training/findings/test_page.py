@@ -190,6 +190,15 @@ def test_lines_runs_spread_and_controls_can_be_switched_off(page):
     assert chart(page).locator("g.student .median").is_visible()
 
 
+def test_without_its_script_the_legend_is_there_and_asks_for_nothing(browser, page):
+    context = browser.new_context(java_script_enabled=False)
+    still = context.new_page()
+    still.goto(page.url)
+    assert still.locator("figcaption button:enabled").count() == 0 < still.locator("figcaption button:visible").count()
+    context.close()
+    assert page.locator("figcaption button:disabled").count() == 0
+
+
 def test_an_interval_stands_below_its_value(page):
     cell = page.locator("td.open:visible").filter(has_text=" to ").filter(has_text="(").first
     assert cell.locator("small").evaluate("small => getComputedStyle(small).display") == "block"

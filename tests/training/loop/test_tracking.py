@@ -90,6 +90,14 @@ def test_a_tracker_that_fails_costs_itself_alone(tmp_path: Path, monkeypatch, ca
     assert tracking.open_tracker("none", tmp_path, {}, resumed=False) is None
 
 
+@pytest.mark.parametrize("notes", ['{"mlflow": "x', '["x"]'])
+def test_damaged_notes_cost_the_tracker_alone(notes: str, tmp_path: Path, capsys) -> None:
+    (tmp_path / "tracking.json").write_text(notes)
+    assert tracking.open_tracker("mlflow", tmp_path, {}, resumed=True) is None
+    told = " ".join(capsys.readouterr().err.split())
+    assert "warning: mlflow fails" in told and "tracking.json" in told and "the run goes on without it" in told
+
+
 def test_one_that_is_not_installed_is_told_before_training(monkeypatch) -> None:
     monkeypatch.setattr(tracking.importlib.util, "find_spec", lambda _: None)
     tracking.check_tracker("none")

@@ -193,6 +193,15 @@ class _Reader(HTMLParser):
         self.text += data
 
 
+def test_tables_are_told_by_name_and_reached_by_keys(runs):
+    text = write_report(runs).read_text(encoding="utf-8")
+    tables = text.count("<table")
+    assert tables == text.count('class="scroll" tabindex="0" role="region" aria-label="') > 1
+    assert text.count("<th ") == text.count('<th scope="col">') + text.count('<th scope="row">')
+    assert '<th scope="row">teacher</th>' in text and "<th>" not in text
+    assert "color-scheme: light dark" in text and "@media print" in text
+
+
 def test_the_page_needs_no_other_file(runs):
     write_run(runs / "<b>&", {PRETEXT: [1, 2, 3, 4]}, teacher="outside")
     reader = _Reader()

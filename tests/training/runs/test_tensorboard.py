@@ -61,7 +61,8 @@ def test_a_run_shows_curves_with_units_clips_and_settings(board: Path) -> None:
     wanted |= {"val/linear_top1_pct_se", "val/knn_top1_pct", "val/retrieval_r10_pct"}
     assert wanted <= set(tags["scalars"])
     assert {f"clips/sample{number}" for number in range(4)} <= set(tags["images"])
-    assert events.PluginTagToContent("hparams")
+    told = b"".join(events.PluginTagToContent("hparams").values())
+    assert b"optimizer.lr" in told and b"augment.blur_sigma" in told and b"val/linear_top1_pct" in told
 
 
 def test_the_projector_has_every_test_video_with_its_class(board: Path) -> None:

@@ -69,6 +69,13 @@ def test_a_name_tells_everything() -> None:
     ]
 
 
+def test_numbers_that_differ_late_have_names_of_their_own() -> None:
+    runs = study("r3d:c3d", fractions="1,1.0,.05,0.1234567,0.12345671", widths="1,.3333333,.33333331").runs()
+    names = [run.name for run in runs]
+    assert len(set(names)) == len(names) == 4 * 7
+    assert {"baseline-r3d-f1-s0", "baseline-r3d-f0.05-s0", "control-c3d-x0.3333333-f0.12345671-s1"} < set(names)
+
+
 @pytest.mark.parametrize(
     ("terms", "weights"),
     [
@@ -120,6 +127,15 @@ def test_who_teaches_itself_has_one_run_whoever_else_teaches() -> None:
         assert not asked.settings(other).kd.self_teacher
     with pytest.raises(InputError, match="--terms self"):
         study(assignments=("kd.self_teacher=true",)).runs()
+
+
+@pytest.mark.parametrize(
+    ("assignment", "option"),
+    [("backbone.name=c3d", "--pairs"), ("fraction=0.5", "--fractions"), ("fraction_seed=3", "--seeds")],
+)
+def test_what_the_plan_decides_is_not_set(assignment: str, option: str) -> None:
+    with pytest.raises(InputError, match=f"--set {assignment} would not be heeded.*{option}"):
+        study(assignments=("seed=3", assignment)).runs()
 
 
 def test_widths_are_factors_of_the_teachers() -> None:

@@ -38,7 +38,7 @@ CONTROL = "control-c3d-x0.5-f0.67-s1"
 RUNS = (TEACHER, OTHER, STUDENT, ALONE, CONTROL)
 
 
-def arguments(shards: Path, out: Path, *more: str) -> list[str]:
+def arguments(shards: Path | str, out: Path, *more: str) -> list[str]:
     return ["study", f"--data={shards}", f"--out={out}", *ASKED, "--fractions=.67", *more]
 
 
@@ -188,6 +188,12 @@ def test_fine_tuning_where_it_is_asked_for(whole: Path, synthetic_shards: Path, 
     assert file.stat().st_mtime_ns == before
     assert asked(*arguments(synthetic_shards, study, "--finetune=2", "--part=5/5")).exit_code == 0
     assert json.loads(file.read_text())["finetune_epochs"] == 2  # another number is another figure
+
+
+def test_a_part_beyond_the_last_run_is_done_at_once(synthetic_shards: Path, tmp_path: Path) -> None:
+    for data in (synthetic_shards, synthetic_shards.as_uri()):
+        done = asked(*arguments(data, tmp_path / "study", "--part=100/100", "--latency"))
+        assert done.exit_code == 0 and "no runs in this part" in done.output, done.output
 
 
 def test_what_changed_is_refused_by_name(whole: Path, synthetic_shards: Path, tmp_path: Path) -> None:
