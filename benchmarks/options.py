@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pclkd.benchmarks.measuring.session import Session
-from pclkd.training.loop.options import Finite
+from pclkd.training.options import Finite
 
 if TYPE_CHECKING:
     from pclkd.benchmarks.loading.case import RecipeName

@@ -19,7 +19,7 @@ from pclkd.sharding.common.errors import InputError
 from pclkd.training.doctor.command import doctor
 from pclkd.training.evaluation.command import controls, evaluate
 from pclkd.training.exchange.command import embed, export, predict
-from pclkd.training.loop.options import Finite
+from pclkd.training.options import Finite
 from pclkd.training.study.command import study, time_networks
 from pclkd.training.visualize.command import search, visualize
 

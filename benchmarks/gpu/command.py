@@ -11,7 +11,7 @@ import click
 from pclkd.benchmarks.gpu.sections import SECTIONS, carried_out
 from pclkd.benchmarks.measuring.places import absolute
 from pclkd.benchmarks.options import PATH
-from pclkd.training.loop.options import Finite
+from pclkd.training.options import Finite
 
 if TYPE_CHECKING:
     from pclkd.benchmarks.gpu.rows import Row

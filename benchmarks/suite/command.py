@@ -10,7 +10,7 @@ import click
 from pclkd.benchmarks.measuring.session import check_places
 from pclkd.benchmarks.options import PATH
 from pclkd.benchmarks.suite.sections import SECTIONS
-from pclkd.training.loop.options import Finite
+from pclkd.training.options import Finite
 
 if TYPE_CHECKING:
     from pclkd.benchmarks.measuring.result import BenchmarkResult

@@ -194,7 +194,7 @@ class CleanGroup(click.Group):
 
 
 def _tell(message: str, error: Exception) -> None:
-    """In a job of several processes all of them refuse the same input, and one tells; a disk may be full to one alone."""
+    """Tell it: of a job in one process what all of them refuse, in each what it may have met alone, as a full disk."""
     rank = os.environ.get("RANK", "0")
     if rank == "0" or os.environ.get("WORLD_SIZE", "1") == "1":
         click.echo(message, err=True)

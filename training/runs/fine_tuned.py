@@ -17,9 +17,9 @@ from pclkd.training.models.weights_file import refuse_not_finite, room_for
 from pclkd.training.runs.clip_form import ClipForm
 from pclkd.training.settings import BackboneSettings
 
-__all__ = ["Classifier", "FineTuned", "load_fine_tuned", "save_fine_tuned"]
+__all__ = ["FINE_TUNED_NAME", "Classifier", "FineTuned", "load_fine_tuned", "save_fine_tuned"]
 
-_NAME = "finetuned.safetensors"
+FINE_TUNED_NAME = "finetuned.safetensors"
 _NOTES = "pclkd"
 _REMEDY = "fine-tune again: train-kd evaluate RUN --data SHARDS --protocol finetune"
 
@@ -54,7 +54,7 @@ class FineTuned(Settings):
 def save_fine_tuned(folder: Path, network: Classifier, notes: FineTuned) -> None:
     """Write a fine-tuned network into a run's folder, whole or not at all."""
     weights = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
-    write_bytes(folder / _NAME, save(weights, metadata={_NOTES: notes.model_dump_json()}))
+    write_bytes(folder / FINE_TUNED_NAME, save(weights, metadata={_NOTES: notes.model_dump_json()}))
 
 
 def load_fine_tuned(run: Path) -> tuple[Classifier, FineTuned]:
@@ -66,7 +66,7 @@ def load_fine_tuned(run: Path) -> tuple[Classifier, FineTuned]:
     Raises:
         InputError: the run has none, or it cannot be read.
     """
-    path = run / _NAME if run.is_dir() else run
+    path = run / FINE_TUNED_NAME if run.is_dir() else run
     if not path.is_file():
         raise InputError(f"no fine-tuned network at {path}", remedy=_REMEDY.replace("RUN", str(run)))
     try:
