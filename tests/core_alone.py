@@ -82,4 +82,5 @@ for program, arguments, extra in (
     done = CliRunner().invoke(program, arguments)
     line = done.stderr.strip().splitlines()[-1]
     assert done.exit_code == 2 and line.startswith("error: ") and extra in line, (arguments, done.output)
+    assert not Path("out").exists(), arguments
 print(len(blocked), "modules were missing")

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from pclkd.sharding.common.errors import InputError
+from pclkd.sharding.common.files import read_at
 from pclkd.sharding.shards.index import ShardIndex
 
 __all__ = ["ByteRange", "LocalShards", "ShardBytes", "UnreadableBytesError"]
@@ -106,14 +107,14 @@ class LocalShards:
         self._now[thread] = time.monotonic(), shard
         try:
             try:
-                data = _read_at(self._shard(shard).descriptor, start, size)
+                data = read_at(self._shard(shard).descriptor, start, size)
             except OSError as error:
                 if error.errno != errno.ESTALE:
                     raise
                 # A file server has another file under that name by now, or was restarted; this descriptor stays dead.
                 with self._lock:
                     self._open.pop(shard, None)
-                data = _read_at(self._shard(shard).descriptor, start, size)
+                data = read_at(self._shard(shard).descriptor, start, size)
         except OSError as error:
             return UnreadableBytesError(f"cannot read {self._index.shard_url(shard)}: {error.strerror}")
         finally:
@@ -154,11 +155,3 @@ class LocalShards:
                             remedy="raise the limit on open files (ulimit -n), or close what else is open",
                         ) from None
                     self._open.popitem(last=False)
-
-
-def _read_at(descriptor: int, start: int, size: int) -> bytes:
-    """Read a stretch, fewer bytes only where the file ends: one call may give fewer than it was asked for."""
-    data = os.pread(descriptor, size, start)
-    while len(data) < size and (more := os.pread(descriptor, size - len(data), start + len(data))):
-        data += more
-    return data

@@ -15,6 +15,7 @@ __all__ = [
     "check_place",
     "no_device",
     "parse_json",
+    "read_at",
     "sha256_of",
     "sync_folder",
     "told_in",
@@ -96,6 +97,14 @@ def parse_json(text: bytes | str) -> Any:
         return json.loads(text)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
+
+
+def read_at(descriptor: int, start: int, size: int) -> bytes:
+    """Read `size` bytes from byte `start` on, fewer only where the file ends: a call may give fewer than asked."""
+    data = os.pread(descriptor, size, start)
+    while len(data) < size and (more := os.pread(descriptor, size - len(data), start + len(data))):
+        data += more
+    return data
 
 
 def no_device(path: Path) -> Path:

@@ -12,7 +12,7 @@ import numpy as np
 
 from pclkd.sharding.common import storage
 from pclkd.sharding.common.errors import InputError, visible
-from pclkd.sharding.common.files import sha256_of
+from pclkd.sharding.common.files import read_at, sha256_of
 from pclkd.sharding.common.processes import available_cpus
 from pclkd.sharding.shards.columns import COLUMNS, column_url
 from pclkd.sharding.shards.index import ShardIndex
@@ -147,7 +147,7 @@ def _check_video(index: ShardIndex, sample: int, handle: int, entries: list[TarE
     start = int(index.sample_offset[sample]) - BLOCK
     size = int(index.sample_size[sample])
     try:
-        stretch = _read(handle, start, size)
+        stretch = read_at(handle, start, size)
     except OSError as error:
         return f"cannot be read ({error.strerror or error})"
     if len(stretch) < size:
@@ -167,15 +167,6 @@ def _check_video(index: ShardIndex, sample: int, handle: int, entries: list[TarE
             return f"another file stands in its place: {visible(member.name)}"
     entries += members
     return None
-
-
-def _read(handle: int, start: int, size: int) -> bytes:
-    """Read `size` bytes at `start`, fewer only at the end of the file."""
-    parts = []
-    while size > 0 and (part := os.pread(handle, size, start)):
-        parts.append(part)
-        start, size = start + len(part), size - len(part)
-    return b"".join(parts)
 
 
 def _frame_is_sound(index: ShardIndex, row: int, stretch: bytes, start: int) -> bool:

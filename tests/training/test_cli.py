@@ -83,6 +83,10 @@ def test_shards_behind_a_url(synthetic_shards: Path, tmp_path: Path, monkeypatch
         pretrain("memory://trained-on", run, "--max-steps=1"),
         ["distill", "--teacher", run, *pretrain("memory://trained-on", tmp_path / "student", "--max-steps=1")[1:]],
         ["fit-heads", "--teacher", run, "--data=memory://trained-on", "--out", heads, "--epochs=1", *TINY[:7]],
+        ["evaluate", run, "--data=memory://trained-on", "--protocol=retrieval", "--clips=1"],
+        ["controls", "--data=memory://trained-on", "--out", tmp_path, "--only=motion", "--clips=1", *TINY[:7]],
+        ["visualize", run, "--data=memory://trained-on", "--part=confusion", "--clips=1"],
+        ["export", run, tmp_path / "exported", "--onnx", "--data=memory://trained-on"],
     ):
         done = CliRunner().invoke(main, [*map(str, asked)])
         assert done.exit_code == 0, done.output

@@ -15,7 +15,7 @@ __all__ = ["controls", "evaluate"]
 
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path))
-@click.option("--data", type=click.Path(path_type=Path), required=True, help="Shard set to measure on.")
+@click.option("--data", required=True, help="Shard set to measure on, a folder or a URL.")
 @click.option(
     "--protocol",
     "protocols",
@@ -37,7 +37,7 @@ __all__ = ["controls", "evaluate"]
 @click.option("--batch-size", default=8, show_default=True, help="Of fine-tuning.")
 def evaluate(
     run: Path,
-    data: Path,
+    data: str,
     protocols: tuple[Any, ...],
     splits: tuple[int, ...],
     clips: int,
@@ -69,7 +69,7 @@ def evaluate(
 
 
 @click.command()
-@click.option("--data", type=click.Path(path_type=Path), required=True, help="Shard set to measure on.")
+@click.option("--data", required=True, help="Shard set to measure on, a folder or a URL.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder that holds the runs.")
 @click.option("--backbone", default=None, help="Of the two networks; else the preset's.")
 @click.option("--preset", default="pcl", show_default=True, help="As for the runs: it decides the clips.")
@@ -80,7 +80,7 @@ def evaluate(
 @click.option("--lr", default=0.03, show_default=True, help="Of training with the labels.")
 @click.option("--batch-size", default=16, show_default=True, help="Of training with the labels.")
 def controls(
-    data: Path,
+    data: str,
     out: Path,
     backbone: str | None,
     preset: str,

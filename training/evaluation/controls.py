@@ -55,7 +55,7 @@ _DECIDES: Any = {
 
 def measure_controls(
     out: Path,
-    data: Path,
+    data: str | Path,
     settings: RunSettings,
     how: FinetuneSettings,
     *,

@@ -30,7 +30,7 @@ def of_checkpoint(run: Path) -> str:
 
 def evaluate_run(
     run: Path,
-    data: Path,
+    data: str | Path,
     protocols: Sequence[run_folder.Protocol],
     *,
     splits: Sequence[int] = (),

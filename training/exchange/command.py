@@ -47,18 +47,21 @@ def videos_of(words: tuple[str, ...]) -> Iterable[str]:
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option("--onnx", is_flag=True, help="Write ONNX too and check it on clips of --data.")
 @click.option("--torch-export", "program", is_flag=True, help="Write a torch.export program too.")
-@click.option("--data", type=click.Path(path_type=Path), default=None, help="Shard set, for the check of --onnx.")
-def export(run: Path, out: Path, onnx: bool, program: bool, data: Path | None) -> None:
+@click.option("--data", default=None, help="Shard set for the check of --onnx, a folder or a URL.")
+def export(run: Path, out: Path, onnx: bool, program: bool, data: str | None) -> None:
     """Write the backbone of RUN into the folder OUT: safetensors, a config and a model card.
 
     The folder is ready for the Hugging Face hub (hf upload USER/NAME OUT); load_backbone reads it from there, too.
     """
     from pclkd.training.exchange.export import Trained, export_backbone, export_onnx, export_program
+    from pclkd.training.exchange.onnx_backbone import check_onnx
 
     if onnx and data is None:
         raise click.UsageError("Missing option '--data': --onnx is checked on real clips.")
     if data is not None and not onnx:
         raise click.UsageError("Option '--data' without '--onnx': nothing else is checked on real clips.")
+    if onnx:
+        check_onnx()  # before anything is written
     trained = Trained.of(run)
     card = export_backbone(trained, out)
     size = card["backbone"]

@@ -123,7 +123,7 @@ def _difference(found: NDArray[np.float32], expected: NDArray[np.float32], what:
     return difference
 
 
-def export_onnx(trained: Trained, out: Path, data: Path) -> float:
+def export_onnx(trained: Trained, out: Path, data: str | Path) -> float:
     """Write the backbone as ONNX, [N, 3, T, H, W] -> [N, F] with any N, and compare it on real clips.
 
     Args:

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from pclkd.pipeline.clips.recipe import ClipPlan, TupleRecipe
+from pclkd.sharding.common.errors import InputError
 from pclkd.sharding.common.pictures import write_gif, write_png
 from pclkd.sharding.shards.index import ShardIndex
 from pclkd.sharding.shards.samples import read_frames, read_notes
@@ -19,6 +20,7 @@ from pclkd.training.settings import RunSettings
 __all__ = ["choose_samples", "write_previews"]
 
 _CANDIDATES = 4096  # plans that are looked through for samples of every pretext class
+_IN_MEMORY = 64  # samples whose clips are held at a time
 _GAIN = 2.0  # residuals are small: a difference of one level is drawn as two
 _WINDOW = (255, 214, 0)
 _USUAL_FPS = 25.0
@@ -37,21 +39,26 @@ def write_previews(data: str | Path, out: Path, settings: RunSettings, *, sample
         compare: whether the stored frames stand beside the augmented ones.
 
     Raises:
-        InputError: a shard set that cannot be read, settings that do not fit it, or a folder that cannot be.
+        InputError: a shard set or samples that cannot be read, settings that do not fit, or a folder that cannot be.
     """
     check_folder(out)
     index = ShardIndex.open(data)
     recipe = settings.tuple_recipe()
     train = settings.train_samples(index)
     ids, shown_classes = choose_samples(index, train, recipe, settings.loader.crop, samples)
-    tuples = list(_tuples(index, ids, settings, compare=compare))
-    out.mkdir(parents=True, exist_ok=True)
     written = [out / "overview.png"]
-    write_png(written[0], draw_overview(tuples[:shown_classes], compare=compare))
-    for own in tuples[:samples]:
-        written += [out / f"{own.key}.png", out / f"{own.key}.gif"]
-        write_png(written[-2], draw_sheet(own))
-        write_gif(written[-1], draw_moving(own), own.fps)
+    of_overview: list[ShownTuple] = []
+    for number, own in enumerate(_tuples(index, ids, settings, compare=compare)):
+        out.mkdir(parents=True, exist_ok=True)
+        if number < shown_classes:
+            of_overview.append(own)
+        if number < samples:
+            written += [out / f"{own.key}.png", out / f"{own.key}.gif"]
+            write_png(written[-2], draw_sheet(own))
+            write_gif(written[-1], draw_moving(own), own.fps)
+    if not of_overview:
+        raise InputError("none of the samples can be read", remedy=f"run: shard-ucf101 verify {index.root}")
+    write_png(written[0], draw_overview(of_overview, compare=compare))
     return written
 
 
@@ -92,20 +99,22 @@ def _plan(index: ShardIndex, ids: NDArray[np.int64], recipe: TupleRecipe, crop: 
 
 def _tuples(index: ShardIndex, ids: NDArray[np.int64], settings: RunSettings, *, compare: bool) -> Iterator[ShownTuple]:
     """What the loader delivers of those samples; damaged ones are left out."""
-    clips = dict(load_clips(index, ids, settings, "rgb"))
     residual = settings.loader.modality == "residual"
-    differences = dict(load_clips(index, ids, settings, "residual")) if residual else {}
     plan = _plan(index, ids, settings.tuple_recipe(), settings.loader.crop)
     views = shown_views(plan)
-    for row, sample in enumerate(ids.tolist()):
-        if row in clips:
+    for first in range(0, len(ids), _IN_MEMORY):
+        some = ids[first : first + _IN_MEMORY]
+        clips = dict(load_clips(index, some, settings, "rgb"))
+        differences = dict(load_clips(index, some, settings, "residual")) if residual else clips
+        for place in sorted(clips.keys() & differences.keys()):
+            row, sample = first + place, int(some[place])
             yield ShownTuple(
                 key=index.key(sample),
                 row=row,
                 plan=plan,
                 views=views[row],
-                clips=rgb_levels(clips[row]),
-                residuals=residual_levels(differences[row], gain=_GAIN) if residual else None,
+                clips=rgb_levels(clips[place]),
+                residuals=residual_levels(differences[place], gain=_GAIN) if residual else None,
                 originals=_originals(index, sample, plan, row, views[row]) if compare else None,
                 fps=float(read_notes(index, sample)["fps"]) or _USUAL_FPS,
             )

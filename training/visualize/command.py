@@ -16,7 +16,7 @@ _COMPARING = ("similarity", "collapse")  # with teachers
 
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path))
-@click.option("--data", type=click.Path(path_type=Path), required=True, help="Shard set whose test videos are shown.")
+@click.option("--data", required=True, help="Shard set whose test videos are shown, a folder or a URL.")
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
@@ -41,7 +41,7 @@ _COMPARING = ("similarity", "collapse")  # with teachers
 @click.option("--clips", type=CLIPS, default=10, show_default=True, help="Clips a video.")
 def visualize(
     run: Path,
-    data: Path,
+    data: str,
     out: Path | None,
     parts: tuple[str, ...],
     teachers: tuple[Path, ...],

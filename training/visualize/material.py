@@ -50,7 +50,7 @@ class Material:
     """
 
     def __init__(
-        self, run: Path, data: Path, clips: int, teachers: tuple[Path, ...] = (), teacher_key: str = ""
+        self, run: Path, data: str | Path, clips: int, teachers: tuple[Path, ...] = (), teacher_key: str = ""
     ) -> None:
         self.run, self.folder, self.clips = run, run if run.is_dir() else run.parent, clips
         self.checkpoint = load_checkpoint(run)

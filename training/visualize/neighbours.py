@@ -110,8 +110,8 @@ def embedding(of: Material) -> Part:
     film = np.concatenate([strips.get(number, blank) for number in range(len(chosen))])
     present = sorted(set(labels.tolist()))
     keys_below = "".join(
-        f'<button type="button" aria-pressed="true" data-label="{label}"><i class="dot" data-label="{label}"></i>'
-        f"{html.escape(of.classes[label])}</button>"
+        f'<button type="button" disabled aria-pressed="true" data-label="{label}">'
+        f'<i class="dot" data-label="{label}"></i>{html.escape(of.classes[label])}</button>'
         for label in present
     )
     colours = "".join(

@@ -43,7 +43,8 @@
     show(next < 0 ? -1 : shown[next]);
   });
   const buttons = [...cloud.querySelectorAll("button")];
-  for (const button of buttons)
+  for (const button of buttons) {
+    button.disabled = false;
     button.addEventListener("click", () => {
       const alone = buttons.every((other) => (other.getAttribute("aria-pressed") === "true") === (other === button));
       for (const other of buttons) other.setAttribute("aria-pressed", alone || other === button);
@@ -51,4 +52,5 @@
         circle.classList.toggle("off", !alone && circle.dataset.label !== button.dataset.label);
       show(-1);
     });
+  }
 })();

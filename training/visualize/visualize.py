@@ -39,7 +39,7 @@ _MAKERS: dict[str, Callable[[Material], Part]] = {
 
 def visualize_run(
     run: Path,
-    data: Path,
+    data: str | Path,
     out: Path | None = None,
     *,
     parts: Sequence[str] = (),

@@ -1,3 +1,6 @@
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -10,6 +13,7 @@ from pclkd.pipeline.pretext.clip_order import ClipOrder
 from pclkd.sharding.shards.index import ShardIndex
 from pclkd.sharding.shards.samples import read_frames
 from pclkd.training.cli import main
+from pclkd.training.preview import preview
 from pclkd.training.preview.preview import choose_samples
 from pclkd.training.preview.sheets import describe_augment, describe_class, describe_frames, shown_views
 
@@ -97,6 +101,34 @@ def test_pictures_show_what_the_loader_delivers(index, tmp_path):
             assert np.abs(clip - windows[t]).mean() < 8
             assert np.abs(difference - residual[t]).mean() < 8
             assert np.abs(difference - residual[(t + 4) % 8]).mean() > np.abs(difference - residual[t]).mean()
+
+
+def test_samples_are_the_same_a_few_at_a_time(index, tmp_path, monkeypatch):
+    """Also behind a damaged one, which moves no other to its place."""
+    shards = Path(shutil.copytree(index.root, tmp_path / "shards"))
+    ids, classes = choose_samples(index, index.split_samples(1, "train"), TupleRecipe(0, TUPLES), 48, 7)
+    damaged = int(ids[1])
+    with Path(shards / index.manifest.shards[int(index.sample_shard[damaged])].name).open("r+b") as file:
+        file.seek(int(index.sample_offset[damaged]))
+        file.write(bytes(int(index.sample_size[damaged]) - 512))
+    drawn = []
+    for at_a_time in (64, 3):
+        monkeypatch.setattr(preview, "_IN_MEMORY", at_a_time)
+        out = tmp_path / str(at_a_time)
+        assert run("--data", shards, "--out", out, "--samples", 7, "--compare", *SMALL).exit_code == 0
+        drawn.append({path.name: path.read_bytes() for path in out.iterdir()})
+    assert drawn[0] == drawn[1] and classes == 5
+    assert {name.partition(".")[0] for name in drawn[0]} == {index.key(i) for i in ids.tolist() if i != damaged} | {
+        "overview"
+    }
+
+
+def test_nothing_but_damaged_samples(index, tmp_path):
+    shards = Path(shutil.copytree(index.root, tmp_path / "shards"))
+    for path in shards.glob("*.tar"):
+        path.write_bytes(bytes(path.stat().st_size))
+    done = run("--data", shards, "--out", tmp_path / "p", *SMALL)
+    assert done.exit_code == 2 and f"shard-ucf101 verify {shards}" in done.stderr.splitlines()[-1]
 
 
 def test_without_residuals_there_is_one_band(index, tmp_path):

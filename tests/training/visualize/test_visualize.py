@@ -274,8 +274,11 @@ def test_the_script_runs_in_a_browser_without_a_word_on_the_console(learned: Pat
         "--virtual-time-budget=3000",
     ]
     page = learned / "index.html"
+    assert '<button type="button" disabled' in page.read_text()  # without a script they would do nothing
     command = [str(CHROMIUM), *options, f"--user-data-dir={tmp_path}", "--dump-dom", page.as_uri()]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "CONSOLE" not in done.stderr
     circles = re.findall(r"<circle[^>]*></circle>", done.stdout)  # the script has taken the titles out of them
     assert len(circles) == 4
+    buttons = re.findall(r"<button[^>]*>", done.stdout)
+    assert buttons and not any("disabled" in button for button in buttons)
