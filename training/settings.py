@@ -116,7 +116,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "evaluation": {"clips": 10},
     },
     # With a teacher, by what the search at laptop size found: features too, and less of the teacher every epoch.
-    "kd": {"kd": {"feature_weight": 10.0, "fade_epochs": 100}},
+    "kd": {"kd": {"feature_weight": 30.0, "fade_epochs": 100}},
     # Small networks and clips, so that a laptop learns something in minutes; docs/learning.md has the search.
     "demo": {
         "backbone": {"width": 0.25},
@@ -124,7 +124,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "augment": {"blur_sigma": [0.1, 1.0]},
         "loader": {"crop": 32, "batch_size": 32},
         "pcl": {"contrast": "in_batch", "nce_temperature": 0.1, "contrast_weight": 1.0, "pretext_head": "compare"},
-        "kd": {"feature_weight": 10.0, "fade_epochs": 24},
+        "kd": {"feature_weight": 30.0, "fade_epochs": 24},
         "optimizer": {"lr": 0.05, "warmup_epochs": 2, "average_decay": 0.98},
         "evaluation": {"every": 2, "clips": 10, "features_every": 8, "pretext_passes": 2},
         "layout": "channels-last",
