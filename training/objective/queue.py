@@ -15,7 +15,7 @@ from pclkd.pipeline.batch import ClipBatch
 from pclkd.pipeline.randomness import Purpose, uniform
 from pclkd.training.compute.distributed import gather_rows_together
 from pclkd.training.models.pcl_model import PclModel, PclOutput
-from pclkd.training.objective.source import ContrastSource, Logits, load_tensors
+from pclkd.training.objective.source import ContrastSource, Logits, load_tensors, without
 
 __all__ = ["EmbeddingQueue", "KeyEncoder", "QueueContrast"]
 
@@ -137,6 +137,5 @@ class QueueContrast(ContrastSource):
         own = torch.einsum("bd,bd->b", query, partner.detach())[:, None]
         # A copy where there is a backward pass: the queue is written to before it needs these values.
         others = query @ (queue.rows.clone() if query.requires_grad else queue.rows).T
-        # Far below any similarity rather than -inf, whose relative entropy is not a number.
-        others = others.masked_fill(samples[:, None] == queue.owner[None, :], -2.0)
+        others = without(samples[:, None] == queue.owner, others)
         return torch.cat((own, others), dim=1) / self.temperature

@@ -13,10 +13,10 @@ from torch import nn
 
 from pclkd.pipeline.batch import ClipBatch
 from pclkd.sharding.common.errors import InputError
-from pclkd.training.compute.distributed import gather_rows_with_gradient
+from pclkd.training.compute.distributed import gather_rows, gather_rows_with_gradient
 from pclkd.training.models.pcl_model import PclOutput
 
-__all__ = ["ContrastSource", "InBatchContrast", "Logits", "load_tensors"]
+__all__ = ["ContrastSource", "InBatchContrast", "Logits", "load_tensors", "without"]
 
 Logits = tuple[torch.Tensor, torch.Tensor]
 """[B, 1 + N] of the first clip and [B, 1 + N] of the third clip, temperature included; column 0 is right."""
@@ -81,8 +81,16 @@ def load_tensors(own: Mapping[str, torch.Tensor], state: Mapping[str, torch.Tens
         value.copy_(state[name])
 
 
+def without(same: torch.Tensor, similarities: torch.Tensor) -> torch.Tensor:
+    """Similarities [B, N] with a clip's own video taken out of its negatives, where `same` [B, N] is true."""
+    # Not -inf, whose relative entropy is not a number; over a temperature of 1 as of 0.001 half precision holds it.
+    return similarities.masked_fill(same, -30.0)
+
+
 class InBatchContrast(ContrastSource):
     """Each clip is scored against the other clips of all N samples on all ranks.
+
+    A video that stands in for a damaged one may be in the batch twice: neither is the other's negative.
 
     Args:
         temperature: of the softmax.
@@ -96,10 +104,13 @@ class InBatchContrast(ContrastSource):
         """As in ContrastSource: [B, N] each; the gradient flows through both sides, across ranks too."""
         everyones_first, first_place = gather_rows_with_gradient(said.first)
         everyones_third, _ = gather_rows_with_gradient(said.third)
-        own = first_place + torch.arange(len(said.first), device=said.first.device)
+        samples = gather_rows(batch.sample_index)
+        places = torch.arange(len(samples), device=samples.device)
+        own = places[first_place : first_place + len(said.first)]
+        again = (batch.sample_index[:, None] == samples) & (own[:, None] != places)
         return (
-            _own_first(said.first @ everyones_third.T, own) / self.temperature,
-            _own_first(said.third @ everyones_first.T, own) / self.temperature,
+            _own_first(without(again, said.first @ everyones_third.T), own) / self.temperature,
+            _own_first(without(again, said.third @ everyones_first.T), own) / self.temperature,
         )
 
     def state(self) -> dict[str, torch.Tensor]:

@@ -100,15 +100,19 @@ def test_queue_contrast_against_float64_with_the_own_video_left_out() -> None:
         rows[:3] = wide(remembered)
         scores = wide(query) @ rows.T
         # Sample 3 stands third in the queue since the first batch.
-        scores[0, 2] = -2.0
+        scores[0, 2] = -np.inf
         own = (wide(query) * wide(partner)).sum(1, keepdims=True)
-        return np.concatenate([own, scores], axis=1) / 0.2
+        return np.exp(log_softmax(np.concatenate([own, scores], axis=1) / 0.2))
 
     np.testing.assert_allclose(
-        wide(first), expected(said[1].first, keys[1].third, keys[0].third, start["third_rows"]), atol=1e-5
+        np.exp(log_softmax(wide(first))),
+        expected(said[1].first, keys[1].third, keys[0].third, start["third_rows"]),
+        atol=1e-5,
     )
     np.testing.assert_allclose(
-        wide(third), expected(said[1].third, keys[1].first, keys[0].first, start["first_rows"]), atol=1e-5
+        np.exp(log_softmax(wide(third))),
+        expected(said[1].third, keys[1].first, keys[0].first, start["first_rows"]),
+        atol=1e-5,
     )
 
 
@@ -133,13 +137,19 @@ def test_the_key_encoder_follows_the_student_and_makes_the_keys() -> None:
 # --- in batch ---------------------------------------------------------------------------------------------------------
 
 
-def test_in_batch_contrast_against_float64() -> None:
-    student = network().eval()
-    objective = Objective(student, ROWS, settings(contrast="in_batch", nce_temperature=0.3), seed=0).eval()
-    got = objective(batch_of())
+ONE_TWICE = (5, 0, 5, 11)  # as where a video stands in for a damaged one
+
+
+@pytest.mark.parametrize(("samples", "not_compared"), [((5, 0, 23, 11), []), (ONE_TWICE, [(0, 2), (2, 0)])])
+def test_in_batch_contrast_against_float64(samples: tuple[int, ...], not_compared: list[tuple[int, int]]) -> None:
+    student, batch = network().eval(), batch_of(samples=samples)
+    objective = Objective(student, ROWS, settings(contrast="in_batch", nce_temperature=1), seed=0).eval()
+    got = objective(batch)
     with torch.no_grad():
-        said = student(batch_of().clips)
-    scores = wide(said.first) @ wide(said.third).T / 0.3
+        said = student(batch.clips)
+    scores = wide(said.first) @ wide(said.third).T
+    for pair in not_compared:
+        scores[pair] = -np.inf
     expected = -np.diag(log_softmax(scores)).mean() - np.diag(log_softmax(scores.T)).mean()
     assert float(got["contrast"]) == pytest.approx(expected, rel=1e-4)
 
@@ -150,10 +160,10 @@ def _gradients(student: torch.nn.Module, batch: ClipBatch) -> dict[str, torch.Te
     return {name: p.grad for name, p in inner.named_parameters() if p.grad is not None}
 
 
-def _half(rank: int, folder: Path) -> None:
+def _half(rank: int, folder: Path, samples: tuple[int, ...]) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
-    batch, own = batch_of(), slice(2 * rank, 2 * rank + 2)
+    batch, own = batch_of(samples=samples), slice(2 * rank, 2 * rank + 2)
     share = ClipBatch(
         batch.clips[own], batch.pretext_label[own], batch.sample_index[own], batch.label[own], batch.epoch, 2
     )
@@ -161,10 +171,13 @@ def _half(rank: int, folder: Path) -> None:
     dist.destroy_process_group()
 
 
-def test_two_processes_with_half_the_batch_give_the_gradients_of_one_with_all(tmp_path: Path) -> None:
-    mp.spawn(_half, args=(tmp_path,), nprocs=2)  # type: ignore[no-untyped-call]
+@pytest.mark.parametrize("samples", [(5, 0, 23, 11), ONE_TWICE])
+def test_two_processes_with_half_the_batch_give_the_gradients_of_one_with_all(
+    tmp_path: Path, samples: tuple[int, ...]
+) -> None:
+    mp.spawn(_half, args=(tmp_path, samples), nprocs=2)  # type: ignore[no-untyped-call]
     halves = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2)]
-    alone = _gradients(network(), batch_of())
+    alone = _gradients(network(), batch_of(samples=samples))
     for name, gradient in alone.items():
         assert torch.equal(halves[0][name], halves[1][name])
         torch.testing.assert_close(halves[0][name], gradient, rtol=1e-3, atol=1e-6, msg=name)
